@@ -1,0 +1,51 @@
+"""The pods' network on the host: a bridge that carries the node's address, and masquerading for what leaves it.
+
+The node's address is the bridge's, so it is the same on every machine, is there without any network, and nothing of
+the cluster listens where another machine could reach it.
+"""
+
+from pathlib import Path
+
+from embedded_cluster.command import run, succeeds
+from embedded_cluster.errors import ClusterError
+
+BRIDGE = "ftbr0"
+NODE_ADDRESS = "10.97.0.1"
+POD_CIDR = "10.97.0.0/16"
+OUTBOUND = ("-s", POD_CIDR, "!", "-d", POD_CIDR, "-m", "comment", "--comment", "finetune-embedded")
+MASQUERADE = ("POSTROUTING", *OUTBOUND, "-j", "MASQUERADE")
+
+
+def exists() -> bool:
+    return Path("/sys/class/net", BRIDGE).exists()
+
+
+def up() -> None:
+    """Makes bridge and masquerading where they are missing.
+
+    Raises:
+        ClusterError: the kernel lacks bridges or their netfilter hook.
+    """
+    if not exists():
+        run("ip", "link", "add", BRIDGE, "type", "bridge")
+    try:
+        # A pod's answer to a Service's client on the same bridge must pass netfilter, or its address is not put back.
+        run("ip", "link", "set", BRIDGE, "type", "bridge", "nf_call_iptables", "1")
+    except ClusterError as error:
+        raise ClusterError(f"the kernel module br_netfilter is missing: modprobe br_netfilter ({error})") from error
+    run("ip", "address", "replace", f"{NODE_ADDRESS}/{POD_CIDR.rpartition('/')[2]}", "dev", BRIDGE)
+    run("ip", "link", "set", BRIDGE, "up")
+    if not _masquerades():
+        run("iptables", "-w", "-t", "nat", "-A", *MASQUERADE)
+
+
+def down() -> None:
+    """Removes what ``up`` made; what is gone already is no error."""
+    while _masquerades():
+        run("iptables", "-w", "-t", "nat", "-D", *MASQUERADE)
+    if exists():
+        run("ip", "link", "delete", BRIDGE)
+
+
+def _masquerades() -> bool:
+    return succeeds("iptables", "-w", "-t", "nat", "-C", *MASQUERADE)
