@@ -1,0 +1,60 @@
+"""What the operator hands to a stage's pod, as one file of a ConfigMap. A local run writes the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from finetune_api.base import ApiModel, Sha256
+from finetune_api.spec import FineTuneJobSpec
+from finetune_api.uris import ClaimPath, parse_claim
+
+
+class JobReference(ApiModel):
+    """The FineTuneJob object that a run belongs to."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+class ClaimMount(ApiModel):
+    """Where a PersistentVolumeClaim is mounted in the pod."""
+
+    claim: str
+    path: str
+
+
+class ProgressEndpoint(ApiModel):
+    """Where progress is posted."""
+
+    url: str
+    ca_file: str | None = None
+    token_file: str
+
+
+class RunConfig(ApiModel):
+    """One run: both stages read the same file."""
+
+    job: JobReference
+    spec: FineTuneJobSpec  # resolved
+    spec_sha256: Sha256
+    mounts: Annotated[list[ClaimMount], Field(max_length=8)] = []
+    progress: ProgressEndpoint | None = None
+    image: str = ""
+    profile_sha256: Sha256 | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def run_uri(self) -> ClaimPath:
+        """The folder that this run writes to: ``<destination>/<first 12 digits of specSha256>``."""
+        return parse_claim(self.spec.output.destination) / self.spec_sha256[:12]
+
+    def local_path(self, location: ClaimPath) -> Path:
+        """Where a claim's path lies in this pod. Raises ValueError when the claim is not mounted."""
+        for mount in self.mounts:
+            if mount.claim == location.claim:
+                return Path(mount.path) / location.path
+        raise ValueError(f"claim {location.claim!r} is not mounted; mounted: {[mount.claim for mount in self.mounts]}")

@@ -1,0 +1,58 @@
+"""The FineTuneJob object as a whole."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from finetune_api.base import ApiModel, Time, rule, validations
+from finetune_api.names import API_VERSION, KIND, MAX_NAME_LENGTH
+from finetune_api.spec import FineTuneJobSpec
+from finetune_api.status import FineTuneJobStatus
+
+
+class ObjectMeta(ApiModel):
+    """The part of metav1.ObjectMeta that we read."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    namespace: Annotated[str, Field(max_length=63)] = "default"
+    uid: str = ""
+    generation: int = 1
+    resource_version: str = ""
+    creation_timestamp: Time | None = None
+    deletion_timestamp: Time | None = None
+    labels: dict[str, str] = {}
+
+
+class FineTuneJob(ApiModel):
+    """FineTuneJob runs one fine-tune: train, then evaluate base against tuned."""
+
+    model_config = {
+        "json_schema_extra": validations(
+            rule(
+                f"self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{{0,{MAX_NAME_LENGTH - 2}}}[a-z0-9])?$')",
+                f"metadata.name must be at most {MAX_NAME_LENGTH} lower-case letters, digits and '-'",
+            )
+        )
+    }
+
+    api_version: Literal["finetune.dev/v1alpha1"] = API_VERSION  # type: ignore[assignment]
+    kind: Literal["FineTuneJob"] = KIND  # type: ignore[assignment]
+    metadata: ObjectMeta
+    spec: FineTuneJobSpec = Field(description="What is asked for.")
+    status: FineTuneJobStatus = Field(default=FineTuneJobStatus(), description="What has become of it.")
+
+
+# What `kubectl get ftj` shows. A column reads one path, which is why status has summaries.
+PRINTER_COLUMNS: list[dict[str, Any]] = [
+    {"name": "Stage", "type": "string", "jsonPath": ".status.stage"},
+    {"name": "Progress", "type": "string", "jsonPath": ".status.progress.summary"},
+    {"name": "Loss", "type": "string", "jsonPath": ".status.progress.loss"},
+    {"name": "Accuracy", "type": "string", "jsonPath": ".status.evaluation.summary"},
+    {"name": "VRAM", "type": "string", "jsonPath": ".status.memory.summary"},
+    {"name": "ETA", "type": "string", "jsonPath": ".status.progress.remaining"},
+    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    {"name": "Adapter", "type": "string", "jsonPath": ".status.adapter.uri", "priority": 1},
+    {"name": "Node", "type": "string", "jsonPath": ".status.attempts[-1:].node", "priority": 1},
+]

@@ -1,0 +1,296 @@
+"""``FineTuneJob.spec``: what a user asks for. Every default that needs no other field stands here."""
+
+from __future__ import annotations
+
+import string
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from finetune_api.base import ApiModel, decimal, rule, sha256_of, validations
+from finetune_api.runtime import RuntimeSpec, SchedulingSpec
+from finetune_api.uris import DestinationURI, SourceURI
+
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+Split = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
+Revision = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._/-]+$")]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+PROMPT_FIELDS = ("question", "options")
+RESPONSE_FIELDS = ("answer", "letter")
+
+# What follows from no other field but would be wrong to default in the schema beside maxSteps.
+DEFAULT_EPOCHS = 3
+
+
+def _template(fields: tuple[str, ...], required: str) -> Any:
+    def check(template: str) -> str:
+        try:
+            used = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+        except ValueError as error:
+            raise ValueError(f"not a template: {error}; write literal braces as {{{{ and }}}}") from error
+        if unknown := used - set(fields):
+            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; there are {', '.join(fields)}")
+        if required not in used:
+            raise ValueError(f"must contain {{{required}}}")
+        return template
+
+    cel = rule(f"self.contains('{{{required}}}')", f"must contain the placeholder {{{required}}}")
+    return Annotated[str, Field(max_length=8192, json_schema_extra=validations(cel)), AfterValidator(check)]
+
+
+class ModelSpec(ApiModel):
+    """The base model."""
+
+    source: SourceURI = Field(
+        description="Where the base model lies: hf://<owner>/<repository>, or pvc://<claim>/<path> for a folder that "
+        "save_pretrained wrote."
+    )
+    revision: Revision = Field(
+        default="main",
+        description="Branch, tag or commit of a hub model. The commit it stood for is recorded in status.lineage. "
+        "Ignored for pvc:// sources.",
+    )
+    max_sequence_length: int = Field(
+        default=2048, ge=32, le=131072, description="Longest row in tokens; longer rows are dropped and counted."
+    )
+    dtype: Literal["Auto", "BFloat16", "Float16"] = Field(
+        default="Auto",
+        description="Compute type. Auto takes BFloat16 where the device has it and Float16 otherwise (a T4).",
+    )
+    chat_template: str = Field(
+        default="", max_length=32768, description="A Jinja chat template. Empty: the tokenizer's own."
+    )
+
+
+class ColumnsSpec(ApiModel):
+    """Names of the dataset's columns."""
+
+    question: Name = Field(default="question", description="Column with the question's text.")
+    options: Name = Field(
+        default="options", description="Column with the options: a map from letter to text, or a list in letter order."
+    )
+    answer: Name = Field(default="answer", description="Column with the text of the right option.")
+    answer_key: Name = Field(default="answer_idx", description="Column with the letter of the right option.")
+
+
+class DatasetSpec(ApiModel):
+    """The training rows."""
+
+    source: SourceURI = Field(
+        description="hf://<owner>/<repository>, or pvc://<claim>/<path> of a .jsonl, .json, .csv or .parquet file, or "
+        "of a folder with <split>.<extension>."
+    )
+    revision: Revision = Field(default="main", description="Branch, tag or commit of a hub dataset.")
+    split: Split = Field(default="train", description="Split to train on.")
+    format: Literal["MultipleChoice"] = Field(
+        default="MultipleChoice", description="Shape of a row. MultipleChoice: a question, its options, one right."
+    )
+    columns: ColumnsSpec = Field(default=ColumnsSpec(), description="Names of the dataset's columns.")
+    prompt_template: _template(PROMPT_FIELDS, "question") = Field(  # type: ignore[valid-type]
+        default="{question}\n\nOptions:\n{options}\n\nPlease choose the correct answer.",
+        description="The user's message. Placeholders: {question}, {options} (one per line, 'A: text').",
+    )
+    response_template: _template(RESPONSE_FIELDS, "answer") = Field(  # type: ignore[valid-type]
+        default="The correct answer is {answer}.",
+        description="The assistant's message, which is what the loss sees. Placeholders: {answer}, {letter}.",
+    )
+    workers: int = Field(default=2, ge=1, le=64, description="Processes that tokenise rows.")
+
+
+class LoraSpec(ApiModel):
+    """The adapter, in PEFT's terms."""
+
+    rank: int = Field(
+        default=16,
+        ge=1,
+        le=512,
+        description="Rank r of the two matrices that LoRA adds beside each target module: W x + (alpha / rank) B A x. "
+        "A higher rank learns more and costs memory; 8 to 64 is usual.",
+    )
+    alpha: int = Field(
+        default=16,
+        ge=1,
+        le=1024,
+        description="Scale of the update: it is multiplied by alpha / rank. Usually equal to the rank or twice it.",
+    )
+    dropout: decimal(0, 0.9) = Field(  # type: ignore[valid-type]
+        default="0", description="Dropout on the adapter's input. Unsloth's fast path wants 0."
+    )
+    bias: Literal["None", "All", "LoraOnly"] = Field(default="None", description="Which bias vectors are trained.")
+    target_modules: list[Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.]+$")]] = Field(
+        default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        min_length=1,
+        max_length=32,
+        description="Linear modules that get an adapter, by the last part of their name.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    seed: Seed = Field(default=42, description="Seed of the adapter's initial weights.")
+
+
+MicroBatchSize = Annotated[
+    Literal["Auto"] | Annotated[int, Field(ge=1, le=1024)],
+    Field(
+        json_schema_extra={
+            "x-kubernetes-int-or-string": True,
+            **validations(
+                rule(
+                    "type(self) == string ? self == 'Auto' : (self >= 1 && self <= 1024)",
+                    "must be Auto or a number of examples from 1 to 1024",
+                )
+            ),
+        }
+    ),
+]
+
+
+class TrainingSpec(ApiModel):
+    """The optimisation, in the terms of TRL's SFTConfig."""
+
+    model_config = {
+        "json_schema_extra": validations(
+            rule("!(has(self.maxSteps) && has(self.epochs))", "set maxSteps or epochs, not both"),
+            rule(
+                "type(self.microBatchSize) == string || "
+                "(self.batchSize >= self.microBatchSize && self.batchSize % self.microBatchSize == 0)",
+                "batchSize must be a multiple of microBatchSize",
+            ),
+        )
+    }
+
+    batch_size: int = Field(default=8, ge=1, le=4096, description="Examples per optimizer step.")
+    micro_batch_size: MicroBatchSize = Field(
+        default="Auto",
+        description="Examples per forward pass; the rest of batchSize is accumulated, with the same trajectory. "
+        "Auto: chosen for the device.",
+    )
+    max_steps: int | None = Field(
+        default=None, ge=1, le=10_000_000, description="Optimizer steps. Neither this nor epochs: 3 epochs."
+    )
+    epochs: int | None = Field(default=None, ge=1, le=1000, description="Passes over the training rows.")
+    learning_rate: decimal(0, 1, above=True) = Field(  # type: ignore[valid-type]
+        default="2e-4", description="Peak learning rate, a decimal string. 1e-4 to 5e-4 is usual for QLoRA."
+    )
+    warmup_steps: int = Field(default=5, ge=0, le=1_000_000, description="Steps of linear warm-up.")
+    scheduler: Literal["Linear", "Cosine", "Constant"] = Field(
+        default="Linear", description="How the learning rate goes from its peak to the last step."
+    )
+    optimizer: Literal["AdamW8bit", "AdamW"] = Field(
+        default="AdamW8bit",
+        description="AdamW8bit keeps its moments in 8 bit and needs a GPU; on a CPU AdamW runs in its place.",
+    )
+    weight_decay: decimal(0, 1) = Field(default="0.01", description="Decoupled weight decay.")  # type: ignore[valid-type]
+    gradient_checkpointing: Literal["Auto", "Unsloth", "Enabled", "Disabled"] = Field(
+        default="Auto", description="Recompute activations in the backward pass: less memory, more time."
+    )
+    loss_on: Literal["Responses", "All"] = Field(
+        default="Responses", description="Tokens that count in the loss: the assistant's response only, or all."
+    )
+    logging_steps: int = Field(default=10, ge=1, le=100_000, description="Steps between two logged losses.")
+    seed: Seed = Field(default=700, description="Seed of the row order and of dropout.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.max_steps is not None and self.epochs is not None:
+            raise ValueError("set maxSteps or epochs, not both")
+        if isinstance(self.micro_batch_size, int) and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batchSize {self.batch_size} must be a multiple of microBatchSize {self.micro_batch_size}"
+            )
+        return self
+
+
+class EvaluationDatasetSpec(ApiModel):
+    """Held-out rows, in the columns and templates of spec.dataset."""
+
+    source: SourceURI = Field(description="Like spec.dataset.source.")
+    revision: Revision = Field(default="main", description="Branch, tag or commit of a hub dataset.")
+    split: Split = Field(default="test", description="Split to evaluate on.")
+
+
+Metric = Literal["Accuracy", "LetterAccuracy", "Perplexity"]
+
+
+class EvaluationSpec(ApiModel):
+    """What is measured after training, on base and tuned alike."""
+
+    dataset: EvaluationDatasetSpec = Field(description="Held-out rows.")
+    compare_with_base: bool = Field(default=True, description="Score the base model on the same rows.")
+    metrics: list[Metric] = Field(
+        default=["Accuracy", "LetterAccuracy", "Perplexity"],
+        min_length=1,
+        max_length=3,
+        description="Accuracy: the option whose filled response template is likeliest per token. LetterAccuracy: the "
+        "likeliest letter as the first token. Perplexity: of the right response.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    max_new_tokens: int = Field(default=128, ge=1, le=4096, description="Longest sampled answer, in tokens.")
+    sample_prompts: int = Field(
+        default=3, ge=0, le=32, description="Rows that base and tuned also answer in words, side by side."
+    )
+
+
+class OutputSpec(ApiModel):
+    """Where the artefacts go."""
+
+    destination: DestinationURI = Field(
+        description="pvc://<claim>/<path>. A run writes below <destination>/<first 12 digits of specSha256>/."
+    )
+    formats: list[Literal["Adapter"]] = Field(
+        default=["Adapter"],
+        min_length=1,
+        max_length=1,
+        description="What is saved: the LoRA adapter with its tokenizer.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+
+
+# Fields that name the run. They can't change once the object exists, and they make up specSha256.
+IMMUTABLE_FIELDS = ("method", "model", "dataset", "lora", "training", "evaluation", "output")
+
+
+def _immutable(field: str) -> dict[str, str]:
+    return rule(
+        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+        f"{field} can't change once the job exists: apply it under a new name, or delete the job and apply again",
+    )
+
+
+class FineTuneJobSpec(ApiModel):
+    """A fine-tune: model, rows, adapter, optimisation, evaluation, and where it runs."""
+
+    model_config = {"json_schema_extra": validations(*map(_immutable, IMMUTABLE_FIELDS))}
+
+    method: Literal["QLoRA"] = Field(
+        default="QLoRA", description="QLoRA: a LoRA adapter on a base model quantised to NF4 (4 bit)."
+    )
+    model: ModelSpec = Field(description="The base model.")
+    dataset: DatasetSpec = Field(description="The training rows.")
+    # No object default in the schema: whether an adapter is used at all follows from the method.
+    lora: LoraSpec | None = Field(default=None, description="The adapter, in PEFT's terms. Left out: its defaults.")
+    training: TrainingSpec = Field(default=TrainingSpec(), description="The optimisation.")
+    evaluation: EvaluationSpec | None = Field(
+        default=None, description="What is measured after training. Left out: nothing is evaluated."
+    )
+    output: OutputSpec = Field(description="Where the artefacts go.")
+    runtime: RuntimeSpec = Field(default=RuntimeSpec(), description="The pod that a stage runs in.")
+    scheduling: SchedulingSpec = Field(default=SchedulingSpec(), description="Retries.")
+
+    def resolved(self) -> Self:
+        """This spec with the defaults that depend on other fields filled in.
+
+        The operator and a local run share it, and the child's ConfigMap shows its outcome.
+        """
+        update: dict[str, Any] = {"lora": self.lora or LoraSpec()}
+        if self.training.max_steps is None and self.training.epochs is None:
+            update["training"] = self.training.model_copy(update={"epochs": DEFAULT_EPOCHS})
+        return self.model_copy(update=update)
+
+    def sha256(self) -> str:
+        """The digest that names a run: of the immutable fields, resolved, without what equals its default.
+
+        Leaving defaults out keeps the digest of an old spec when a later version adds a field.
+        """
+        return sha256_of(
+            self.resolved().model_dump(mode="json", by_alias=True, exclude_defaults=True, include=set(IMMUTABLE_FIELDS))
+        )

@@ -1,0 +1,96 @@
+"""Source and destination URIs, after KServe's convention: ``hf://owner/repo``, ``pvc://claim/path``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from finetune_api.base import rule, validations
+
+_CLAIM = r"pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?(/[A-Za-z0-9._=@+-]+)*/?"
+_HUB = r"hf://[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A repository of the Hugging Face hub."""
+
+    repository: str  # "owner/name"
+
+
+@dataclass(frozen=True)
+class ClaimPath:
+    """A path inside a PersistentVolumeClaim of the job's namespace."""
+
+    claim: str
+    path: PurePosixPath  # relative; "." for the claim's root
+
+    def __str__(self) -> str:
+        return f"pvc://{self.claim}" if self.path == PurePosixPath(".") else f"pvc://{self.claim}/{self.path}"
+
+    def __truediv__(self, part: str) -> ClaimPath:
+        return ClaimPath(self.claim, self.path / part)
+
+
+def parse_claim(uri: str) -> ClaimPath:
+    """Parses ``pvc://claim/path``.
+
+    Raises ValueError for any other text and for a path that leaves the claim.
+    """
+    if not re.fullmatch(_CLAIM, uri):
+        raise ValueError(f"{uri!r} is not pvc://<claim>/<path> (lower-case claim name, plain path)")
+    claim, _, path = uri.removeprefix("pvc://").partition("/")
+    if ".." in PurePosixPath(path).parts:
+        raise ValueError(f"{uri!r} must not contain '..'")
+    return ClaimPath(claim, PurePosixPath(path))
+
+
+def parse_source(uri: str) -> HubSource | ClaimPath:
+    """Parses a model's or dataset's source. Raises ValueError when it is neither hf:// nor pvc://."""
+    if re.fullmatch(_HUB, uri):
+        return HubSource(uri.removeprefix("hf://"))
+    if uri.startswith("pvc://"):
+        return parse_claim(uri)
+    raise ValueError(f"{uri!r} must be hf://<owner>/<repository> or pvc://<claim>/<path>")
+
+
+def _check_source(uri: str) -> str:
+    parse_source(uri)
+    return uri
+
+
+def _check_claim(uri: str) -> str:
+    parse_claim(uri)
+    return uri
+
+
+SourceURI = Annotated[
+    str,
+    Field(
+        min_length=8,
+        max_length=512,
+        json_schema_extra=validations(
+            rule(
+                f"(self.matches('^{_HUB}$') || self.matches('^{_CLAIM}$')) && !self.contains('..')",
+                "must be hf://<owner>/<repository> or pvc://<claim>/<path>",
+            )
+        ),
+    ),
+    AfterValidator(_check_source),
+]
+
+DestinationURI = Annotated[
+    str,
+    Field(
+        min_length=7,
+        max_length=512,
+        json_schema_extra=validations(
+            rule(f"self.matches('^{_CLAIM}$') && !self.contains('..')", "must be pvc://<claim>/<path>")
+        ),
+    ),
+    AfterValidator(_check_claim),
+]
