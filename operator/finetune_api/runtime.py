@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from finetune_api.base import ApiModel
 
 # Kubernetes' resource.Quantity, as its own OpenAPI pattern has it.
 Quantity = Annotated[
     str,
+    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
     Field(
         max_length=32,
+        json_schema_extra={"x-kubernetes-int-or-string": True},
         pattern=r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$",
     ),
 ]
-ResourceName = Annotated[str, Field(min_length=1, max_length=253)]
 LabelValue = Annotated[str, Field(max_length=63)]
-ResourceList = Annotated[dict[ResourceName, Quantity], Field(max_length=16)]
+ResourceList = Annotated[dict[str, Quantity], Field(max_length=16)]
 
 
 class ResourcesSpec(ApiModel):
@@ -58,7 +59,7 @@ class RuntimeSpec(ApiModel):
         default=1, ge=0, le=1, description="GPUs of the pod. 0 trains on the CPU, for trials with a tiny model."
     )
     resources: ResourcesSpec = Field(default=ResourcesSpec(), description="CPU and memory of the pod.")
-    node_selector: Annotated[dict[ResourceName, LabelValue], Field(max_length=32)] = Field(
+    node_selector: Annotated[dict[str, LabelValue], Field(max_length=32)] = Field(
         default={}, description="Labels that a node must carry."
     )
     tolerations: list[Toleration] = Field(

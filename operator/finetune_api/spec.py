@@ -151,8 +151,8 @@ class TrainingSpec(ApiModel):
         "json_schema_extra": validations(
             rule("!(has(self.maxSteps) && has(self.epochs))", "set maxSteps or epochs, not both"),
             rule(
-                "type(self.microBatchSize) == string || "
-                "(self.batchSize >= self.microBatchSize && self.batchSize % self.microBatchSize == 0)",
+                "!has(self.microBatchSize) || type(self.microBatchSize) == string || "
+                "(has(self.batchSize) && self.batchSize % self.microBatchSize == 0)",
                 "batchSize must be a multiple of microBatchSize",
             ),
         )
@@ -259,7 +259,7 @@ def _immutable(field: str) -> dict[str, str]:
 class FineTuneJobSpec(ApiModel):
     """A fine-tune: model, rows, adapter, optimisation, evaluation, and where it runs."""
 
-    model_config = {"json_schema_extra": validations(*map(_immutable, IMMUTABLE_FIELDS))}
+    model_config = {"json_schema_extra": validations(*map(_immutable, (*IMMUTABLE_FIELDS, "runtime", "scheduling")))}
 
     method: Literal["QLoRA"] = Field(
         default="QLoRA", description="QLoRA: a LoRA adapter on a base model quantised to NF4 (4 bit)."

@@ -71,7 +71,6 @@ def _check_claim(uri: str) -> str:
 SourceURI = Annotated[
     str,
     Field(
-        min_length=8,
         max_length=512,
         json_schema_extra=validations(
             rule(
@@ -86,7 +85,6 @@ SourceURI = Annotated[
 DestinationURI = Annotated[
     str,
     Field(
-        min_length=7,
         max_length=512,
         json_schema_extra=validations(
             rule(f"self.matches('^{_CLAIM}$') && !self.contains('..')", "must be pvc://<claim>/<path>")
