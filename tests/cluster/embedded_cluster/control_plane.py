@@ -14,7 +14,7 @@ from embedded_cluster.build import Binaries, build
 from embedded_cluster.kubeconfig import write_kubeconfig
 from embedded_cluster.kubectl import Kubectl
 from embedded_cluster.pki import Identity, Pki
-from embedded_cluster.ports import ControlPlanePorts, require_free
+from embedded_cluster.ports import ControlPlanePorts, Endpoint, require_free
 from embedded_cluster.probe import answers, client_context
 from embedded_cluster.process import Daemon, wait_until
 from embedded_cluster.state import State
@@ -70,8 +70,9 @@ class ControlPlane:
             ClusterError: a port is taken, or a component died or was not ready in time.
         """
         etcd, apiserver, *clients = daemons = self.daemons()
-        if not any(daemon.pid for daemon in daemons):
-            require_free(self._endpoints())
+        for daemon in daemons:
+            if daemon.pid is None:
+                require_free(daemon.name, self.endpoints()[daemon.name])
         self._write_credentials()
         context = client_context(self.pki, "admin")
         _start(etcd, f"https://{flags.LOOPBACK}:{self.ports.etcd}/health", context)
@@ -79,7 +80,8 @@ class ControlPlane:
         for client in clients:
             client.start()
         for client in clients:
-            _start(client, self._health_url(client), context)
+            [(host, port)] = self.endpoints()[client.name]
+            _start(client, f"https://{host}:{port}/healthz", context)
         # The API server makes it just after it says that it is ready.
         namespace = f"{self.server}/api/v1/namespaces/default"
         wait_until(lambda: answers(namespace, context), START_SECONDS, "creation of the namespace default")
@@ -103,6 +105,16 @@ class ControlPlane:
             components["kube-scheduler"] = flags.kube_scheduler(pki, ports, self.kubeconfig_of("scheduler"))
         return [self._daemon(name, each) for name, each in components.items()]
 
+    def endpoints(self) -> dict[str, list[Endpoint]]:
+        """Where each component listens; only the API server is meant for others than the control plane."""
+        ports = self.ports
+        return {
+            "etcd": [(flags.LOOPBACK, ports.etcd), (flags.LOOPBACK, ports.etcd_peer)],
+            "kube-apiserver": [(self.address, ports.apiserver)],
+            "kube-controller-manager": [(flags.LOOPBACK, ports.controller_manager)],
+            "kube-scheduler": [(flags.LOOPBACK, ports.scheduler)],
+        }
+
     def _daemon(self, name: str, component_flags: flags.Flags) -> Daemon:
         return Daemon(
             name=name,
@@ -111,15 +123,6 @@ class ControlPlane:
             log_dir=self.state.log,
             dies_with_parent=self.dies_with_parent,
         )
-
-    def _endpoints(self) -> dict[str, tuple[str, int]]:
-        endpoints = self.ports.endpoints(self.address)
-        unused = {"controller_manager": not self.controllers, "scheduler": not self.scheduler}
-        return {name: endpoint for name, endpoint in endpoints.items() if not unused.get(name)}
-
-    def _health_url(self, client: Daemon) -> str:
-        port = self.ports.scheduler if client.name == "kube-scheduler" else self.ports.controller_manager
-        return f"https://{flags.LOOPBACK}:{port}/healthz"
 
     def _write_credentials(self) -> None:
         loopback = ("localhost", flags.LOOPBACK)

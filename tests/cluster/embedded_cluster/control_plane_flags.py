@@ -88,8 +88,6 @@ def _client(pki: Pki, identity: str, port: int, kubeconfig: Path) -> Flags:
         "tls-cert-file": str(pki.certificate(identity)),
         "tls-private-key-file": str(pki.key(identity)),
         "kubeconfig": str(kubeconfig),
-        "authentication-kubeconfig": str(kubeconfig),
-        "authorization-kubeconfig": str(kubeconfig),
         # There is one of each: waiting for a lease only costs time.
         "leader-elect": "false",
     }

@@ -10,8 +10,8 @@ from embedded_cluster.state import State
 
 # Pods reach each other through Services by forwarding; kubelet and containerd watch many files.
 SYSCTLS = {"net/ipv4/ip_forward": 1, "fs/inotify/max_user_instances": 8192}
-# Paths that kubelet and containerd fix at compile time.
-FOLDERS = ("/var/lib/kubelet", "/var/log/containers", "/run/containerd")
+# Paths that kubelet, containerd and its network plugins fix at compile time.
+FOLDERS = ("/var/lib/kubelet", "/var/log/containers", "/run/containerd", "/var/lib/cni")
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Kubectl:
     def run(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Runs ``kubectl`` and returns its exit status and output, whatever they are."""
         environment = os.environ | {"KUBECONFIG": str(self.kubeconfig)}
-        command = [self.binary, *arguments]
+        command = [str(self.binary), *arguments]
         return subprocess.run(command, input=stdin or "", capture_output=True, text=True, env=environment)
 
     def apply(self, objects: Sequence[object], *arguments: str) -> None:

@@ -47,5 +47,15 @@ def down() -> None:
         run("ip", "link", "delete", BRIDGE)
 
 
+def remove_chain(name: str) -> None:
+    """Removes a chain of the filter table, for IPv4 and IPv6, with the jumps to it from INPUT and OUTPUT."""
+    for tool in ("iptables", "ip6tables"):
+        for hook in ("INPUT", "OUTPUT"):
+            while succeeds(tool, "-w", "-D", hook, "-j", name):
+                pass
+        if succeeds(tool, "-w", "-F", name):
+            run(tool, "-w", "-X", name)
+
+
 def _masquerades() -> bool:
     return succeeds("iptables", "-w", "-t", "nat", "-C", *MASQUERADE)

@@ -1,6 +1,7 @@
 """The node: containerd and kubelet, and an end for every container and mount that they leave."""
 
 import os
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,7 @@ class Node:
             self._remove_containers()
             self.containerd().stop()
         _unmount_below(self.state.run)
+        shutil.rmtree(node_config.pod_logs(self.state), ignore_errors=True)
         _remove_empty_cgroups()
 
     def _takes_pods(self) -> bool:
@@ -86,7 +88,7 @@ class Node:
             run(*self._ctr("containers", "delete", container))
 
     def _no_task_left(self) -> bool:
-        return all([succeeds(*self._ctr("tasks", "delete", "--force", task)) for task in self._listed("tasks")])
+        return all(succeeds(*self._ctr("tasks", "delete", "--force", task)) for task in self._listed("tasks"))
 
     def _listed(self, kind: str) -> list[str]:
         return run(*self._ctr(kind, "list", "--quiet")).split()
@@ -118,4 +120,4 @@ def _remove_empty_cgroups() -> None:
     for root in [*groups.glob("kubepods"), *groups.glob("*/kubepods")]:
         for folder, _, _ in os.walk(root, topdown=False):
             with suppress(OSError):
-                os.rmdir(folder)
+                Path(folder).rmdir()

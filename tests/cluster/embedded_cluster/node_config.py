@@ -7,6 +7,7 @@ import yaml
 
 from embedded_cluster.network import BRIDGE, NODE_ADDRESS, POD_CIDR
 from embedded_cluster.pki import Pki
+from embedded_cluster.ports import Endpoint
 from embedded_cluster.state import State
 
 NODE_NAME = "embedded"
@@ -20,6 +21,11 @@ PROXY_METRICS_PORT = 10249
 PROXY_HEALTH_PORT = 10256
 DNS_PORT = 10053
 DNS_READY_PORT = 10054
+ENDPOINTS: dict[str, list[Endpoint]] = {
+    "kubelet": [(NODE_ADDRESS, KUBELET_PORT), (LOOPBACK, KUBELET_HEALTH_PORT)],
+    "kube-proxy": [(LOOPBACK, PROXY_METRICS_PORT), (LOOPBACK, PROXY_HEALTH_PORT)],
+    "coredns": [(NODE_ADDRESS, DNS_PORT), (LOOPBACK, DNS_READY_PORT)],
+}
 
 
 def containerd(state: State) -> str:
@@ -67,6 +73,10 @@ def containerd_socket(state: State) -> Path:
     return state.run / "containerd.sock"
 
 
+def pod_logs(state: State) -> Path:
+    return state.log / "pods"
+
+
 def cni(state: State) -> str:
     """JSON: every pod gets a port of the bridge and an address of the pod network."""
     bridge = {
@@ -108,7 +118,7 @@ def kubelet(state: State, pki: Pki) -> str:
             "maxOpenFiles": 20000,
             # kube-proxy makes the chains that it needs.
             "makeIPTablesUtilChains": False,
-            "podLogsDir": str(state.log / "pods"),
+            "podLogsDir": str(pod_logs(state)),
             "volumePluginDir": str(state.run / "kubelet/volume-plugins"),
             # A developer's disk is often fuller than a node's: images stay, and pods run to the last percent.
             "imageGCHighThresholdPercent": 100,

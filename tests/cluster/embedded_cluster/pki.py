@@ -21,7 +21,7 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """A certificate to issue: ``user`` and ``groups`` are what RBAC sees, ``hosts`` make it a serving certificate too."""
+    """A certificate to issue: RBAC sees ``user`` and ``groups``; with ``hosts`` it serves too."""
 
     name: str
     user: str
@@ -110,9 +110,7 @@ def _issue(
         .add_extension(_key_usage(key_cert_sign=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         # Python 3.13 and later refuse a leaf without it.
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
     )
     if identity.hosts:
         names = x509.SubjectAlternativeName([_alternative_name(host) for host in identity.hosts])
@@ -162,7 +160,5 @@ def _pem(certificate: x509.Certificate) -> bytes:
 def _write_key(path: Path, key: PrivateKey) -> None:
     path.touch(mode=0o600)
     path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )

@@ -2,9 +2,9 @@
 
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
 
@@ -37,22 +37,14 @@ class ControlPlanePorts:
             names = [field.name for field in fields(cls)]
             return cls(**{name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)})
 
-    def endpoints(self, address: str) -> dict[str, Endpoint]:
-        """Name of each listener → where it listens; only the API server is meant for others than the control plane."""
-        names = [field.name for field in fields(self)]
-        return {
-            name: (address if name == "apiserver" else "127.0.0.1", port)
-            for name, port in zip(names, astuple(self), strict=True)
-        }
 
-
-def require_free(endpoints: Mapping[str, Endpoint]) -> None:
-    """Checks that nothing listens on the endpoints.
+def require_free(name: str, endpoints: Iterable[Endpoint]) -> None:
+    """Checks that nothing listens where the component ``name`` will.
 
     Raises:
         ClusterError: one is taken; names the port, what it is for and the process that holds it.
     """
-    for name, (address, port) in endpoints.items():
+    for address, port in endpoints:
         inode = _listener(address, port)
         if inode is not None:
             raise ClusterError(f"port {port} ({name}) is taken by {_owner(inode)}: stop it, then try again")

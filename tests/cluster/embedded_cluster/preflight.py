@@ -1,6 +1,5 @@
 """Checks before anything starts, so that what is missing is said in one line."""
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -18,10 +17,11 @@ CGROUP_CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
 
 
 def check() -> None:
-    """Raises:
-    ClusterError: not root, a capability, a cgroup controller or a Debian package is missing.
+    """Checks capabilities, cgroup controllers and Debian packages.
+
+    Raises:
+        ClusterError: one of them is missing; says what to do.
     """
-    require_root(os.geteuid())
     require_capabilities(Path("/proc/self/status").read_text())
     require_cgroup_controllers(Path("/proc/cgroups").read_text())
     require_packages(required_packages(PACKAGES_FILE.read_text()), installed_packages())
@@ -57,16 +57,22 @@ def required_packages(listing: str) -> list[str]:
 def require_packages(required: list[str], installed: set[str]) -> None:
     missing = [name for name in required if name not in installed]
     if missing:
-        raise ClusterError(f"Debian packages are missing: apt-get install -y --no-install-recommends {' '.join(missing)}")
+        raise ClusterError(
+            f"Debian packages are missing: apt-get install -y --no-install-recommends {' '.join(missing)}"
+        )
 
 
 def installed_packages() -> set[str]:
-    """Raises:
-    ClusterError: this is no Debian.
+    """Names of Debian's installed packages.
+
+    Raises:
+        ClusterError: this is no Debian.
     """
     try:
         query = ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\\n"]
         listing = subprocess.run(query, capture_output=True, text=True, check=True).stdout
     except FileNotFoundError as error:
-        raise ClusterError("the embedded cluster needs Debian (dpkg-query was not found): use CLUSTER=current") from error
+        raise ClusterError(
+            "the embedded cluster needs Debian (dpkg-query was not found): use CLUSTER=current"
+        ) from error
     return {line.split()[0] for line in listing.splitlines() if line.endswith(" installed")}

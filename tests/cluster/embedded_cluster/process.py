@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +81,9 @@ class Daemon:
             return False
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self.log_dir.mkdir(parents=True, exist_ok=True)
+        if self.log.exists():
+            # It may say why the process died.
+            self.log.rename(self.log.with_suffix(".previous.log"))
         pid = self._spawn()
         part = self.pid_file.with_suffix(".part")
         part.write_text(f"{pid} {start_time_of(pid) or 0}\n")
@@ -140,7 +144,5 @@ def _environment() -> dict[str, str]:
 
 def _reap(pid: int) -> None:
     """Collects the exit status if the process was a child of ours, or it would stay as a zombie."""
-    try:
+    with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass

@@ -2,20 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from embedded_cluster import node_config
+from embedded_cluster import network, node_config
 from embedded_cluster.command import run
 from embedded_cluster.control_plane import API_SERVICE_ADDRESS, ControlPlane
 from embedded_cluster.kubeconfig import CONTEXT
-from embedded_cluster.network import NODE_ADDRESS
 from embedded_cluster.pki import Identity
 from embedded_cluster.ports import accepts_connections
 from embedded_cluster.probe import answers
-from embedded_cluster.process import Daemon, wait_until
+from embedded_cluster.process import Daemon
 
 PROXY_IDENTITY = Identity(name="proxy", user="system:kube-proxy")
 DNS_IDENTITY = Identity(name="coredns", user="system:coredns")
+# Behind both stand processes of the host, so that a connection shows that kube-proxy has written its rules.
+SERVICE_ENDPOINTS = ((node_config.DNS_SERVICE_ADDRESS, 53), (API_SERVICE_ADDRESS, 443))
 READY_SECONDS = 30
+# kube-proxy's own clean-up leaves this one, because kubelet may share it; ours makes none.
+SHARED_CHAIN = "KUBE-FIREWALL"
 
 Object = Mapping[str, object]
 
@@ -25,33 +29,39 @@ class Services:
     plane: ControlPlane
 
     def proxy(self) -> Daemon:
-        return self._daemon("kube-proxy", f"--config={self.plane.state.run / 'kube-proxy.yaml'}")
+        return self._daemon("kube-proxy", f"--config={self._proxy_config}")
 
     def dns(self) -> Daemon:
-        return self._daemon("coredns", "-conf", str(self.plane.state.run / "Corefile"))
+        return self._daemon("coredns", "-conf", str(self._corefile))
 
     def start(self) -> None:
         """Starts both if they do not run, and waits until a Service is reachable by its address."""
-        run_dir = self.plane.state.run
-        (run_dir / "kube-proxy.yaml").write_text(
-            node_config.kube_proxy(self.plane.kubeconfig_of(PROXY_IDENTITY.name))
-        )
-        (run_dir / "Corefile").write_text(
-            node_config.corefile(self.plane.kubeconfig_of(DNS_IDENTITY.name), CONTEXT)
-        )
+        self._proxy_config.write_text(node_config.kube_proxy(self.plane.kubeconfig_of(PROXY_IDENTITY.name)))
+        self._corefile.write_text(node_config.corefile(self.plane.kubeconfig_of(DNS_IDENTITY.name), CONTEXT))
         self.plane.kubectl.apply([*_dns_access(), _dns_service(), _dns_endpoints()])
         proxy, dns = self.proxy(), self.dns()
         proxy.start()
         dns.start()
-        dns.wait_until_ready(lambda: answers(f"http://{node_config.LOOPBACK}:{node_config.DNS_READY_PORT}/ready"), READY_SECONDS)
-        for address, port in ((node_config.DNS_SERVICE_ADDRESS, 53), (API_SERVICE_ADDRESS, 443)):
-            proxy.wait_until_ready(lambda: accepts_connections((address, port)), READY_SECONDS)
+        dns.wait_until_ready(
+            lambda: answers(f"http://{node_config.LOOPBACK}:{node_config.DNS_READY_PORT}/ready"), READY_SECONDS
+        )
+        proxy.wait_until_ready(lambda: all(map(accepts_connections, SERVICE_ENDPOINTS)), READY_SECONDS)
 
     def stop(self) -> None:
         """Stops both and removes kube-proxy's rules."""
         self.dns().stop()
         self.proxy().stop()
-        run(str(self.plane.binaries["kube-proxy"]), "--cleanup")
+        if self._proxy_config.exists():
+            run(str(self.plane.binaries["kube-proxy"]), "--cleanup")
+            network.remove_chain(SHARED_CHAIN)
+
+    @property
+    def _proxy_config(self) -> Path:
+        return self.plane.state.run / "kube-proxy.yaml"
+
+    @property
+    def _corefile(self) -> Path:
+        return self.plane.state.run / "Corefile"
 
     def _daemon(self, name: str, *arguments: str) -> Daemon:
         state = self.plane.state
@@ -68,7 +78,12 @@ def _dns_access() -> list[Object]:
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}
     user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name}
     return [
-        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules},
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name},
+            "rules": rules,
+        },
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRoleBinding",
@@ -104,6 +119,6 @@ def _dns_endpoints() -> Object:
             "labels": {"kubernetes.io/service-name": "kube-dns"},
         },
         "addressType": "IPv4",
-        "endpoints": [{"addresses": [NODE_ADDRESS], "conditions": {"ready": True}}],
+        "endpoints": [{"addresses": [network.NODE_ADDRESS], "conditions": {"ready": True}}],
         "ports": ports,
     }

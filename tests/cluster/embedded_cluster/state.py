@@ -43,3 +43,13 @@ class State:
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig."""
         return self.run / "kubeconfig"
+
+    @property
+    def binaries(self) -> Path:
+        """The folder with kubectl and the other components, while the cluster is up."""
+        return self.run / "bin"
+
+    @property
+    def image_references(self) -> Path:
+        """Which images the registry in ``cache`` holds; written by the image build, so ``down`` leaves it."""
+        return self.run / "images.json"
