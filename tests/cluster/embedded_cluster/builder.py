@@ -55,7 +55,10 @@ class Builder(ABC):
 
     @abstractmethod
     def remove(self, references: Iterable[str]) -> None:
-        """Removes images with all layers that no other image uses."""
+        """Removes images with all layers that no other image uses, and what killed builds of ours left behind.
+
+        Call it only while nothing is built.
+        """
 
     def has(self, reference: str) -> bool:
         repository, _, tag = reference.rpartition(":")
@@ -110,8 +113,10 @@ class Buildah(Builder):
         return {tag for name, _, tag in (line.rpartition(":") for line in lines) if name == repository}
 
     def remove(self, references: Iterable[str]) -> None:
+        self._run("rm", "--all")
         for reference in references:
             self._run("rmi", reference)
+        self._run("rmi", "--prune")
 
     @property
     def _folder(self) -> Path:
@@ -135,7 +140,7 @@ class Docker(Builder):
         self._run("tag", reference, destination)
         self._run("push", "--quiet", destination)
         repository = destination.rpartition(":")[0]
-        digests = self._run("image", "inspect", "--format", "{{join .RepoDigests \"\\n\"}}", destination).splitlines()
+        digests = self._run("image", "inspect", "--format", '{{join .RepoDigests "\\n"}}', destination).splitlines()
         return next(line.partition("@")[2] for line in digests if line.startswith(f"{repository}@"))
 
     def tags(self, repository: str) -> set[str]:

@@ -7,11 +7,13 @@ import json
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from http.client import HTTPResponse
 from pathlib import Path
 
 from embedded_cluster.errors import ClusterError
 from embedded_cluster.lock import locked
+from embedded_cluster.ports import require_free
 from embedded_cluster.process import Daemon, last_lines
 from embedded_cluster.state import State
 
@@ -34,12 +36,12 @@ def start(state: State) -> bool:
     """Starts the registry and waits until it answers; False when it already ran.
 
     Raises:
-        ClusterError: another process answers on its port, Debian's package is missing, or it does not come up.
+        ClusterError: another process listens on its port, Debian's package is missing, or it does not come up.
     """
     process = daemon(state)
     with locked(state.cache / "registry.lock"):
-        if process.pid is None and _answers():
-            raise ClusterError(f"port {PORT} is taken by a registry that {state.root} does not know: stop it first")
+        if process.pid is None:
+            require_free("registry", [(HOST, PORT)])
         _write_config(state)
         started = process.start()
         process.wait_until_ready(_answers, READY_SECONDS)
@@ -69,8 +71,10 @@ def compressed_bytes(name: str, reference: str) -> int:
     return sum(int(layer["size"]) for layer in json.load(response)["layers"])
 
 
-def prune(state: State, keep: dict[str, set[str]]) -> int:
-    """Removes every manifest of the repositories in ``keep`` that none of their kept tags points to; returns how many.
+def prune(state: State, keep: Mapping[str, str]) -> int:
+    """Removes every manifest that the one kept tag of its repository does not point to; returns how many.
+
+    ``keep`` maps repository to tag; other repositories, and those without that tag, are left alone.
 
     The blobs are then collected with the registry stopped: it must not take an upload meanwhile, and its cache of
     known blobs would be wrong afterwards. A pull in these seconds is refused, and the kubelet repeats it.
@@ -79,7 +83,7 @@ def prune(state: State, keep: dict[str, set[str]]) -> int:
     Raises:
         ClusterError: the collection failed; the message ends with its last lines.
     """
-    removed = sum(_delete_others(name, tags) for name, tags in keep.items())
+    removed = sum(_delete_others(name, tag) for name, tag in keep.items())
     if removed:
         stop(state)
         try:
@@ -89,11 +93,12 @@ def prune(state: State, keep: dict[str, set[str]]) -> int:
     return removed
 
 
-def _delete_others(name: str, kept_tags: set[str]) -> int:
+def _delete_others(name: str, kept_tag: str) -> int:
     response = _request("GET", f"{name}/tags/list")
-    tags = set(json.load(response)["tags"] or ()) if response else set()
-    kept = {digest(name, tag) for tag in kept_tags}
-    old = {digest(name, tag) for tag in tags} - kept - {None}
+    kept = digest(name, kept_tag)
+    if response is None or kept is None:
+        return 0
+    old = {digest(name, tag) for tag in json.load(response)["tags"] or ()} - {kept, None}
     for manifest in old:
         _request("DELETE", f"{name}/manifests/{manifest}")
     return len(old)
@@ -102,7 +107,7 @@ def _delete_others(name: str, kept_tags: set[str]) -> int:
 def _collect_garbage(state: State) -> None:
     log = state.log / "registry-garbage-collect.log"
     with log.open("w") as file:
-        command = ["docker-registry", "garbage-collect", _config_file(state)]
+        command = ["docker-registry", "garbage-collect", str(_config_file(state))]
         done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT)
     if done.returncode:
         raise ClusterError(f"the registry's garbage collection failed; the last lines of {log}:\n{last_lines(log)}")
