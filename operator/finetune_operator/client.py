@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from kubernetes.aio.client import ApiClient, Configuration
+import aiohttp
+from kubernetes.aio.client import ApiClient, ApiException, Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
 # The client's own default is five minutes, in which a hung connection would hold a worker.
 REQUEST_SECONDS = 15.0
+
+# What a request raises when the API server refuses it, is away, or is too slow.
+API_ERRORS = (ApiException, aiohttp.ClientError, OSError, TimeoutError)
 
 
 class BoundedApiClient(ApiClient):  # type: ignore[misc]
@@ -32,3 +36,9 @@ async def connect() -> ApiClient:
     else:
         await load_kube_config(config_file=kubeconfig, client_configuration=configuration, persist_config=False)
     return BoundedApiClient(configuration)
+
+
+def describe(error: Exception) -> str:
+    """An error in one short line; an ApiException's own text has all headers and the body."""
+    text = f"{error.status} {error.reason}" if isinstance(error, ApiException) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:200]

@@ -1,0 +1,63 @@
+"""The keys that service account tokens are signed with, as the API server publishes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from jwt import PyJWK, PyJWKSet, PyJWTError
+from kubernetes.aio.client import ApiClient, OpenidApi, WellKnownApi
+
+from finetune_operator.client import API_ERRORS, describe
+from finetune_operator.gateway.refusal import unauthenticated, unavailable
+
+log = logging.getLogger(__name__)
+
+# An unknown key ID asks again, but whoever sends made-up IDs must not turn the gateway against the API server.
+SHORTEST_REFRESH = 10.0
+# A key that was withdrawn is trusted no longer than this.
+LONGEST_REFRESH = 600.0
+
+
+class SigningKeys:
+    """The cluster's token issuer and its keys, fetched when needed."""
+
+    def __init__(self, api: ApiClient, clock: Callable[[], float] = time.monotonic) -> None:
+        self._keys_api = OpenidApi(api)
+        self._discovery = WellKnownApi(api)
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._asked: float | None = None
+        self._keys: dict[str, PyJWK] = {}
+        self._issuer = ""
+
+    async def find(self, key_id: str) -> tuple[PyJWK, str]:
+        """The key of that ID and the issuer that it belongs to.
+
+        Raises Refusal: 401 when there is no such key, 503 when the keys can't be read.
+        """
+        async with self._lock:
+            age = self._age()
+            if age > LONGEST_REFRESH or (key_id not in self._keys and age > SHORTEST_REFRESH):
+                await self._refresh()
+        if not self._keys:
+            raise unavailable("the cluster's token keys can't be read")
+        if key_id not in self._keys:
+            raise unauthenticated("the token is signed by a key that this cluster does not publish")
+        return self._keys[key_id], self._issuer
+
+    def _age(self) -> float:
+        return float("inf") if self._asked is None else self._clock() - self._asked
+
+    async def _refresh(self) -> None:
+        """Replaces the keys; keeps the old ones when the API server does not answer."""
+        self._asked = self._clock()
+        try:
+            discovery = await self._discovery.get_service_account_issuer_open_id_configuration()
+            published = PyJWKSet.from_json(await self._keys_api.get_service_account_issuer_open_id_keyset())
+        except (*API_ERRORS, PyJWTError, ValueError) as error:
+            log.warning("The API server's token keys could not be read: %s", describe(error))
+            return
+        self._issuer, self._keys = discovery["issuer"], {key.key_id: key for key in published.keys if key.key_id}
