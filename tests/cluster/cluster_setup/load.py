@@ -1,14 +1,17 @@
-"""Copies local folders onto a claim as a user would: a loader pod, and ``kubectl cp``, which is tar over exec."""
+"""Files on a claim, as a user reaches them: a loader pod, and ``kubectl cp``, which is tar over exec."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from embedded_cluster.kubectl import Kubectl
 
 LOADER = "loader"
+MOUNT = "/claim"
 
 
 def loader_pod(namespace: str, claim: str, image: str) -> dict[str, Any]:
@@ -28,7 +31,7 @@ def loader_pod(namespace: str, claim: str, image: str) -> dict[str, Any]:
                     "image": image,
                     "command": ["sleep", "infinity"],
                     "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-                    "volumeMounts": [{"name": "claim", "mountPath": "/claim"}],
+                    "volumeMounts": [{"name": "claim", "mountPath": MOUNT}],
                 }
             ],
             "volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": claim}}],
@@ -36,30 +39,55 @@ def loader_pod(namespace: str, claim: str, image: str) -> dict[str, Any]:
     }
 
 
-def load(kubectl: Kubectl, namespace: str, claim: str, image: str, folders: Mapping[str, Path]) -> None:
-    """Copies each folder to ``/<name>`` of the claim, leaving alone what is there with the same files and sizes.
+@dataclass(frozen=True)
+class ClaimFiles:
+    """The files of a claim that a loader pod holds open. Paths are relative to the claim."""
 
-    Raises ClusterError when the pod does not start or a copy fails.
-    """
+    kubectl: Kubectl
+    namespace: str
+
+    def execute(self, *command: str) -> str:
+        """Runs a command in the loader pod, below the claim's mount path; returns its output."""
+        return self.kubectl("-n", self.namespace, "exec", LOADER, "--", *command)
+
+    def listing(self, path: str) -> dict[str, int]:
+        """Sizes of the files below a folder, by path; empty when the folder is not there."""
+        arguments = ("find", f"{MOUNT}/{path}", "-type", "f", "-printf", r"%P\t%s\n")
+        found = self.kubectl.run("-n", self.namespace, "exec", LOADER, "--", *arguments)
+        rows = (line.rsplit("\t", 1) for line in found.stdout.splitlines()) if not found.returncode else ()
+        return {name: int(size) for name, size in rows}
+
+    def read(self, path: str) -> str:
+        """The text of a file."""
+        return self.execute("cat", f"{MOUNT}/{path}")
+
+    def copy_in(self, folder: Path, path: str) -> None:
+        """Copies a local folder to ``path``, leaving alone what is there with the same files and sizes."""
+        if self.listing(path) != _local_listing(folder):
+            self.execute("rm", "-rf", f"{MOUNT}/{path}")
+            self.kubectl("-n", self.namespace, "cp", str(folder), f"{LOADER}:{MOUNT}/{path}")
+
+    def copy_out(self, path: str, folder: Path) -> None:
+        """Copies ``path`` to a local folder."""
+        self.kubectl("-n", self.namespace, "cp", f"{LOADER}:{MOUNT}/{path}", str(folder))
+
+
+@contextmanager
+def claim_files(kubectl: Kubectl, namespace: str, claim: str, image: str) -> Iterator[ClaimFiles]:
+    """Opens a claim through a loader pod, which ends with the block. Raises ClusterError when the pod does not start."""
     kubectl.apply([loader_pod(namespace, claim, image)])
     try:
         kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{LOADER}", "--timeout=300s")
-        for name, folder in folders.items():
-            if _listing(kubectl, namespace, name) != _local_listing(folder):
-                kubectl("-n", namespace, "exec", LOADER, "--", "rm", "-rf", f"/claim/{name}")
-                kubectl("-n", namespace, "cp", str(folder), f"{LOADER}:/claim/{name}")
+        yield ClaimFiles(kubectl, namespace)
     finally:
         kubectl("-n", namespace, "delete", "pod", LOADER, "--grace-period=0", "--wait=true")
 
 
-def _listing(kubectl: Kubectl, namespace: str, name: str) -> dict[str, int]:
-    found = kubectl.run(
-        "-n", namespace, "exec", LOADER, "--", "find", f"/claim/{name}", "-type", "f", "-printf", r"%P\t%s\n"
-    )
-    if found.returncode:
-        return {}
-    rows = (line.rsplit("\t", 1) for line in found.stdout.splitlines())
-    return {path: int(size) for path, size in rows}
+def load(kubectl: Kubectl, namespace: str, claim: str, image: str, folders: Mapping[str, Path]) -> None:
+    """Copies each folder to ``/<name>`` of the claim. Raises ClusterError when the pod or a copy fails."""
+    with claim_files(kubectl, namespace, claim, image) as files:
+        for name, folder in folders.items():
+            files.copy_in(folder, name)
 
 
 def _local_listing(folder: Path) -> dict[str, int]:
