@@ -74,7 +74,7 @@ class ClaimFiles:
 
 @contextmanager
 def claim_files(kubectl: Kubectl, namespace: str, claim: str, image: str) -> Iterator[ClaimFiles]:
-    """Opens a claim through a loader pod, which ends with the block. Raises ClusterError when the pod does not start."""
+    """Opens a claim through a loader pod, which ends with the block. Raises ClusterError when it does not start."""
     kubectl.apply([loader_pod(namespace, claim, image)])
     try:
         kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{LOADER}", "--timeout=300s")
