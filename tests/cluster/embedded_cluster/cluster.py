@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,15 +12,20 @@ from embedded_cluster import host, network, node_config, preflight, registry
 from embedded_cluster.build import Binaries, build
 from embedded_cluster.builder import find_builder
 from embedded_cluster.control_plane import ControlPlane
-from embedded_cluster.image_content import PAUSE
+from embedded_cluster.errors import ClusterError
 from embedded_cluster.image_builds import Images
+from embedded_cluster.image_content import PAUSE
 from embedded_cluster.kubectl import Kubectl
+from embedded_cluster.leftovers import leftovers
 from embedded_cluster.lock import locked
 from embedded_cluster.node import IDENTITY, Node
 from embedded_cluster.ports import require_free
-from embedded_cluster.process import Daemon
+from embedded_cluster.process import Daemon, wait_until
 from embedded_cluster.services import DNS_IDENTITY, PROXY_IDENTITY, Services
 from embedded_cluster.state import State
+
+# A container's shim ends a little after its container.
+LEFTOVER_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Cluster:
         """Stops and removes everything that ``up`` made but ``cache``, ``log`` and ``volumes``; False if all was gone.
 
         Raises:
-            ClusterError: something would not end.
+            ClusterError: something would not end; the message lists it.
         """
         preflight.require_root(os.geteuid())
         with locked(self.state.root / "lock"):
@@ -130,8 +135,15 @@ class Cluster:
         with self._phase("network"):
             network.down()
             host.restore(self.state)
+            self._require_nothing_left()
             for path in self._left():
                 _remove(path)
+
+    def _require_nothing_left(self) -> None:
+        with suppress(ClusterError):
+            wait_until(lambda: not leftovers(self.state), LEFTOVER_SECONDS, "end of the cluster")
+        if left := leftovers(self.state):
+            raise ClusterError("still there, try again or remove by hand:\n" + "\n".join(left))
 
     def _left(self) -> list[Path]:
         paths = self.state.run.iterdir() if self.state.run.exists() else ()

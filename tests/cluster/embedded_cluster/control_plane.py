@@ -28,9 +28,9 @@ START_SECONDS = 60
 class ControlPlane:
     """A control plane whose data lies below ``state.run``.
 
-    ``address`` is where the API server listens and what it tells pods; the other components listen on the loopback
-    only. ``controllers`` and ``scheduler`` say whether those run. ``dies_with_parent`` ends all with the starting thread.
-    ``identities`` are further certificates to issue, each with a kubeconfig.
+    ``address`` is where the API server listens and what it tells pods; the others listen on the loopback only.
+    ``controllers`` and ``scheduler`` say whether those run. With ``dies_with_parent`` all end with the thread that
+    started them. ``identities`` are further certificates to issue, each with a kubeconfig.
     """
 
     state: State

@@ -12,7 +12,8 @@ from embedded_cluster.errors import ClusterError
 BRIDGE = "ftbr0"
 NODE_ADDRESS = "10.97.0.1"
 POD_CIDR = "10.97.0.0/16"
-OUTBOUND = ("-s", POD_CIDR, "!", "-d", POD_CIDR, "-m", "comment", "--comment", "finetune-embedded")
+RULE_COMMENT = "finetune-embedded"
+OUTBOUND = ("-s", POD_CIDR, "!", "-d", POD_CIDR, "-m", "comment", "--comment", RULE_COMMENT)
 MASQUERADE = ("POSTROUTING", *OUTBOUND, "-j", "MASQUERADE")
 
 

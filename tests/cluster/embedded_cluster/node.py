@@ -9,6 +9,7 @@ from pathlib import Path
 from embedded_cluster import network, node_config
 from embedded_cluster.command import run, succeeds
 from embedded_cluster.control_plane import ControlPlane
+from embedded_cluster.mounts import unmount_below
 from embedded_cluster.pki import Identity
 from embedded_cluster.process import Daemon, wait_until
 from embedded_cluster.state import State
@@ -71,7 +72,7 @@ class Node:
             self.start_containerd()
             self._remove_containers()
             self.containerd().stop()
-        _unmount_below(self.state.run)
+        unmount_below(self.state.run)
         shutil.rmtree(node_config.pod_logs(self.state), ignore_errors=True)
         _remove_empty_cgroups()
 
@@ -103,15 +104,6 @@ class Node:
 
     def _daemon(self, name: str, *command: str) -> Daemon:
         return Daemon(name=name, command=command, run_dir=self.state.run, log_dir=self.state.log)
-
-
-def _unmount_below(folder: Path) -> None:
-    """Unmounts everything mounted below ``folder``, the latest mount first."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    # Space, tab, newline and backslash are octal there, see proc(5).
-    points = [Path(line.split()[4].encode().decode("unicode_escape")) for line in lines]
-    for point in reversed([point for point in points if point.is_relative_to(folder.resolve())]):
-        run("umount", str(point))
 
 
 def _remove_empty_cgroups() -> None:

@@ -33,7 +33,7 @@ def containerd(state: State) -> str:
     run = state.run
     return f"""\
 version = 2
-root = "{state.cache / "containerd"}"
+root = "{containerd_root(state)}"
 state = "{run / "containerd"}"
 oom_score = 0
 # Other snapshotters only complain in the log; "opt" makes a folder in /opt.
@@ -67,6 +67,11 @@ runtime_type = "io.containerd.runc.v2"
 SystemdCgroup = false
 Root = "{run / "runc"}"
 """
+
+
+def containerd_root(state: State) -> Path:
+    """Images and snapshots; they survive ``down``."""
+    return state.cache / "containerd"
 
 
 def containerd_socket(state: State) -> Path:

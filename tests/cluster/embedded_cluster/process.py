@@ -12,6 +12,7 @@ from embedded_cluster.errors import ClusterError
 
 POLL_SECONDS = 0.05
 LOG_TAIL_LINES = 15
+KILL_SECONDS = 10
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
@@ -28,12 +29,17 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 def start_time_of(pid: int) -> int | None:
-    """Start time of a live process in clock ticks since boot (field 22 of proc(5) ``stat``); None for a dead one."""
+    """Start time of a live process in clock ticks since boot; None for a dead one.
+
+    Fields of proc(5) ``stat``: 3 is the state, 20 the number of threads, 22 the start time. A killed process whose
+    first thread is a zombie still holds its ports while another thread lives.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    state, threads, start_time = fields[0], int(fields[17]), int(fields[19])
+    return None if state in "ZX" and threads <= 1 else start_time
 
 
 def last_lines(log: Path, count: int = LOG_TAIL_LINES) -> str:
@@ -131,7 +137,7 @@ class Daemon:
             wait_until(lambda: self.pid is None, grace_seconds, f"{self.name} stopping")
         except ClusterError:
             os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: self.pid is None, grace_seconds, f"{self.name} dying")
+            wait_until(lambda: self.pid is None, KILL_SECONDS, f"the end of {self.name} after SIGKILL")
 
     def _with_log(self, message: str) -> str:
         return f"{message}; the last lines of {self.log}:\n{last_lines(self.log)}"
