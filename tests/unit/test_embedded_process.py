@@ -1,6 +1,7 @@
 """Daemons of the embedded cluster, with real processes."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -118,9 +119,13 @@ def test_a_tied_daemon_ends_when_its_starter_is_killed(tmp_path: Path) -> None:
 import os, signal, pathlib
 from embedded_cluster.process import Daemon
 folder = pathlib.Path({str(tmp_path)!r})
-Daemon(name="tied", command=["sleep", "60"], run_dir=folder, log_dir=folder, dies_with_parent=True).start()
+command = ["sh", "-c", "echo on; exec sleep 60"]
+tied = Daemon(name="tied", command=command, run_dir=folder, log_dir=folder, dies_with_parent=True)
+tied.start()
+tied.wait_until_ready(lambda: bool(tied.log.read_text()), 10)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    subprocess.run([sys.executable, "-c", script], check=False)
+    killed = subprocess.run([sys.executable, "-c", script], check=False)
+    assert killed.returncode == -signal.SIGKILL
     pid = int((tmp_path / "tied.pid").read_text().split()[0])
     wait_until(lambda: start_time_of(pid) is None, 10, "end of the tied daemon")
