@@ -1,0 +1,1 @@
+"""The ``kubectl finetune`` plugin: watch a FineTuneJob from the command line."""

@@ -1,0 +1,46 @@
+"""What `kubectl finetune watch` shows of a status, as golden text."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console, RenderableType
+
+from finetune_api.job import FineTuneJob
+from finetune_cli import lines, result, running
+from finetune_cli.view import View, is_over
+
+DATA = Path(__file__).parents[1] / "data/cli"
+JOBS = sorted(path.stem for path in DATA.glob("*.yaml"))
+NOW = datetime(2026, 11, 24, 15, 3, 10, tzinfo=UTC)
+RECEIVED = datetime(2026, 11, 24, 15, 3, 0, tzinfo=UTC)
+LOSSES = (2.31, 1.74, 1.2, 0.91, 0.74, 0.58)
+
+
+def read_job(name: str) -> FineTuneJob:
+    return FineTuneJob.model_validate(yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+def plain(renderable: RenderableType, width: int = 100) -> str:
+    """What the console writes, without colours and trailing blanks."""
+    console = Console(width=width, color_system=None, force_terminal=False, highlight=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    return "".join(line.rstrip() + "\n" for line in capture.get().splitlines())
+
+
+def screen_of(job: FineTuneJob) -> str:
+    return plain(result.render(job) if is_over(job) else running.render(View(job, RECEIVED, LOSSES), NOW))
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_the_screen_of_a_status_is_the_golden_text(name: str) -> None:
+    golden = DATA / f"{name}.txt"
+    shown = screen_of(read_job(name))
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(shown, encoding="utf-8")
+    assert shown == golden.read_text(encoding="utf-8")
