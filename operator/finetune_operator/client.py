@@ -1,19 +1,38 @@
-"""The connection to the API server that operator and gateway share."""
+"""The connection to the API server that operator and gateway share. Objects come and go as plain dictionaries.
+
+The client's generated classes are not used: importing CoreV1Api alone takes 90 MB and more than a second.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
-from kubernetes.aio.client import ApiClient, ApiException, Configuration
+from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
+JSON = "application/json"
+JSON_PATCH = "application/json-patch+json"
 # The client's own default is five minutes, in which a hung connection would hold a worker.
 REQUEST_SECONDS = 15.0
 
+
+class ApiError(Exception):
+    """The API server's refusal, with its HTTP status code and its reason."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
 # What a request raises when the API server refuses it, is away, or is too slow.
-API_ERRORS = (ApiException, aiohttp.ClientError, OSError, TimeoutError)
+API_ERRORS = (ApiError, aiohttp.ClientError, OSError, TimeoutError)
 
 
 class BoundedApiClient(ApiClient):  # type: ignore[misc]
@@ -38,7 +57,49 @@ async def connect() -> ApiClient:
     return BoundedApiClient(configuration)
 
 
+def path(*segments: str) -> str:
+    """A URL path of segments, each escaped."""
+    return "".join(f"/{quote(segment, safe='')}" for segment in segments)
+
+
+async def request(
+    client: ApiClient,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, str] | None = None,
+    body: Any = None,
+    content_type: str = JSON,
+) -> dict[str, Any]:
+    """Sends one request and returns the object in the answer.
+
+    Raises one of API_ERRORS: ApiError for an answer of status 400 and up.
+    """
+    serialized = await client.param_serialize(
+        method,
+        path,
+        query_params=list((query or {}).items()),
+        header_params={"Accept": JSON, "Content-Type": content_type},
+        body=body,
+        auth_settings=["BearerToken"],
+    )
+    response = await client.call_api(*serialized)
+    content = _content(await response.read())
+    if response.status >= 400:
+        raise ApiError(response.status, content.get("reason", ""), content.get("message", ""))
+    return content
+
+
+def _content(answer: bytes) -> dict[str, Any]:
+    """A proxy, or an API server that is going down, answers with plain text."""
+    try:
+        content = json.loads(answer)
+    except ValueError:
+        return {"message": answer.decode(errors="replace")}
+    return content if isinstance(content, dict) else {}
+
+
 def describe(error: Exception) -> str:
-    """An error in one short line; an ApiException's own text has all headers and the body."""
-    text = f"{error.status} {error.reason}" if isinstance(error, ApiException) else f"{type(error).__name__}: {error}"
+    """An error in one short line."""
+    text = f"{error.status} {error}" if isinstance(error, ApiError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:200]

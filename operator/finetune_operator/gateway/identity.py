@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
 
 from finetune_api import names
 from finetune_api.results import Stage
@@ -48,7 +49,7 @@ class Reporter:
 
 
 class _External(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, from_attributes=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
 
 class BoundObject(_External):
@@ -79,7 +80,7 @@ class OwnerReference(_External):
     kind: str
     name: str
     uid: str
-    controller: bool | None = None
+    controller: bool = False
 
 
 class ChildMeta(_External):
@@ -88,12 +89,12 @@ class ChildMeta(_External):
     name: str
     uid: str
     creation_timestamp: datetime
-    labels: dict[str, str] | None = None
-    owner_references: list[OwnerReference] | None = None
+    labels: dict[str, str] = {}
+    owner_references: list[OwnerReference] = []
 
     def controller(self, api_version: str, kind: str) -> OwnerReference | None:
         """The owner that controls this object, if it is of that kind."""
-        owners = [owner for owner in self.owner_references or [] if owner.controller]
+        owners = [owner for owner in self.owner_references if owner.controller]
         return next((owner for owner in owners if (owner.api_version, owner.kind) == (api_version, kind)), None)
 
 
@@ -127,8 +128,7 @@ def batch_job_of(pod: ChildMeta, bound: BoundObject, job: JobKey) -> OwnerRefere
     """The Job that controls a pod. Raises Refusal (403) unless the pod is the token's, and labelled for the job."""
     if pod.uid != bound.uid:
         raise forbidden(f"pod {pod.name!r} is not the one that the token was made for")
-    labels = pod.labels or {}
-    if (labels.get(names.JOB_LABEL), labels.get(names.JOB_UID_LABEL)) != (job.name, job.uid):
+    if (pod.labels.get(names.JOB_LABEL), pod.labels.get(names.JOB_UID_LABEL)) != (job.name, job.uid):
         raise forbidden(f"pod {pod.name!r} does not carry the labels of FineTuneJob {job} with UID {job.uid}")
     owner = pod.controller("batch/v1", "Job")
     if owner is None:
@@ -142,7 +142,7 @@ def reporter_of(pod: ChildMeta, batch_job: ChildMeta, job: JobKey) -> Reporter:
     if owner is None or (owner.name, owner.uid) != (job.name, job.uid):
         raise forbidden(f"Job {batch_job.name!r} is not controlled by FineTuneJob {job} with UID {job.uid}")
     try:
-        stage = _STAGE.validate_python((pod.labels or {}).get(names.STAGE_LABEL, "").capitalize())
+        stage = _STAGE.validate_python(pod.labels.get(names.STAGE_LABEL, "").capitalize())
     except ValidationError:
         raise forbidden(f"pod {pod.name!r} carries no label {names.STAGE_LABEL}: train or evaluate") from None
     return Reporter(job, stage, pod.name, pod.uid, pod.creation_timestamp, batch_job.uid)

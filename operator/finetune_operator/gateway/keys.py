@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable
 
 from jwt import PyJWK, PyJWKSet, PyJWTError
-from kubernetes.aio.client import ApiClient, OpenidApi, WellKnownApi
+from kubernetes.aio.client import ApiClient
 
-from finetune_operator.client import API_ERRORS, describe
+from finetune_operator.client import API_ERRORS, describe, request
 from finetune_operator.gateway.refusal import unauthenticated, unavailable
 
 log = logging.getLogger(__name__)
 
+DISCOVERY = "/.well-known/openid-configuration"
+# The API server's own copy: the issuer's URL may be one that pods can't reach.
+KEYS = "/openid/v1/jwks"
 # An unknown key ID asks again, but whoever sends made-up IDs must not turn the gateway against the API server.
 SHORTEST_REFRESH = 10.0
 # A key that was withdrawn is trusted no longer than this.
@@ -25,8 +28,7 @@ class SigningKeys:
     """The cluster's token issuer and its keys, fetched when needed."""
 
     def __init__(self, api: ApiClient, clock: Callable[[], float] = time.monotonic) -> None:
-        self._keys_api = OpenidApi(api)
-        self._discovery = WellKnownApi(api)
+        self._api = api
         self._clock = clock
         self._lock = asyncio.Lock()
         self._asked: float | None = None
@@ -55,9 +57,9 @@ class SigningKeys:
         """Replaces the keys; keeps the old ones when the API server does not answer."""
         self._asked = self._clock()
         try:
-            discovery = await self._discovery.get_service_account_issuer_open_id_configuration()
-            published = PyJWKSet.from_json(await self._keys_api.get_service_account_issuer_open_id_keyset())
-        except (*API_ERRORS, PyJWTError, ValueError) as error:
+            issuer = (await request(self._api, "GET", DISCOVERY))["issuer"]
+            published = PyJWKSet.from_dict(await request(self._api, "GET", KEYS))
+        except (*API_ERRORS, PyJWTError, KeyError) as error:
             log.warning("The API server's token keys could not be read: %s", describe(error))
             return
-        self._issuer, self._keys = discovery["issuer"], {key.key_id: key for key in published.keys if key.key_id}
+        self._issuer, self._keys = issuer, {key.key_id: key for key in published.keys if key.key_id}

@@ -7,9 +7,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
 
-from kubernetes.aio.client import ApiClient, ApiException, BatchV1Api, CoreV1Api
+from kubernetes.aio.client import ApiClient
 
-from finetune_operator.client import API_ERRORS, describe
+from finetune_operator.client import API_ERRORS, ApiError, describe, path, request
 from finetune_operator.gateway.identity import BoundObject, ChildMeta, JobKey, Reporter, batch_job_of, reporter_of
 from finetune_operator.gateway.refusal import forbidden, unavailable
 
@@ -21,8 +21,7 @@ class Reporters:
     """Finds reporters, and remembers the last ``capacity`` of them."""
 
     def __init__(self, api: ApiClient, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._core = CoreV1Api(api)
-        self._batch = BatchV1Api(api)
+        self._api = api
         self._capacity = capacity
         self._clock = clock
         self._known: OrderedDict[tuple[str, JobKey], tuple[Reporter, float]] = OrderedDict()
@@ -38,21 +37,22 @@ class Reporters:
         try:
             reporter = await self._look_up(bound, job)
         except API_ERRORS as error:
-            if isinstance(error, ApiException) and error.status == HTTPStatus.NOT_FOUND:
+            if isinstance(error, ApiError) and error.status == HTTPStatus.NOT_FOUND:
                 raise forbidden(f"pod {bound.name!r} or its Job is gone") from None
             raise unavailable(f"the API server did not show pod {bound.name!r}: {describe(error)}") from None
         self._remember(bound, job, reporter)
         return reporter
 
     async def _look_up(self, bound: BoundObject, job: JobKey) -> Reporter:
-        found = await self._core.read_namespaced_pod(bound.name, job.namespace)
-        pod = ChildMeta.model_validate(found.metadata)
+        pod = await self._metadata("api", "v1", "namespaces", job.namespace, "pods", bound.name)
         owner = batch_job_of(pod, bound, job)
-        found = await self._batch.read_namespaced_job(owner.name, job.namespace)
-        batch_job = ChildMeta.model_validate(found.metadata)
+        batch_job = await self._metadata("apis", "batch", "v1", "namespaces", job.namespace, "jobs", owner.name)
         if batch_job.uid != owner.uid:
             raise forbidden(f"Job {owner.name!r} of pod {bound.name!r} was deleted and made anew")
         return reporter_of(pod, batch_job, job)
+
+    async def _metadata(self, *segments: str) -> ChildMeta:
+        return ChildMeta.model_validate((await request(self._api, "GET", path(*segments)))["metadata"])
 
     def _remember(self, bound: BoundObject, job: JobKey, reporter: Reporter) -> None:
         self._known[bound.uid, job] = (reporter, self._clock())

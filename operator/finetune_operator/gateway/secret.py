@@ -10,9 +10,10 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
-from kubernetes.aio.client import ApiClient, ApiException, CoreV1Api
+from kubernetes.aio.client import ApiClient
 
 from finetune_api import names
+from finetune_operator.client import ApiError, path, request
 from finetune_operator.gateway.certificates import Bundle, refresh
 
 log = logging.getLogger(__name__)
@@ -32,62 +33,57 @@ class CertificateStore:
     """The two named objects of the gateway's namespace."""
 
     def __init__(self, api: ApiClient, namespace: str) -> None:
-        self._core = CoreV1Api(api)
+        self._api = api
         self._namespace = namespace
 
     async def ensure(self, hosts: Sequence[str], now: datetime) -> Bundle:
         """Renews what has to be renewed, publishes the authority, and returns what to serve with.
 
-        Raises MissingObjectError, or ApiException.
+        Raises MissingObjectError, or one of API_ERRORS.
         """
         for _ in range(ATTEMPTS):
-            secret = await self._found(self._core.read_namespaced_secret, "Secret", SECRET)
-            stored = _decode(secret.data or {})
+            secret = await self._read("Secret", SECRET)
+            stored = _decode(secret.get("data") or {})
             bundle = refresh(stored, hosts, now)
-            if bundle == stored or await self._replaced_secret(secret, bundle):
+            if bundle == stored or await self._replace("Secret", SECRET, secret, _encode(bundle)):
                 await self._publish(bundle)
                 return bundle
         raise RuntimeError(f"Secret {self._namespace}/{SECRET} changed under {ATTEMPTS} writes in a row")
 
     async def _publish(self, bundle: Bundle) -> None:
         """Writes the authority's certificate to the ConfigMap, if it isn't there."""
+        wanted = {names.CA_FILE: bundle.ca_certificate}
         for _ in range(ATTEMPTS):
-            config_map = await self._found(self._core.read_namespaced_config_map, "ConfigMap", CONFIG_MAP)
-            data = config_map.data or {}
-            if data.get(names.CA_FILE) == bundle.ca_certificate:
+            config_map = await self._read("ConfigMap", CONFIG_MAP)
+            if (config_map.get("data") or {}).items() >= wanted.items():
                 return
-            config_map.data = data | {names.CA_FILE: bundle.ca_certificate}
-            if await self._replaced(self._core.replace_namespaced_config_map, CONFIG_MAP, config_map):
-                log.info("Published the authority in ConfigMap %s/%s", self._namespace, CONFIG_MAP)
+            if await self._replace("ConfigMap", CONFIG_MAP, config_map, wanted):
                 return
         raise RuntimeError(f"ConfigMap {self._namespace}/{CONFIG_MAP} changed under {ATTEMPTS} writes in a row")
 
-    async def _replaced_secret(self, secret: Any, bundle: Bundle) -> bool:
-        secret.data = (secret.data or {}) | _encode(bundle)
-        replaced = await self._replaced(self._core.replace_namespaced_secret, SECRET, secret)
-        if replaced:
-            log.info("Stored a new certificate in Secret %s/%s", self._namespace, SECRET)
-        return replaced
-
-    async def _replaced(self, replace: Any, name: str, body: Any) -> bool:
-        """Writes an object that carries the resourceVersion it was read with. False when someone else wrote first."""
+    async def _replace(self, kind: str, name: str, found: dict[str, Any], data: dict[str, str]) -> bool:
+        """Writes data into an object as it was read. False when someone else wrote first: resourceVersion tells."""
+        body = found | {"data": (found.get("data") or {}) | data}
         try:
-            await replace(name, self._namespace, body)
-        except ApiException as error:
+            await request(self._api, "PUT", self._path(kind, name), body=body)
+        except ApiError as error:
             if error.status == HTTPStatus.CONFLICT:
                 return False
             raise
+        log.info("Wrote %s to %s %s/%s", ", ".join(data), kind, self._namespace, name)
         return True
 
-    async def _found(self, read: Any, kind: str, name: str) -> Any:
+    async def _read(self, kind: str, name: str) -> dict[str, Any]:
         try:
-            return await read(name, self._namespace)
-        except ApiException as error:
+            return await request(self._api, "GET", self._path(kind, name))
+        except ApiError as error:
             if error.status == HTTPStatus.NOT_FOUND:
-                raise MissingObjectError(
-                    f"{kind} {self._namespace}/{name} is missing: apply the manifests, which ship it empty"
-                ) from None
+                where = f"{kind} {self._namespace}/{name}"
+                raise MissingObjectError(f"{where} is missing: apply the manifests, which ship it empty") from None
             raise
+
+    def _path(self, kind: str, name: str) -> str:
+        return path("api", "v1", "namespaces", self._namespace, f"{kind.lower()}s", name)
 
 
 def _encode(bundle: Bundle) -> dict[str, str]:
