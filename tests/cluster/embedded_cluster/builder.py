@@ -148,7 +148,8 @@ class Docker(Builder):
 
     def remove(self, references: Iterable[str]) -> None:
         for reference in references:
-            self._run("rmi", reference)
+            # By its id and forced, or the names that it was pushed under would keep it.
+            self._run("rmi", "--force", self._run("image", "inspect", "--format", "{{.Id}}", reference))
 
     def _program(self) -> list[str]:
         return ["docker"]
