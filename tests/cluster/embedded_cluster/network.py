@@ -1,4 +1,4 @@
-"""The pods' network on the host: a bridge that carries the node's address, and masquerading for what leaves it.
+"""The pods' network on the host: a bridge that carries the node's address, and the rules that let packets through.
 
 The node's address is the bridge's, so it is the same on every machine, is there without any network, and nothing of
 the cluster listens where another machine could reach it.
@@ -13,8 +13,13 @@ BRIDGE = "ftbr0"
 NODE_ADDRESS = "10.97.0.1"
 POD_CIDR = "10.97.0.0/16"
 RULE_COMMENT = "finetune-embedded"
-OUTBOUND = ("-s", POD_CIDR, "!", "-d", POD_CIDR, "-m", "comment", "--comment", RULE_COMMENT)
-MASQUERADE = ("POSTROUTING", *OUTBOUND, "-j", "MASQUERADE")
+# Table, chain, match and target. A host with a firewall, or with Docker, drops what it forwards unless told otherwise.
+RULES = (
+    ("nat", "POSTROUTING", f"-s {POD_CIDR} ! -d {POD_CIDR}", "MASQUERADE"),
+    ("filter", "FORWARD", f"-i {BRIDGE}", "ACCEPT"),
+    ("filter", "FORWARD", f"-o {BRIDGE}", "ACCEPT"),
+    ("filter", "INPUT", f"-i {BRIDGE} -d {NODE_ADDRESS}", "ACCEPT"),
+)
 
 
 def exists() -> bool:
@@ -22,7 +27,7 @@ def exists() -> bool:
 
 
 def up() -> None:
-    """Makes bridge and masquerading where they are missing.
+    """Makes the bridge and the rules where they are missing.
 
     Raises:
         ClusterError: the kernel lacks bridges or their netfilter hook.
@@ -36,14 +41,16 @@ def up() -> None:
         raise ClusterError(f"the kernel module br_netfilter is missing: modprobe br_netfilter ({error})") from error
     run("ip", "address", "replace", f"{NODE_ADDRESS}/{POD_CIDR.rpartition('/')[2]}", "dev", BRIDGE)
     run("ip", "link", "set", BRIDGE, "up")
-    if not _masquerades():
-        run("iptables", "-w", "-t", "nat", "-A", *MASQUERADE)
+    for rule in RULES:
+        if not succeeds(*_iptables("-C", *rule)):
+            run(*_iptables("-I", *rule))
 
 
 def down() -> None:
     """Removes what ``up`` made; what is gone already is no error."""
-    while _masquerades():
-        run("iptables", "-w", "-t", "nat", "-D", *MASQUERADE)
+    for rule in RULES:
+        while succeeds(*_iptables("-D", *rule)):
+            pass
     if exists():
         run("ip", "link", "delete", BRIDGE)
 
@@ -58,5 +65,6 @@ def remove_chain(name: str) -> None:
             run(tool, "-w", "-X", name)
 
 
-def _masquerades() -> bool:
-    return succeeds("iptables", "-w", "-t", "nat", "-C", *MASQUERADE)
+def _iptables(action: str, table: str, chain: str, match: str, target: str) -> list[str]:
+    comment = ["-m", "comment", "--comment", RULE_COMMENT]
+    return ["iptables", "-w", "-t", table, action, chain, *match.split(), *comment, "-j", target]
