@@ -1,0 +1,162 @@
+"""What the watches have told, kept by job: filled from events, swept against lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from finetune_api.names import JOB_LABEL
+from finetune_operator.children import Job, Metadata, Pod
+from finetune_operator.job_object import Key
+
+Object = dict[str, Any]
+
+
+@dataclass
+class Entry:
+    """One FineTuneJob and its children, by UID."""
+
+    raw: Object | None = None
+    jobs: dict[str, Job] = field(default_factory=dict)
+    pods: dict[str, Pod] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)  # UIDs of deleted pods, kept until a pass has seen how they ended
+
+
+class Cache:
+    """Everything that is watched, small: children as models, and none that ended once their job is finished."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Key, Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def raw(self, key: Key) -> Object | None:
+        """The FineTuneJob as the API server sent it."""
+        return self._peek(key).raw
+
+    def jobs(self, key: Key) -> list[Job]:
+        """Jobs that carry this job's label, whoever owns them."""
+        return list(self._peek(key).jobs.values())
+
+    def pods(self, key: Key) -> list[Pod]:
+        """Pods that carry this job's label, whoever owns them; also such as were deleted since the last pass."""
+        return list(self._peek(key).pods.values())
+
+    def uids(self) -> set[str]:
+        """UIDs of everything that is kept."""
+        return {
+            uid
+            for entry in self._entries.values()
+            for uid in (*entry.jobs, *entry.pods, *([entry.raw["metadata"]["uid"]] if entry.raw else []))
+        }
+
+    def put(self, raw: Object) -> Key:
+        """Keeps a FineTuneJob unless a newer version of the same object is there."""
+        key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
+        entry = self._entry(key)
+        if entry.raw is None or not _older(raw["metadata"], entry.raw["metadata"]):
+            entry.raw = _trimmed(raw)
+        return key
+
+    def remove(self, raw: Object) -> Key:
+        """Forgets a FineTuneJob, unless a namesake has taken its place already."""
+        key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
+        entry = self._entry(key)
+        if entry.raw and entry.raw["metadata"]["uid"] == raw["metadata"]["uid"]:
+            entry.raw = None
+        self._drop_if_empty(key)
+        return key
+
+    def put_job(self, raw: Object) -> Key:
+        """Keeps a Job unless a newer version is there."""
+        job = Job.model_validate(raw)
+        key = _key(job.metadata)
+        jobs = self._entry(key).jobs
+        if not _outdated(job.metadata, jobs.get(job.metadata.uid)):
+            jobs[job.metadata.uid] = job
+        return key
+
+    def remove_job(self, raw: Object) -> Key:
+        """Forgets a Job."""
+        job = Job.model_validate(raw)
+        key = _key(job.metadata)
+        self._entry(key).jobs.pop(job.metadata.uid, None)
+        self._drop_if_empty(key)
+        return key
+
+    def put_pod(self, raw: Object) -> Key:
+        """Keeps a pod unless a newer version is there."""
+        pod = Pod.model_validate(raw)
+        key = _key(pod.metadata)
+        pods = self._entry(key).pods
+        if not _outdated(pod.metadata, pods.get(pod.metadata.uid)):
+            pods[pod.metadata.uid] = pod
+        return key
+
+    def remove_pod(self, raw: Object) -> Key:
+        """Keeps the last state of a deleted pod until :meth:`seen`: it may hold the result."""
+        key = self.put_pod(raw)
+        self._entry(key).gone.add(raw["metadata"]["uid"])
+        return key
+
+    def seen(self, key: Key, finished: bool) -> None:
+        """After a pass: drops deleted pods, and what has ended of a finished job."""
+        entry = self._entry(key)
+        entry.pods = {uid: pod for uid, pod in entry.pods.items() if uid not in entry.gone}
+        entry.gone.clear()
+        if finished:
+            entry.jobs = {uid: job for uid, job in entry.jobs.items() if not job.finished}
+            entry.pods = {uid: pod for uid, pod in entry.pods.items() if not pod.ended}
+        self._drop_if_empty(key)
+
+    def sweep(self, known: set[str], listed: set[str]) -> set[Key]:
+        """Forgets what was ``known`` before a list and is not in it. Returns the keys that lost something."""
+        lost = known - listed
+        keys = set()
+        for key, entry in list(self._entries.items()):
+            missing = lost & {*entry.jobs, *entry.pods}
+            entry.jobs = {uid: job for uid, job in entry.jobs.items() if uid not in missing}
+            entry.gone |= missing & entry.pods.keys()
+            if entry.raw and entry.raw["metadata"]["uid"] in lost:
+                entry.raw, missing = None, missing | {key[1]}
+            if missing:
+                keys.add(key)
+            self._drop_if_empty(key)
+        return keys
+
+    def _peek(self, key: Key) -> Entry:
+        return self._entries.get(key) or Entry()
+
+    def _entry(self, key: Key) -> Entry:
+        return self._entries.setdefault(key, Entry())
+
+    def _drop_if_empty(self, key: Key) -> None:
+        entry = self._peek(key)
+        if entry.raw is None and not entry.jobs and not entry.pods:
+            self._entries.pop(key, None)
+
+
+def _key(metadata: Metadata) -> Key:
+    return metadata.namespace, metadata.labels.get(JOB_LABEL, "")
+
+
+def _outdated(metadata: Metadata, known: Job | Pod | None) -> bool:
+    return known is not None and _version(metadata.resource_version) < _version(known.metadata.resource_version)
+
+
+def _older(metadata: Object, known: Object) -> bool:
+    """Whether this is an earlier version of the object that is known. A namesake is always news."""
+    if metadata["uid"] != known["uid"]:
+        return str(metadata.get("creationTimestamp", "")) < str(known.get("creationTimestamp", ""))
+    return _version(metadata.get("resourceVersion", "")) < _version(known.get("resourceVersion", ""))
+
+
+def _version(text: str) -> int:
+    """Resource versions of one kind compare as numbers (KEP-5504); anything else counts as oldest."""
+    return int(text) if text.isdigit() else -1
+
+
+def _trimmed(raw: Object) -> Object:
+    """Without managedFields, which are most of the object; an update that lacks them keeps them."""
+    return {**raw, "metadata": {name: value for name, value in raw["metadata"].items() if name != "managedFields"}}

@@ -1,0 +1,84 @@
+"""Why an attempt ended, and what that means: one pod in, one verdict out. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from finetune_api.reasons import BY_EXIT_CODE, FAILURES, OUT_OF_MEMORY_KILL, Reason, Retry
+from finetune_api.results import FailureStatus
+from finetune_api.spec import FineTuneJobSpec
+from finetune_operator.messages import one_line, with_advice
+from finetune_operator.observed import PodState
+
+COMPLETED = "Completed"
+RESULT_LOST = "ResultLost"
+MAX_LOG = 2048
+# Kubernetes' reasons of a DisruptionTarget that mean a lost node rather than a wanted eviction.
+_NODE_REASONS = frozenset({"DeletionByPodGC"})
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended. ``failure`` is None for a success and for what starts again by itself."""
+
+    reason: str
+    retry: Retry | None
+    failure: FailureStatus | None = None
+
+    @property
+    def message(self) -> str:
+        """The failure's words."""
+        return self.failure.message if self.failure else ""
+
+
+def ending(pod: PodState, spec: FineTuneJobSpec) -> Ending:
+    """Classifies an ended pod, in the order of the Job's podFailurePolicy."""
+    if pod.phase == "Succeeded":
+        return Ending(COMPLETED if pod.result else RESULT_LOST, None)
+    if pod.disruption:
+        reason = Reason.NODE_LOST if pod.disruption in _NODE_REASONS else Reason.PREEMPTED
+        return _failed(pod, reason, pod.note or pod.disruption)
+    if pod.result and pod.result.failure:
+        failure = pod.result.failure
+        reported = failure.model_copy(update={"exit_code": pod.exit_code})
+        return Ending(failure.reason, FAILURES[failure.reason].retry, reported)
+    if pod.exit_code == OUT_OF_MEMORY_KILL or pod.terminated_reason == "OOMKilled":
+        return _killed(pod, spec)
+    if pod.exit_code is None:
+        text = f"pod {pod.name} failed before its container ended: {pod.note or 'no reason given'}"
+        return _failed(pod, Reason.TRAINER_CRASHED, text)
+    entry = BY_EXIT_CODE.get(pod.exit_code, FAILURES[Reason.TRAINER_CRASHED])
+    cause = f" ({pod.terminated_reason})" if pod.terminated_reason not in ("", "Error") else ""
+    return _failed(pod, entry.reason, f"pod {pod.name} ended with exit code {pod.exit_code}{cause}")
+
+
+def _failed(pod: PodState, reason: Reason, text: str) -> Ending:
+    failure = FailureStatus(
+        reason=reason,
+        message=with_advice(reason, text),
+        exit_code=_byte(pod.exit_code),
+        log=pod.message[-MAX_LOG:],
+    )
+    return Ending(reason, FAILURES[reason].retry, failure)
+
+
+def _killed(pod: PodState, spec: FineTuneJobSpec) -> Ending:
+    """Host memory: what helps is another than for GPU memory, so the table's advice doesn't fit."""
+    limit = spec.runtime.resources.limits.get("memory")
+    bound = f"its memory limit of {limit}" if limit else "the node's memory"
+    what = "was killed at" if pod.terminated_reason == "OOMKilled" else "was killed (exit code 137), most likely at"
+    message = (
+        f"pod {pod.name} {what} {bound}; raise spec.runtime.resources.limits.memory, "
+        "or lower dataset.workers, maxSequenceLength or microBatchSize"
+    )
+    failure = FailureStatus(
+        reason=Reason.OUT_OF_MEMORY,
+        message=one_line(message),
+        exit_code=_byte(pod.exit_code),
+        log=pod.message[-MAX_LOG:],
+    )
+    return Ending(Reason.OUT_OF_MEMORY, FAILURES[Reason.OUT_OF_MEMORY].retry, failure)
+
+
+def _byte(code: int | None) -> int | None:
+    return code if code is not None and 0 <= code <= 255 else None
