@@ -1,0 +1,47 @@
+"""Environment variables that libraries read when they are imported, set before any of them is."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from finetune_api.config import RunConfig
+from finetune_api.uris import ClaimPath, parse_source
+
+
+def prepare_environment(config: RunConfig) -> None:
+    """Sets what the libraries must see. Call it before importing torch, datasets or Unsloth."""
+    os.environ.update(environment(config))
+    # The image names a place below /tmp. Elsewhere Unsloth would write into the working directory.
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(Path(tempfile.gettempdir()) / "unsloth_compiled_cache"))
+
+
+def environment(config: RunConfig) -> dict[str, str]:
+    """The variables for a run, by name."""
+    variables = {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "UNSLOTH_DISABLE_STATISTICS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        # Fast tokenizers work in threads of their own.
+        "TOKENIZERS_PARALLELISM": "true",
+        "RAYON_NUM_THREADS": str(config.spec.dataset.workers),
+    }
+    if config.spec.runtime.gpus_per_node:
+        variables["UNSLOTH_DISABLE_CPU_FALLBACK"] = "1"
+    else:
+        # Hidden, so that no library takes a GPU that the job did not ask for.
+        variables |= {"UNSLOTH_FORCE_CPU": "1", "CUDA_VISIBLE_DEVICES": ""}
+    if not _needs_hub(config):
+        variables |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    return variables
+
+
+def _needs_hub(config: RunConfig) -> bool:
+    spec = config.spec
+    sources = [spec.model.source, spec.dataset.source]
+    if spec.evaluation:
+        sources.append(spec.evaluation.dataset.source)
+    return not all(isinstance(parse_source(source), ClaimPath) for source in sources)

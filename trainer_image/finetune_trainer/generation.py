@@ -1,0 +1,34 @@
+"""Greedy answers in words, batched with left padding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from finetune_trainer.chat import ChatFormat
+from finetune_trainer.scoring import batches, pad_left
+
+
+@torch.inference_mode()
+def answer(
+    model: Any, prompts: list[list[int]], chat: ChatFormat, pad_id: int, max_new_tokens: int, token_budget: int
+) -> list[str]:
+    """Answers each prompt (token ids) greedily, up to a stop token or ``max_new_tokens``. Returns texts in order."""
+    texts: dict[int, str] = {}
+    for batch in batches([len(prompt) + max_new_tokens for prompt in prompts], token_budget):
+        ids, mask = pad_left([prompts[index] for index in batch], pad_id)
+        output = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            eos_token_id=list(chat.stop_ids),
+            pad_token_id=pad_id,
+        )
+        answers = chat.tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+        texts |= {index: text.strip() for index, text in zip(batch, answers, strict=True)}
+    return [texts[index] for index in range(len(prompts))]

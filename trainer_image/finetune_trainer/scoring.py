@@ -1,0 +1,180 @@
+"""Scores multiple-choice questions by likelihood: one pass over each prompt, shared by all of its options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from finetune_trainer.chat import ChatFormat
+from finetune_trainer.rows import ChoiceRow, prompt_of, response_of
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row as token ids."""
+
+    prompt: list[int]
+    responses: list[list[int]]  # the filled response template of each option, with its terminator
+    terminator_length: int  # tokens at the end of each response that end the turn
+    letters: list[int]  # the token that each option's letter begins with
+    right: int  # index of the right option
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one model makes of one question. Likelihoods are natural logarithms."""
+
+    option: int  # the likeliest option, see :func:`option_scores`
+    letter: int  # the likeliest letter as the first token of the answer
+    right_log_likelihood: float  # of the right response with its terminator, as the training loss counts it
+    right_tokens: int
+
+
+def make_questions(
+    rows: list[ChoiceRow], prompt_template: str, response_template: str, chat: ChatFormat
+) -> list[Question]:
+    """Tokenises rows with the templates and the chat format that training used."""
+    prompts = chat.prompt_ids([prompt_of(row, prompt_template) for row in rows])
+    terminator_length = len(chat.response_ids([""])[0])
+    questions = []
+    for row, prompt in zip(rows, prompts, strict=True):
+        responses = chat.response_ids([response_of(row, response_template, letter) for letter in row.options])
+        letters = [ids[0] for ids in chat.response_ids(list(row.options))]
+        right = list(row.options).index(row.letter)
+        questions.append(Question(prompt, responses, terminator_length, letters, right))
+    return questions
+
+
+def option_scores(
+    responses: list[list[int]], log_likelihoods: list[list[float]], terminator_length: int
+) -> list[float]:
+    """Mean log-likelihood per token of each option's response, where the options differ.
+
+    Left out are the tokens that all responses begin with: they are equally likely under each, and dividing them by
+    different lengths would favour long options. Left out is the terminator, too, which says nothing of the option.
+    ``log_likelihoods`` has one entry per token, in the shape of ``responses``.
+    """
+    ends = [len(response) - terminator_length for response in responses]
+    shared = 0
+    while shared < min(ends) - 1 and len({response[shared] for response in responses}) == 1:
+        shared += 1
+    return [sum(values[shared:end]) / (end - shared) for values, end in zip(log_likelihoods, ends, strict=True)]
+
+
+def score(
+    model: Any,
+    questions: list[Question],
+    pad_id: int,
+    token_budget: int,
+    on_scored: Callable[[int], None] = lambda count: None,
+) -> list[Score]:
+    """Scores all questions in their order. ``on_scored`` gets the number of each batch's rows."""
+    scores: dict[int, Score] = {}
+    for batch in batches([len(question.prompt) for question in questions], token_budget):
+        found = _score_batch(model, [questions[index] for index in batch], pad_id)
+        scores |= dict(zip(batch, found, strict=True))
+        on_scored(len(batch))
+    return [scores[index] for index in range(len(questions))]
+
+
+def batches(lengths: list[int], token_budget: int) -> Iterator[list[int]]:
+    """Groups indices by similar length, longest first, so that a padded batch has at most ``token_budget`` tokens.
+
+    A sequence longer than the budget stands alone.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    start = 0
+    while start < len(order):
+        size = max(1, token_budget // lengths[order[start]])
+        yield order[start : start + size]
+        start += size
+
+
+def pad_left(sequences: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask, both (rows, longest). Padding goes left, so that the last column is the last token."""
+    width = max(map(len, sequences))
+    ids = torch.full((len(sequences), width), pad_id)
+    mask = torch.zeros((len(sequences), width), dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        ids[row, width - len(sequence) :] = torch.tensor(sequence)
+        mask[row, width - len(sequence) :] = 1
+    return ids, mask
+
+
+@torch.inference_mode()
+def _score_batch(model: Any, questions: list[Question], pad_id: int) -> list[Score]:
+    ids, mask = pad_left([question.prompt for question in questions], pad_id)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    device = model.device
+    first = model(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        position_ids=positions.to(device),
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    next_token = first.logits[:, -1].float().log_softmax(-1).cpu()  # (rows, vocabulary)
+    tokens = _response_likelihoods(model, questions, first.past_key_values, mask, next_token, pad_id)
+    return [
+        _score_of(question, row, likelihoods)
+        for question, row, likelihoods in zip(questions, next_token, tokens, strict=True)
+    ]
+
+
+def _score_of(question: Question, next_token: torch.Tensor, likelihoods: list[list[float]]) -> Score:
+    by_option = option_scores(question.responses, likelihoods, question.terminator_length)
+    by_letter = next_token[question.letters]
+    right = likelihoods[question.right]
+    return Score(
+        option=max(range(len(by_option)), key=by_option.__getitem__),
+        letter=int(by_letter.argmax()),
+        right_log_likelihood=sum(right),
+        right_tokens=len(right),
+    )
+
+
+def _response_likelihoods(
+    model: Any, questions: list[Question], cache: Any, mask: torch.Tensor, next_token: torch.Tensor, pad_id: int
+) -> list[list[list[float]]]:
+    """Log-likelihood of every token of every response: a list per question, per option, per token."""
+    options = max(len(question.responses) for question in questions)
+    # A question with fewer options repeats its first one, to keep the batch rectangular; the repeats are cut below.
+    flat = [
+        question.responses[index if index < len(question.responses) else 0]
+        for question in questions
+        for index in range(options)
+    ]
+    width = max(map(len, flat))
+    ids = torch.tensor([response + [pad_id] * (width - len(response)) for response in flat])
+    present = torch.tensor([[1] * len(response) + [0] * (width - len(response)) for response in flat])
+    mask = mask.repeat_interleave(options, dim=0)
+    positions = mask.sum(-1, keepdim=True) + torch.arange(width)
+    cache.batch_repeat_interleave(options)
+    device = model.device
+    logits = model(
+        input_ids=ids.to(device),
+        attention_mask=torch.cat([mask, present], dim=1).to(device),
+        position_ids=positions.to(device),
+        past_key_values=cache,
+        use_cache=True,
+    ).logits
+    later = _gather(logits[:, :-1], ids[:, 1:].to(logits.device)).cpu()  # token i + 1 is predicted at i
+    firsts = next_token.repeat_interleave(options, dim=0).gather(1, ids[:, :1])
+    values = torch.cat([firsts, later], dim=1).tolist()
+    per_response = [row[: len(response)] for row, response in zip(values, flat, strict=True)]
+    return [
+        per_response[start : start + len(question.responses)]
+        for start, question in zip(range(0, len(flat), options), questions, strict=True)
+    ]
+
+
+def _gather(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities of the targets, (rows, tokens), row by row: a float32 copy of all logits could be gigabytes."""
+    chosen = [
+        row.float().log_softmax(-1).gather(1, target.unsqueeze(1)).squeeze(1)
+        for row, target in zip(logits, targets, strict=True)
+    ]
+    return torch.stack(chosen)
