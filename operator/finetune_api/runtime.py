@@ -11,12 +11,12 @@ from finetune_api.base import ApiModel
 # Kubernetes' resource.Quantity, as its own OpenAPI pattern has it.
 Quantity = Annotated[
     str,
-    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
     Field(
         max_length=32,
         json_schema_extra={"x-kubernetes-int-or-string": True},
         pattern=r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$",
     ),
+    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
 ]
 LabelValue = Annotated[str, Field(max_length=63)]
 ResourceList = Annotated[dict[str, Quantity], Field(max_length=16)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def job(path: str = "", value: Any = None, name: str = "minimal") -> dict[str, A
 
 def dry_run(apiserver: ControlPlane, document: dict[str, Any]) -> str:
     """Applies a job in the server's dry run; returns the refusal, or nothing when it is accepted."""
-    done = apiserver.kubectl.run("apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(document))
+    done = apiserver.kubectl.run("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(document))
     return done.stderr if done.returncode else ""
 
 
