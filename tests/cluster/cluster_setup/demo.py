@@ -37,7 +37,7 @@ def watch(target: Target) -> int:
     """``kubectl finetune watch``, as a user calls it."""
     print(f"$ kubectl finetune watch {JOB} -n {DEMO_NAMESPACE}", flush=True)
     plugin = Path(sys.executable).with_name("kubectl-finetune")
-    options = ["-n", DEMO_NAMESPACE, "--kubeconfig", str(target.kubeconfig), "--timeout", str(WATCH_TIMEOUT_SECONDS)]
+    options = ["-n", DEMO_NAMESPACE, "--kubeconfig", str(target.kubeconfig), "--timeout", f"{WATCH_TIMEOUT_SECONDS}s"]
     return subprocess.run([plugin, "watch", JOB, *options]).returncode
 
 
