@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from finetune_api.progress import ProgressStatus
 from finetune_cli import text
 from finetune_cli.view import View, describe_attempts, remark, repeated_attempts, stage, stage_progress
 
@@ -14,7 +15,7 @@ def line(view: View) -> str:
 
 def _remark(view: View) -> list[str]:
     said = remark(view.job)
-    return [part for part in (said.text, said.advice) if part]
+    return [part for part in (said.text, f"→ {said.advice}" if said.advice else "") if part]
 
 
 def _progress(view: View) -> list[str]:
@@ -22,10 +23,16 @@ def _progress(view: View) -> list[str]:
     if progress is None or remark(view.job).is_hindrance:
         return []
     steps = f"{progress.step}/{progress.total_steps} ({progress.percent}%)" if progress.total_steps else ""
+    left = f"ETA {progress.remaining}" if progress.remaining else ""
+    return [part for part in (steps, *_optimisation(progress), left) if part]
+
+
+def _optimisation(progress: ProgressStatus) -> list[str]:
+    if progress.stage != "Train":  # what stands there is training's last
+        return []
     loss = f"loss {text.decimal(progress.loss)}" if progress.loss else ""
     rate = f"learning rate {text.decimal(progress.learning_rate, 3)}" if progress.learning_rate else ""
-    left = f"ETA {progress.remaining}" if progress.remaining else ""
-    return [part for part in (steps, loss, rate, left) if part]
+    return [loss, rate]
 
 
 def _attempts(view: View) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from finetune_cli.watch import watch_until_over
 FAILED = 1
 UNKNOWN = 3  # 2 is a mistake on the command line
 INTERRUPTED = 130  # as a shell reports SIGINT
+LOG_WIDTH = 160
 
 app = typer.Typer(
     name="kubectl-finetune",
@@ -83,7 +85,7 @@ def watch(
     Exit codes: 0 the job succeeded, 1 it failed, 3 its end was not seen (no such job, deleted, out of time, no
     connection). Ctrl-C stops watching; the job goes on.
     """
-    console = Console(highlight=False)
+    console = _console()
     with _ending_clearly():
         jobs = connect(kubeconfig, context, namespace)
         follower = Follower(jobs, name, timeout, Clock(time.monotonic, time.sleep))
@@ -101,6 +103,14 @@ def _ending_clearly() -> Iterator[None]:
         raise typer.Exit(UNKNOWN) from error
     except KeyboardInterrupt as stop:
         raise typer.Exit(INTERRUPTED) from stop
+
+
+def _console() -> Console:
+    """Standard output; where it is no terminal and COLUMNS says nothing, wide enough not to fold a URI."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = LOG_WIDTH
+    return console
 
 
 def _now() -> datetime:

@@ -114,7 +114,7 @@ def _training(training: TrainingStatus) -> list[tuple[str, RenderableType]]:
 
 def _runtime(training: TrainingStatus) -> str:
     seen = f"{training.examples_seen:,} rows, {training.trained_tokens:,} tokens"
-    dropped = f", {training.dropped_examples} rows dropped" if training.dropped_examples else ""
+    dropped = f", {training.dropped_examples} dropped" if training.dropped_examples else ""
     return f"{training.runtime_seconds} s ({training.runtime_seconds / 60:.1f} min) for {seen}{dropped}"
 
 

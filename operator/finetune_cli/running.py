@@ -77,7 +77,8 @@ def _current(view: View, now: datetime) -> RenderableType:
     row.add_row(
         bar, text.text(progress.summary), Text(f"{progress.percent}%"), text.text(f"ETA {left}" if left else "")
     )
-    return Group(row, _numbers(progress, view.losses))
+    # While evaluating, loss and learning rate are training's last.
+    return Group(row, _numbers(progress, view.losses)) if progress.stage == "Train" else row
 
 
 def _numbers(progress: ProgressStatus, losses: tuple[float, ...]) -> Text:

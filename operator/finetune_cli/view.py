@@ -106,7 +106,7 @@ def repeated_attempts(job: FineTuneJob) -> list[Attempt]:
 
 def describe_attempts(attempts: list[Attempt]) -> str:
     """One line: which attempt runs, and how the earlier ones ended."""
-    ended = [f"{attempt.number} {attempt.reason or 'ended'}" for attempt in attempts[:-1]]
+    ended = [f"attempt {attempt.number}: {attempt.reason or 'ended'}" for attempt in attempts[:-1]]
     return f"attempt {attempts[-1].number}" + (f" ({', '.join(ended)})" if ended else "")
 
 

@@ -44,3 +44,25 @@ def test_the_screen_of_a_status_is_the_golden_text(name: str) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(shown, encoding="utf-8")
     assert shown == golden.read_text(encoding="utf-8")
+
+
+def test_the_plain_line_of_each_unfinished_job_is_the_golden_text() -> None:
+    golden = DATA / "lines.txt"
+    unfinished = [job for job in map(read_job, JOBS) if not is_over(job)]
+    shown = "".join(lines.line(View(job, RECEIVED, LOSSES)) + "\n" for job in unfinished)
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(shown, encoding="utf-8")
+    assert shown == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_narrow_terminal_cuts_neither_the_adapter_nor_the_message(name: str) -> None:
+    job = read_job(name)
+    console = Console(width=60, color_system=None)
+    with console.capture() as capture:
+        console.print(result.render(job) if is_over(job) else running.render(View(job, RECEIVED, LOSSES), NOW))
+    shown = "".join(capture.get().split())
+    wanted = [job.status.adapter.uri, job.status.adapter.sha256] if job.status.adapter and is_over(job) else []
+    wanted += [job.status.failure.message] if job.status.failure else []
+    assert all("".join(text.split()) in shown for text in wanted)
+    assert max(map(len, capture.get().splitlines())) <= 60

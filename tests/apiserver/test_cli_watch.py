@@ -1,0 +1,328 @@
+"""`kubectl finetune watch` against a real API server: a job's status is written in steps and the command follows."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import os
+import pty
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from embedded_cluster.control_plane import ControlPlane
+from finetune_cli.client import JobClient, JobEvent, connect
+from finetune_cli.errors import CliError
+from finetune_cli.follow import Clock, Follower, Seen, Waiting
+
+DATA = Path(__file__).parents[1] / "data/cli"
+DEADLINE_SECONDS = 30
+NAMES = (f"watched-{number}" for number in itertools.count())
+
+
+def wait_for(condition: Callable[[], bool], what: Callable[[], str]) -> None:
+    """Returns once the condition holds; fails with ``what`` when it never does."""
+    end = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < end, what()
+        time.sleep(0.05)
+
+
+def status_of(name: str) -> dict[str, Any]:
+    """The status of one of the rendering's examples."""
+    status: dict[str, Any] = yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8"))["status"]
+    return status
+
+
+@dataclass(frozen=True)
+class Job:
+    """A FineTuneJob on the API server."""
+
+    apiserver: ControlPlane
+    name: str
+
+    def create(self) -> None:
+        document = copy.deepcopy(yaml.safe_load((DATA / "new.yaml").read_text(encoding="utf-8")))
+        document["metadata"] = {"name": self.name, "namespace": "default"}
+        self.apiserver.kubectl.apply([document])
+
+    def write_status(self, example: str) -> None:
+        patch = json.dumps([{"op": "add", "path": "/status", "value": status_of(example)}])
+        self.apiserver.kubectl("patch", "ftj", self.name, "--subresource=status", "--type=json", "-p", patch)
+
+    def delete(self) -> None:
+        self.apiserver.kubectl("delete", "ftj", self.name)
+
+
+@dataclass
+class Command:
+    """A running `kubectl finetune watch`, its output read as it comes."""
+
+    arguments: list[str]
+    on_terminal: bool = False
+    output: str = ""
+    errors: str = ""
+    _process: subprocess.Popen[bytes] = field(init=False)
+    _threads: list[threading.Thread] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        read, write = pty.openpty() if self.on_terminal else os.pipe()
+        errors_read, errors_write = os.pipe()
+        environment = {**os.environ, "COLUMNS": "100", "LINES": "30", "TERM": "xterm-256color"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "finetune_cli.main", "watch", *self.arguments],
+            stdout=write,
+            stderr=errors_write,
+            env=environment,
+        )
+        for end in (write, errors_write):
+            os.close(end)
+        for stream, name in ((read, "output"), (errors_read, "errors")):
+            thread = threading.Thread(target=self._collect, args=(stream, name), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def _collect(self, stream: int, name: str) -> None:
+        try:
+            while chunk := os.read(stream, 65536):
+                setattr(self, name, getattr(self, name) + chunk.decode(errors="replace"))
+        except OSError:  # how a pseudo-terminal says that its other end is closed
+            pass
+        finally:
+            os.close(stream)
+
+    def wait_for_output(self, text: str) -> None:
+        wait_for(lambda: text in self.output, lambda: f"no {text!r} in:\n{self.output}\n{self.errors}")
+
+    def wait(self) -> int:
+        code = self._process.wait(DEADLINE_SECONDS)
+        for thread in self._threads:
+            thread.join(DEADLINE_SECONDS)
+        return code
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+Watch = Callable[..., Command]
+
+
+@pytest.fixture
+def watch(apiserver: ControlPlane) -> Iterator[Watch]:
+    """Starts the command; what still runs at the end of the test is stopped."""
+    started: list[Command] = []
+
+    def start(name: str, *arguments: str, kubeconfig: Path | None = None, on_terminal: bool = False) -> Command:
+        file = kubeconfig or apiserver.kubeconfig
+        command = Command([name, "--kubeconfig", str(file), *arguments], on_terminal)
+        started.append(command)
+        return command
+
+    yield start
+    for command in started:
+        command.stop()
+
+
+@pytest.fixture
+def job(apiserver: ControlPlane) -> Job:
+    return Job(apiserver, next(NAMES))
+
+
+def test_a_job_is_followed_line_by_line_to_its_success_and_result(job: Job, watch: Watch) -> None:
+    job.create()
+    command = watch(job.name)
+    command.wait_for_output("Pending  waiting for the operator to see the job\n")
+    for example, line in (
+        ("unschedulable", "Pending  Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu."),
+        ("training", "Training  120/200 (60%)  loss 0.5821  learning rate 8.21e-05  ETA 1m 01s  attempt 2"),
+        ("evaluating", "Evaluating  640/1273 (50%)  ETA 44s\n"),
+        ("succeeded", f"✔ default/{job.name} succeeded after 4m 31s\n"),
+    ):
+        job.write_status(example)
+        command.wait_for_output(line)
+    assert command.wait() == 0, command.errors
+    assert "pvc://models/medqa/3f2a9c01d4be/adapter " in command.output
+    assert "2.313 → 0.3124 in 200 steps " in command.output
+    assert "\x1b" not in command.output
+
+
+def test_a_failed_job_ends_the_watch_with_1_and_says_what_to_do(job: Job, watch: Watch) -> None:
+    job.create()
+    command = watch(job.name)
+    command.wait_for_output("Pending")
+    job.write_status("out-of-memory")
+    assert command.wait() == 1, command.errors
+    assert "OutOfMemory (exit code 69)" in command.output
+    assert "lower microBatchSize or maxSequenceLength" in command.output
+
+
+def test_a_job_that_is_over_is_shown_at_once(job: Job, watch: Watch) -> None:
+    job.create()
+    job.write_status("succeeded-without-evaluation")
+    command = watch(job.name)
+    assert command.wait() == 0, command.errors
+    assert command.output.count("succeeded after 2m 11s") == 1
+
+
+def test_a_terminal_shows_the_stages_live_and_then_only_the_result(job: Job, watch: Watch) -> None:
+    job.create()
+    job.write_status("training")
+    command = watch(job.name, on_terminal=True)
+    command.wait_for_output("120/200")
+    command.wait_for_output("· ")  # the stage to come
+    job.write_status("succeeded")
+    assert command.wait() == 0, command.errors
+    last_screen = command.output.rpartition("\x1b[?25h")[2]  # after the cursor is back
+    assert "succeeded after 4m 31s" in last_screen
+    assert "120/200" not in last_screen
+
+
+def test_a_job_that_is_not_there_yet_is_awaited_and_the_others_are_named(
+    apiserver: ControlPlane, job: Job, watch: Watch
+) -> None:
+    other = Job(apiserver, next(NAMES))
+    other.create()
+    command = watch(job.name)
+    command.wait_for_output(f"no FineTuneJob '{job.name}' in namespace 'default' (there are: ")
+    assert other.name in command.output
+    job.create()
+    job.write_status("succeeded-without-evaluation")
+    assert command.wait() == 0, command.errors
+
+
+def test_a_job_that_never_comes_ends_the_watch_with_3_and_what_there_is(job: Job, watch: Watch) -> None:
+    command = watch(job.name, "-n", "kube-public", "--timeout", "1s")
+    assert command.wait() == 3
+    expected = f"error: no FineTuneJob '{job.name}' in namespace 'kube-public' (there is none; "
+    assert command.errors.startswith(expected)
+
+
+def test_a_deleted_job_ends_the_watch_with_3(job: Job, watch: Watch) -> None:
+    job.create()
+    command = watch(job.name)
+    command.wait_for_output("Pending")
+    job.delete()
+    assert command.wait() == 3
+    assert command.errors == f"error: FineTuneJob default/{job.name} was deleted; its artefacts, if any, are kept\n"
+
+
+def test_a_time_limit_ends_the_watch_with_3_while_the_job_goes_on(job: Job, watch: Watch) -> None:
+    job.create()
+    job.write_status("training")
+    command = watch(job.name, "--timeout", "1s")
+    assert command.wait() == 3
+    assert f"FineTuneJob default/{job.name} is still Training after 1s; it goes on" in command.errors
+
+
+class Relay:
+    """A TCP relay to the API server whose connections can be cut, as a load balancer does."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        try:
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+                self._open += [client, server]
+                for source, sink in ((client, server), (server, client)):
+                    threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+        except OSError:  # the listener was closed
+            return
+
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while chunk := source.recv(65536):
+                sink.sendall(chunk)
+        except OSError:  # cut
+            return
+
+    def cut(self) -> None:
+        for end in self._open:
+            end.close() if end.fileno() < 0 else end.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+
+    def close(self) -> None:
+        self.cut()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def test_a_lost_connection_is_said_and_the_watch_goes_on(
+    apiserver: ControlPlane, job: Job, watch: Watch, tmp_path: Path
+) -> None:
+    with closing(Relay(apiserver.ports.apiserver)) as relay:
+        kubeconfig = tmp_path / "config"
+        text = apiserver.kubeconfig.read_text(encoding="utf-8")
+        kubeconfig.write_text(text.replace(apiserver.server, f"https://127.0.0.1:{relay.port}"), encoding="utf-8")
+        job.create()
+        job.write_status("training")
+        command = watch(job.name, kubeconfig=kubeconfig)
+        command.wait_for_output("Training")
+        relay.cut()
+        command.wait_for_output("trying again\n")
+        job.write_status("succeeded")
+        assert command.wait() == 0, command.errors
+
+
+class StaleClient(JobClient):
+    """Asks its first watch for a version that the API server has long forgotten."""
+
+    asked: list[str] = []
+
+    def watch(self, name: str, resource_version: str, seconds: int) -> Iterator[JobEvent]:
+        self.asked.append(resource_version)
+        return super().watch(name, "1" if len(self.asked) == 1 else resource_version, seconds)
+
+
+def test_an_expired_watch_lists_anew_without_a_word(apiserver: ControlPlane, job: Job) -> None:
+    job.create()
+    client = connect(apiserver.kubeconfig, None, None)
+    stale = StaleClient(client.api, client.namespace)
+    updates = Follower(stale, job.name, 5.0, Clock(time.monotonic, time.sleep)).updates()
+    assert isinstance(next(updates), Seen)
+    assert isinstance(next(updates), Seen)  # listed again after the refusal
+    assert len(stale.asked) == 1
+    job.write_status("training")
+    latest = next(updates)
+    assert isinstance(latest, Seen)
+    assert latest.job.status.stage == "Training"
+
+
+def test_a_namesake_created_after_deletion_ends_the_watch(apiserver: ControlPlane, job: Job) -> None:
+    job.create()
+    client = connect(apiserver.kubeconfig, None, None)
+    follower = Follower(client, job.name, 30.0, Clock(time.monotonic, time.sleep))
+    updates = follower.updates()
+    assert isinstance(next(updates), Seen)
+    job.delete()
+    job.create()
+    with pytest.raises(CliError, match="was deleted"):
+        assert all(isinstance(update, Seen | Waiting) for update in updates)
+
+
+def test_credentials_that_the_api_server_refuses_are_named(apiserver: ControlPlane, job: Job, tmp_path: Path) -> None:
+    document = yaml.safe_load(apiserver.kubeconfig.read_text(encoding="utf-8"))
+    document["users"][0]["user"] = {"token": "stale"}
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(yaml.safe_dump(document), encoding="utf-8")
+    follower = Follower(connect(kubeconfig, None, None), job.name, None, Clock(time.monotonic, time.sleep))
+    with pytest.raises(CliError, match=r"does not accept the kubeconfig's credentials \(Unauthorized\); log in again"):
+        next(follower.updates())
