@@ -1,21 +1,17 @@
-"""The cluster that the end-to-end tests run against: the embedded one, or the one of ``KUBECONFIG_UNDER_TEST``."""
+"""The cluster that the end-to-end tests run against: the embedded one, or with CLUSTER=current kubectl's current one."""
 
 import os
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from cluster_setup.target import Target
 from embedded_cluster.cluster import Cluster
-from embedded_cluster.errors import ClusterError
 from embedded_cluster.kubectl import Kubectl
 
-OTHER_KUBECONFIG = os.environ.get("KUBECONFIG_UNDER_TEST")
-
 # These look into the processes of the embedded cluster, which no other has.
-collect_ignore = ["test_embedded_cluster.py"] if OTHER_KUBECONFIG else []
+collect_ignore = ["test_embedded_cluster.py"] if os.environ.get("CLUSTER") == "current" else []
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +20,9 @@ def cluster() -> Iterator[Kubectl]:
 
     The embedded cluster is started when it does not run, and only then stopped at the end.
     """
-    if OTHER_KUBECONFIG:
-        yield _kubectl_of(Path(OTHER_KUBECONFIG))
+    target = Target.from_environment()
+    if not target.embedded:
+        yield target.kubectl
         return
     embedded = Cluster()
     started = embedded.up()
@@ -42,10 +39,3 @@ def namespace(cluster: Kubectl) -> Iterator[str]:
     cluster("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     yield name
     cluster("delete", "namespace", name, "--wait=false")
-
-
-def _kubectl_of(kubeconfig: Path) -> Kubectl:
-    binary = shutil.which("kubectl")
-    if binary is None:
-        raise ClusterError("kubectl is not on the PATH: the cluster of KUBECONFIG_UNDER_TEST is reached through it")
-    return Kubectl(Path(binary), kubeconfig)
