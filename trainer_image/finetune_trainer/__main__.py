@@ -11,7 +11,7 @@ from pathlib import Path
 
 from finetune_api.config import RunConfig
 from finetune_api.names import CONFIG_DIRECTORY, CONFIG_FILE
-from finetune_api.reasons import exit_code
+from finetune_api.reasons import Reason, exit_code
 from finetune_trainer.config import load_config
 from finetune_trainer.console import say
 from finetune_trainer.failure import StageError
@@ -40,8 +40,11 @@ def _run(config: RunConfig) -> int:
         file.write_text(config.model_dump_json(by_alias=True, exclude_none=True))
         for stage in stages:
             command = [sys.executable, "-m", "finetune_trainer", stage, "--config", str(file)]
-            if code := subprocess.run(command, check=False).returncode:
-                return code
+            try:
+                if code := subprocess.run(command, check=False).returncode:
+                    return code
+            except KeyboardInterrupt:  # the stage got it, too, and said so
+                return exit_code(Reason.INTERRUPTED)
     say(f"artefacts: {config.local_path(config.run_uri)}")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from finetune_trainer.rows import ChoiceRow
 
@@ -11,22 +12,29 @@ def named_option(text: str, row: ChoiceRow, response_template: str) -> str | Non
     """The letter of the option that an answer names; None when it names none of them, so invents one.
 
     An answer in the response template is read by it, other text as it stands: an option's text, its letter, or both
-    ('B: text'). Case and closing punctuation don't matter.
+    ('B: text'). Case and closing punctuation don't matter, nor does what follows in later sentences.
     """
-    answer = _normal(_answer_part(text, response_template))
+    answers = {_normal(part) for part in _answer_parts(text, response_template.strip())}
     for letter, option in row.options.items():
         forms = (option, letter, f"{letter}: {option}", f"{letter}. {option}", f"{letter}) {option}")
-        if answer in map(_normal, forms):
+        if answers & set(map(_normal, forms)):
             return letter
     return None
 
 
-def _answer_part(text: str, template: str) -> str:
-    """What stands where the template has {answer}; the whole text when it doesn't follow the template."""
-    pattern = re.escape(template.strip())
-    pattern = pattern.replace(re.escape("{answer}"), "(?P<answer>.+?)", 1).replace(re.escape("{letter}"), ".")
-    match = re.match(pattern + r"\s*$", text.strip(), re.IGNORECASE | re.DOTALL)
-    return match["answer"] if match else text
+def _answer_parts(text: str, template: str) -> Iterator[str]:
+    """What may stand where the template has {answer}, with and without later sentences; else the text's first line."""
+    lines = text.strip().splitlines()[: template.count("\n") + 1]
+    text = "\n".join(lines)
+    open_end = re.escape(template.rstrip(" .!")).replace(re.escape("{letter}"), ".")
+    closed = re.escape(template).replace(re.escape("{letter}"), ".")
+    gap = re.escape("{answer}")
+    whole = re.match(open_end.replace(gap, "(.+)", 1) + r"[\s.!]*$", text, re.IGNORECASE)
+    sentence = re.match(closed.replace(gap, "(.+?)", 1) + r"(?=\s|$)", text, re.IGNORECASE)
+    if whole or sentence:
+        yield from (match[1] for match in (whole, sentence) if match)
+    else:
+        yield text
 
 
 def _normal(text: str) -> str:

@@ -46,10 +46,8 @@ class ChatFormat:
         return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        encoded: list[list[int]] = self.tokenizer(
-            texts, add_special_tokens=False, return_attention_mask=False
-        ).input_ids
-        return encoded
+        encoded = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
+        return list(encoded.input_ids)
 
     def _with_bos(self, ids: list[int]) -> list[int]:
         bos = self.tokenizer.bos_token_id
@@ -86,9 +84,7 @@ def _terminator(tokenizer: Any, suffix: str) -> tuple[str, int]:
         start, content = min(found, key=lambda place: (place[0], -len(place[1])))
         return suffix[: start + len(content)], specials[content]
     if tokenizer.eos_token is None:
-        raise StageError(
-            Reason.INVALID_SPEC, "neither the chat template nor the tokenizer has a token that ends a turn"
-        )
+        raise StageError(Reason.INVALID_SPEC, "neither chat template nor tokenizer has a token that ends a turn")
     return tokenizer.eos_token, tokenizer.eos_token_id
 
 

@@ -13,9 +13,10 @@ from finetune_trainer.chat import ChatFormat
 from finetune_trainer.console import say
 from finetune_trainer.device import Device
 from finetune_trainer.generation import answer
+from finetune_trainer.questions import Question, Score, make_questions
 from finetune_trainer.report import Outcome, Sample
 from finetune_trainer.rows import ChoiceRow, prompt_of, response_of
-from finetune_trainer.scoring import Score, make_questions, score
+from finetune_trainer.scoring import score
 
 # Tokens of a padded batch of prompts. Each prompt's cache is then repeated for its options.
 TOKEN_BUDGET = {"cuda": 8192, "cpu": 2048}
@@ -35,9 +36,32 @@ class Contestants:
         tokenizer = self.chat.tokenizer
         return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
-    @property
-    def token_budget(self) -> int:
-        return TOKEN_BUDGET[self.device.kind]
+
+@dataclass(frozen=True)
+class _Task:
+    """What both models do: questions to score and prompts to answer, as token ids."""
+
+    contestants: Contestants
+    questions: list[Question]
+    prompts: list[list[int]]
+    max_new_tokens: int
+
+    def run(self, on_scored: Callable[[int], None]) -> tuple[list[Score], list[str]]:
+        model, chat, pad_id = self.contestants.model, self.contestants.chat, self.contestants.pad_id
+        budget = TOKEN_BUDGET[self.contestants.device.kind]
+        scores = score(model, self.questions, pad_id, budget, on_scored)
+        return scores, answer(model, self.prompts, chat, pad_id, self.max_new_tokens, budget)
+
+
+@dataclass
+class _Counter:
+    report: Callable[[int, int], None]
+    total: int
+    done: int = 0
+
+    def __call__(self, count: int) -> None:
+        self.done += count
+        self.report(self.done, self.total)
 
 
 def compare(
@@ -47,53 +71,26 @@ def compare(
     evaluation = spec.evaluation
     assert evaluation, "a comparison needs spec.evaluation"
     started = time.monotonic()
-    tracker = _Tracker(on_scored, len(rows) * (2 if evaluation.compare_with_base else 1))
-    base: list[Score] | None = None
-    base_answers: list[str] | None = None
+    task = _make_task(contestants, rows, spec, evaluation)
+    counter = _Counter(on_scored, len(rows) * (2 if evaluation.compare_with_base else 1))
+    base: tuple[list[Score], list[str]] | None = None
     if evaluation.compare_with_base:
         say(f"scoring the base model on {len(rows)} rows")
         with contestants.model.disable_adapter():
-            base = _score(contestants, rows, spec, tracker)
-            base_answers = _answers(contestants, rows, spec, evaluation)
+            base = task.run(counter)
     say(f"scoring the tuned model on {len(rows)} rows")
-    tuned = _score(contestants, rows, spec, tracker)
-    tuned_answers = _answers(contestants, rows, spec, evaluation)
-    samples = _samples(rows, spec, base_answers, tuned_answers)
-    return Outcome(rows, base, tuned, samples, time.monotonic() - started)
+    scores, answers = task.run(counter)
+    samples = _samples(rows, spec, base[1] if base else None, answers)
+    return Outcome(rows, base[0] if base else None, scores, samples, time.monotonic() - started)
 
 
-@dataclass
-class _Tracker:
-    report: Callable[[int, int], None]
-    total: int
-    done: int = 0
-
-    def advance(self, count: int) -> None:
-        self.done += count
-        self.report(self.done, self.total)
-
-
-def _score(contestants: Contestants, rows: list[ChoiceRow], spec: FineTuneJobSpec, tracker: _Tracker) -> list[Score]:
+def _make_task(
+    contestants: Contestants, rows: list[ChoiceRow], spec: FineTuneJobSpec, evaluation: EvaluationSpec
+) -> _Task:
     dataset = spec.dataset
     questions = make_questions(rows, dataset.prompt_template, dataset.response_template, contestants.chat)
-    return score(contestants.model, questions, contestants.pad_id, contestants.token_budget, tracker.advance)
-
-
-def _answers(
-    contestants: Contestants, rows: list[ChoiceRow], spec: FineTuneJobSpec, evaluation: EvaluationSpec
-) -> list[str]:
-    chosen = rows[: evaluation.sample_prompts]
-    if not chosen:
-        return []
-    prompts = contestants.chat.prompt_ids([prompt_of(row, spec.dataset.prompt_template) for row in chosen])
-    return answer(
-        contestants.model,
-        prompts,
-        contestants.chat,
-        contestants.pad_id,
-        evaluation.max_new_tokens,
-        contestants.token_budget,
-    )
+    prompts = [question.prompt for question in questions[: evaluation.sample_prompts]]
+    return _Task(contestants, questions, prompts, evaluation.max_new_tokens)
 
 
 def _samples(

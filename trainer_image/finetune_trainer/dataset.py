@@ -47,8 +47,9 @@ def load_rows(
         name, raw_rows = path.name, _read_file(path)
     digest, rows = hashlib.sha256(), []
     for number, raw in raw_rows:
-        rows.append(parse_row(raw, columns, f"{name} row {number}"))
-        digest.update(canonical_json(raw).encode() + b"\n")
+        row = parse_row(raw, columns, f"{name} row {number}")
+        rows.append(row)
+        digest.update(canonical_json([row.question, row.options, row.letter]).encode() + b"\n")
     if not rows:
         raise StageError(Reason.DATASET_INVALID, f"{name} has no rows")
     return Rows(rows, digest.hexdigest(), name)
@@ -112,7 +113,13 @@ def _parse_json(text: str, where: str) -> Any:
 
 def _read_csv(path: Path) -> Iterator[tuple[int, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        yield from enumerate(csv.DictReader(lines), start=1)
+        # A row with too few cells lacks its last columns, and the row check says so.
+        reader = csv.DictReader(lines, strict=True)
+        yield from ((number, _present(cells)) for number, cells in enumerate(reader, start=1))
+
+
+def _present(cells: dict[str | Any, Any]) -> dict[str, Any]:
+    return {column: cell for column, cell in cells.items() if column is not None and cell is not None}
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[int, Any]]:

@@ -14,7 +14,7 @@ Dtype = Literal["bfloat16", "float16", "float32"]
 
 @dataclass(frozen=True)
 class Device:
-    """A device and the compute type chosen on it."""
+    """A device and the type that models compute in on it."""
 
     kind: Literal["cuda", "cpu"]
     name: str
@@ -33,7 +33,7 @@ def find_device(gpus: int, model: ModelSpec) -> Device:
     Raises StageError (DeviceUnsupported) when a GPU was asked for and PyTorch finds none, or when it lacks the dtype.
     """
     if not gpus:
-        # float32: the one type that every CPU computes at full speed. Unsloth takes bfloat16 where the CPU has it.
+        # Every CPU computes float32 at full speed, and all of them alike.
         return Device("cpu", "CPU", 0, "float32")
     import torch
 

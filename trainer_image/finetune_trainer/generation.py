@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from finetune_trainer.chat import ChatFormat
-from finetune_trainer.scoring import batches, pad_left
+from finetune_trainer.questions import batches
+from finetune_trainer.scoring import pad_left
 
 
 @torch.inference_mode()

@@ -19,7 +19,7 @@ def wilson_interval(successes: int, n: int, z: float = Z_95) -> tuple[float, flo
 
 
 def mcnemar_exact(first_only: int, second_only: int) -> float:
-    """Two-sided p-value of McNemar's exact test on the discordant pairs (McNemar 1947; a sign test, Binomial(n, 1/2))."""
+    """Two-sided p-value of McNemar's exact test (McNemar 1947): a sign test on the discordant pairs."""
     n = first_only + second_only
     tail = sum(math.comb(n, k) for k in range(min(first_only, second_only) + 1))
     return min(1.0, 2 * tail / 2**n) if n else 1.0

@@ -36,6 +36,7 @@ def load_base(source: ModelSource, spec: FineTuneJobSpec, device: Device) -> Loa
 
     This must be the process's first import of Unsloth, and come before any of trl, transformers and peft.
     """
+    import torch
     from unsloth import FastLanguageModel
 
     try:
@@ -43,7 +44,7 @@ def load_base(source: ModelSource, spec: FineTuneJobSpec, device: Device) -> Loa
             model_name=source.name,
             revision=source.revision,
             max_seq_length=spec.model.max_sequence_length,
-            dtype=_torch_dtype(device),
+            dtype=getattr(torch, device.dtype),
             load_in_4bit=True,
             use_exact_model_name=True,  # else Unsloth takes a repository of its own for a name it knows
             trust_remote_code=source.trust_remote_code,
@@ -53,13 +54,6 @@ def load_base(source: ModelSource, spec: FineTuneJobSpec, device: Device) -> Loa
             raise
         raise StageError(Reason.MODEL_NOT_FOUND, f"{source.name} can't be loaded: {error}") from error
     return LoadedModel(model, tokenizer)
-
-
-def _torch_dtype(device: Device) -> Any:
-    import torch
-
-    # On a CPU Unsloth's own backend knows best: bfloat16 where the CPU computes it, float32 elsewhere.
-    return getattr(torch, device.dtype) if device.kind == "cuda" else None
 
 
 def add_adapter(base: LoadedModel, lora: LoraSpec, checkpointing: Checkpointing, source: ModelSource) -> Any:

@@ -11,8 +11,8 @@ from finetune_api.results import EvaluationStatus, Interval, ModelScores, Paired
 from finetune_api.spec import EvaluationSpec
 from finetune_trainer.failure import cut
 from finetune_trainer.metrics import mcnemar_exact, perplexity, wilson_interval
+from finetune_trainer.questions import Score
 from finetune_trainer.rows import ChoiceRow
-from finetune_trainer.scoring import Score
 
 STATUS_SAMPLES = 3
 DEFINITIONS = {

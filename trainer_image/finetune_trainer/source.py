@@ -12,7 +12,7 @@ from finetune_trainer.failure import StageError
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model in the words of ``from_pretrained``. The adapter records ``name``, so the mount path must stay the same."""
+    """A model in the words of ``from_pretrained``. The adapter records ``name``, so mount paths must stay the same."""
 
     name: str
     revision: str | None

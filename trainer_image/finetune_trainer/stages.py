@@ -65,9 +65,11 @@ def _exit_on_sigterm(stage: Stage, config: RunConfig, termination_log: Path | No
             message="stopped by SIGTERM before the stage was done",
             exit_code=exit_code(Reason.INTERRUPTED),
         )
-        code = _end_with_failure(stage, config, termination_log, failure)
+        # Not say(): print is not re-entrant, and the signal may have come in the middle of one.
+        os.write(sys.stdout.fileno(), f"{failure.reason}: {failure.message}\n".encode())
+        write_termination_message(termination_log, failed_result(config, stage, failure))
         for child in multiprocessing.active_children():
             child.terminate()
-        os._exit(code)  # no clean-up of libraries, which may hang in the middle of a step
+        os._exit(exit_code(failure.reason))  # no clean-up of libraries, which may hang in the middle of a step
 
     signal.signal(signal.SIGTERM, leave)

@@ -72,7 +72,7 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
     adapter = save_adapter(model, base.tokenizer, config, folder)
     say(f"saved: {adapter.uri}, {adapter.files} files, {adapter.size_bytes / 1e6:.1f} MB, sha256 {adapter.sha256}")
     sections = {
-        "training": _training_status(trainer, model, tokens, plan, reporter, seconds, spec.training.batch_size),
+        "training": _training_status(trainer, model, tokens, plan, reporter, seconds, spec.training.batch_size, device),
         "memory": memory,
         "adapter": adapter,
         "lineage": lineage(config, inputs.lock),
@@ -115,10 +115,10 @@ def _training_status(
     reporter: StepReporter,
     seconds: float,
     batch_size: int,
+    device: Device,
 ) -> TrainingStatus:
     state, history = trainer.state, reporter.history
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    adapter_size = sum(parameter.numel() for parameter in trainable)
+    adapter_size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return TrainingStatus(
         steps=state.global_step,
         first_loss=number(history[0].loss) if history else None,
@@ -131,7 +131,7 @@ def _training_status(
         trainable_parameters=adapter_size,
         total_parameters=_base_size(model) + adapter_size,
         micro_batch_size=plan.micro_batch,
-        dtype=str(trainable[0].dtype).removeprefix("torch."),
+        dtype=device.dtype,
     )
 
 
