@@ -17,6 +17,8 @@ from kubernetes.aio.config import load_incluster_config, load_kube_config
 
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
+# The signing keys are served as application/jwk-set+json only.
+ACCEPT = f"{JSON}, */*"
 # The client's own default is five minutes, in which a hung connection would hold a worker.
 REQUEST_SECONDS = 15.0
 
@@ -79,7 +81,7 @@ async def request(
         method,
         path,
         query_params=list((query or {}).items()),
-        header_params={"Accept": JSON, "Content-Type": content_type},
+        header_params={"Accept": ACCEPT, "Content-Type": content_type},
         body=body,
         auth_settings=["BearerToken"],
     )

@@ -32,7 +32,6 @@ from finetune_operator.gateway.tls import ServingContext
 
 log = logging.getLogger(__name__)
 
-RENEWAL_CHECK_SECONDS = 600.0
 # Less than the 30 seconds that Kubernetes gives a pod to end.
 DRAIN_SECONDS = 10.0
 # A pod pushes once at its start and once at its end, besides one push every few seconds.
@@ -113,7 +112,7 @@ async def _runner(application: web.Application) -> AsyncIterator[web.AppRunner]:
 async def _renew(certificates: CertificateStore, tls: ServingContext, settings: Settings) -> None:
     """Renews the certificate when its time has come, and loads what another replica renewed."""
     while True:
-        await asyncio.sleep(RENEWAL_CHECK_SECONDS)
+        await asyncio.sleep(settings.renewal_seconds)
         try:
             tls.load(await certificates.ensure(settings.hosts, datetime.now(UTC)))
         except (*API_ERRORS, RuntimeError) as error:

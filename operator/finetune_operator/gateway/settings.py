@@ -26,6 +26,8 @@ class Settings(BaseModel):
     max_jobs: Annotated[int, Field(alias="GATEWAY_MAX_JOBS", ge=1, le=1_000_000)] = 10_000
     pushes_per_second: Annotated[float, Field(alias="GATEWAY_PUSHES_PER_SECOND", gt=0, le=1000)] = 1.0
 
+    renewal_seconds: Annotated[float, Field(alias="GATEWAY_RENEWAL_CHECK_SECONDS", gt=0, le=86_400)] = 600.0
+
     @property
     def hosts(self) -> list[str]:
         """The DNS names under which pods reach the gateway."""
