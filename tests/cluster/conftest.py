@@ -1,4 +1,4 @@
-"""The cluster that the end-to-end tests run against: the embedded one, or with CLUSTER=current kubectl's current one."""
+"""The cluster under test: the embedded one, or with CLUSTER=current the one that kubectl points at."""
 
 import os
 from collections.abc import Iterator
