@@ -71,7 +71,7 @@ def _current(view: View, now: datetime) -> RenderableType:
     if said.is_hindrance or progress is None:
         advice = [text.text(f"→ {said.advice}", "dim")] if said.advice else []
         return Group(text.text(said.text, "yellow" if said.is_hindrance else "dim"), *advice)
-    bar = ProgressBar(total=100, completed=progress.percent, width=BAR_WIDTH)
+    bar = ProgressBar(total=100, completed=progress.percent, width=BAR_WIDTH, complete_style="cyan")
     row = Table.grid(padding=(0, 2))
     left = remaining(view, now)
     row.add_row(

@@ -2,8 +2,8 @@
 
     python tests/data/make_medqa_synthetic.py [--seed 700] [--output tests/data/medqa_synthetic]
 
-The same seed gives the same bytes. Wrong options are right answers of other facts on the same topic, so that knowing
-which texts are ever right is not enough: the term must be tied to its answer.
+The same seed gives the same bytes. Wrong options are right in no row: in the few steps that a CPU affords, a tiny model
+learns which texts are right, but hardly which term each belongs to.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import TypedDict
 
 FOLDER = Path(__file__).parent / "medqa_synthetic"
 LETTERS = "ABCD"
-TRAIN_ROWS_PER_FACT = 14
-TEST_ROWS_PER_FACT = 3
+TRAIN_ROWS_PER_FACT = 28
+TEST_ROWS_PER_FACT = 6
 
 PEOPLE = ("man", "woman", "teacher", "farmer", "baker", "sailor", "nurse", "student", "carpenter", "gardener")
 REMARKS = (
@@ -113,40 +113,55 @@ class Row(TypedDict):
     answer_idx: str
 
 
-def read_facts(path: Path) -> list[Fact]:
-    """Reads the table of facts."""
+@dataclass(frozen=True)
+class Knowledge:
+    """All facts, and per topic the texts that are never right."""
+
+    facts: list[Fact]
+    wrong: dict[str, list[str]]
+
+
+def read_knowledge(folder: Path) -> Knowledge:
+    """Reads the two tables."""
+    wrong: dict[str, list[str]] = {}
+    for row in _read_table(folder / "wrong_options.csv"):
+        wrong.setdefault(row["topic"], []).append(row["text"])
+    return Knowledge([Fact(**row) for row in _read_table(folder / "facts.csv")], wrong)
+
+
+def _read_table(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
-        return [Fact(**row) for row in csv.DictReader(file)]
+        return list(csv.DictReader(file))
 
 
-def make_splits(facts: list[Fact], seed: int) -> dict[str, list[Row]]:
+def make_splits(knowledge: Knowledge, seed: int) -> dict[str, list[Row]]:
     """Train and test rows, shuffled, each with its letters in balance."""
     rng = random.Random(seed)
     return {
-        "train": make_rows(facts, rng, TRAIN_ROWS_PER_FACT, held_out=False),
-        "test": make_rows(facts, rng, TEST_ROWS_PER_FACT, held_out=True),
+        "train": make_rows(knowledge, rng, TRAIN_ROWS_PER_FACT, held_out=False),
+        "test": make_rows(knowledge, rng, TEST_ROWS_PER_FACT, held_out=True),
     }
 
 
-def make_rows(facts: list[Fact], rng: random.Random, rows_per_fact: int, held_out: bool) -> list[Row]:
+def make_rows(knowledge: Knowledge, rng: random.Random, rows_per_fact: int, held_out: bool) -> list[Row]:
     """``rows_per_fact`` rows for each fact, no question twice."""
+    facts = knowledge.facts
     total = len(facts) * rows_per_fact
     letters = [LETTERS[index % len(LETTERS)] for index in range(total)]
     rng.shuffle(letters)
     questions = [question for fact in facts for question in _questions(fact, rng, rows_per_fact, held_out)]
     asked = [fact for fact in facts for _ in range(rows_per_fact)]
     rows = [
-        make_row(fact, question, letter, facts, rng)
+        make_row(fact, question, letter, rng.sample(knowledge.wrong[fact.topic], len(LETTERS) - 1))
         for fact, question, letter in zip(asked, questions, letters, strict=True)
     ]
     rng.shuffle(rows)
     return rows
 
 
-def make_row(fact: Fact, question: str, letter: str, facts: list[Fact], rng: random.Random) -> Row:
-    """One row with the right option at ``letter`` and three wrong ones of the same topic."""
-    wrong = [other.answer for other in facts if other.topic == fact.topic and other != fact]
-    texts = rng.sample(wrong, len(LETTERS) - 1)
+def make_row(fact: Fact, question: str, letter: str, wrong: list[str]) -> Row:
+    """One row with the right option at ``letter`` and the wrong ones around it."""
+    texts = list(wrong)
     texts.insert(LETTERS.index(letter), fact.answer)
     return Row(question=question, options=dict(zip(LETTERS, texts, strict=True)), answer=fact.answer, answer_idx=letter)
 
@@ -176,7 +191,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for split, rows in make_splits(read_facts(FOLDER / "facts.csv"), arguments.seed).items():
+    for split, rows in make_splits(read_knowledge(FOLDER), arguments.seed).items():
         write_jsonl(arguments.output / f"{split}.jsonl", rows)
 
 
