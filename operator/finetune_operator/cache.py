@@ -10,6 +10,7 @@ from finetune_operator.children import Job, Metadata, Pod
 from finetune_operator.job_object import Key
 
 Object = dict[str, Any]
+News = tuple[Key, bool]  # whose it is, and whether it changed anything
 
 
 @dataclass
@@ -51,54 +52,57 @@ class Cache:
             for uid in (*entry.jobs, *entry.pods, *([entry.raw["metadata"]["uid"]] if entry.raw else []))
         }
 
-    def put(self, raw: Object) -> Key:
-        """Keeps a FineTuneJob unless a newer version of the same object is there."""
+    def put(self, raw: Object) -> News:
+        """Keeps a FineTuneJob unless this version of the object, or a newer one, is there."""
         key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
         entry = self._entry(key)
-        if entry.raw is None or not _older(raw["metadata"], entry.raw["metadata"]):
-            entry.raw = _trimmed(raw)
-        return key
+        if entry.raw is not None and not _newer(raw["metadata"], entry.raw["metadata"]):
+            return key, False
+        entry.raw = _trimmed(raw)
+        return key, True
 
-    def remove(self, raw: Object) -> Key:
+    def remove(self, raw: Object) -> News:
         """Forgets a FineTuneJob, unless a namesake has taken its place already."""
         key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
         entry = self._entry(key)
         if entry.raw and entry.raw["metadata"]["uid"] == raw["metadata"]["uid"]:
             entry.raw = None
         self._drop_if_empty(key)
-        return key
+        return key, True
 
-    def put_job(self, raw: Object) -> Key:
-        """Keeps a Job unless a newer version is there."""
+    def put_job(self, raw: Object) -> News:
+        """Keeps a Job unless this version, or a newer one, is there."""
         job = Job.model_validate(raw)
         key = _key(job.metadata)
         jobs = self._entry(key).jobs
-        if not _outdated(job.metadata, jobs.get(job.metadata.uid)):
-            jobs[job.metadata.uid] = job
-        return key
+        if not _is_news(job, jobs.get(job.metadata.uid)):
+            return key, False
+        jobs[job.metadata.uid] = job
+        return key, True
 
-    def remove_job(self, raw: Object) -> Key:
+    def remove_job(self, raw: Object) -> News:
         """Forgets a Job."""
         job = Job.model_validate(raw)
         key = _key(job.metadata)
         self._entry(key).jobs.pop(job.metadata.uid, None)
         self._drop_if_empty(key)
-        return key
+        return key, True
 
-    def put_pod(self, raw: Object) -> Key:
-        """Keeps a pod unless a newer version is there."""
+    def put_pod(self, raw: Object) -> News:
+        """Keeps a pod unless this version, or a newer one, is there."""
         pod = Pod.model_validate(raw)
         key = _key(pod.metadata)
         pods = self._entry(key).pods
-        if not _outdated(pod.metadata, pods.get(pod.metadata.uid)):
-            pods[pod.metadata.uid] = pod
-        return key
+        if not _is_news(pod, pods.get(pod.metadata.uid)):
+            return key, False
+        pods[pod.metadata.uid] = pod
+        return key, True
 
-    def remove_pod(self, raw: Object) -> Key:
+    def remove_pod(self, raw: Object) -> News:
         """Keeps the last state of a deleted pod until :meth:`seen`: it may hold the result."""
-        key = self.put_pod(raw)
+        key, _ = self.put_pod(raw)
         self._entry(key).gone.add(raw["metadata"]["uid"])
-        return key
+        return key, True
 
     def seen(self, key: Key, finished: bool) -> None:
         """After a pass: drops deleted pods, and what has ended of a finished job."""
@@ -141,15 +145,13 @@ def _key(metadata: Metadata) -> Key:
     return metadata.namespace, metadata.labels.get(JOB_LABEL, "")
 
 
-def _outdated(metadata: Metadata, known: Job | Pod | None) -> bool:
-    return known is not None and _version(metadata.resource_version) < _version(known.metadata.resource_version)
+def _is_news(child: Job | Pod, known: Job | Pod | None) -> bool:
+    return known is None or _version(child.metadata.resource_version) > _version(known.metadata.resource_version)
 
 
-def _older(metadata: Object, known: Object) -> bool:
-    """Whether this is an earlier version of the object that is known. A namesake is always news."""
-    if metadata["uid"] != known["uid"]:
-        return str(metadata.get("creationTimestamp", "")) < str(known.get("creationTimestamp", ""))
-    return _version(metadata.get("resourceVersion", "")) < _version(known.get("resourceVersion", ""))
+def _newer(metadata: Object, known: Object) -> bool:
+    """Whether this is a later version, or a later object of the same name."""
+    return _version(metadata.get("resourceVersion", "")) > _version(known.get("resourceVersion", ""))
 
 
 def _version(text: str) -> int:

@@ -21,7 +21,6 @@ from finetune_operator.settings import Settings
 from finetune_operator.watches import fill, register, settings_of, sweep_forever
 
 log = logging.getLogger(__name__)
-LIVENESS = "http://0.0.0.0:8080/healthz"
 WORKERS = 8
 START_DELAYS = (1, 2, 4, 8, 15, 15, 15)
 
@@ -38,7 +37,7 @@ def main() -> None:
     asyncio.run(run(settings))
 
 
-async def run(settings: Settings, liveness: str | None = LIVENESS) -> None:
+async def run(settings: Settings) -> None:
     """The operator, until kopf ends or a task of ours fails."""
     client = await connect()
     kube = Kube(client, settings.instance)
@@ -52,7 +51,7 @@ async def run(settings: Settings, liveness: str | None = LIVENESS) -> None:
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(sweep_forever(kube, cache, queue, settings))]
             background += [tasks.create_task(work(queue, reconciler)) for _ in range(WORKERS)]
-            await _watch(cache, queue, settings, liveness)
+            await _watch(cache, queue, settings)
             for task in background:
                 task.cancel()
     finally:
@@ -83,7 +82,7 @@ async def _fill_at_start(kube: Kube, cache: Cache, queue: Queue[Key], settings: 
     return await fill(kube, cache, queue, settings)
 
 
-async def _watch(cache: Cache, queue: Queue[Key], settings: Settings, liveness: str | None) -> None:
+async def _watch(cache: Cache, queue: Queue[Key], settings: Settings) -> None:
     registry = kopf.OperatorRegistry()
     kopf_settings = kopf.OperatorSettings()
     register(registry, cache, queue)
@@ -95,7 +94,7 @@ async def _watch(cache: Cache, queue: Queue[Key], settings: Settings, liveness: 
         standalone=True,
         clusterwide=not settings.watch_namespaces,
         namespaces=settings.watch_namespaces,
-        liveness_endpoint=liveness,
+        liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
     )
 
 

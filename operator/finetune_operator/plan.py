@@ -212,7 +212,8 @@ def _settle(at: Situation, wait: Wait) -> Settle:
 
 
 def _fail(at: Situation, failure: FailureStatus) -> Settle:
-    return Settle(fail(at.status, at.stage, failure, at.now))
+    """The next pass ends what a failed job may have left running."""
+    return Settle(fail(at.status, at.stage, failure, at.now), 0.0)
 
 
 def _failure(reason: Reason, text: str) -> FailureStatus:

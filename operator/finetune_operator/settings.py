@@ -16,13 +16,14 @@ class Settings(BaseModel):
     operator_namespace: str  # profiles and the gateway's CA live here
     gateway_url: str = ""  # empty: pods report no progress
     watch_namespaces: tuple[str, ...] = ()  # empty: all
-    instance: str = ""
+    instance: str = ""  # names this process in Events
+    health_port: int = 8080
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
-        """Reads OPERATOR_NAMESPACE, GATEWAY_URL and WATCH_NAMESPACES (comma-separated).
+        """Reads OPERATOR_NAMESPACE, GATEWAY_URL, WATCH_NAMESPACES (comma-separated), POD_NAME and HEALTH_PORT.
 
-        Raises ValueError when OPERATOR_NAMESPACE is missing.
+        Raises ValueError when OPERATOR_NAMESPACE is missing or HEALTH_PORT is no number.
         """
         namespace = environ.get("OPERATOR_NAMESPACE", "")
         if not namespace:
@@ -33,4 +34,5 @@ class Settings(BaseModel):
             gateway_url=environ.get("GATEWAY_URL", "").rstrip("/"),
             watch_namespaces=tuple(name for name in watched if name),
             instance=environ.get("POD_NAME") or socket.gethostname(),
+            health_port=int(environ.get("HEALTH_PORT", "8080")),
         )

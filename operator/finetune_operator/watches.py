@@ -11,7 +11,7 @@ import kopf
 from pydantic import ValidationError
 
 from finetune_api.names import GROUP, JOB_LABEL, PLURAL, VERSION
-from finetune_operator.cache import Cache
+from finetune_operator.cache import Cache, News
 from finetune_operator.job_object import Key
 from finetune_operator.kube import Kube
 from finetune_operator.queue import Queue
@@ -20,7 +20,7 @@ from finetune_operator.settings import Settings
 log = logging.getLogger(__name__)
 SWEEP_SECONDS = 600.0
 
-Put = Callable[[dict[str, Any]], Key]
+Put = Callable[[dict[str, Any]], News]
 
 
 def register(registry: kopf.OperatorRegistry, cache: Cache, queue: Queue[Key]) -> None:
@@ -30,11 +30,12 @@ def register(registry: kopf.OperatorRegistry, cache: Cache, queue: Queue[Key]) -
         async def handle(event: kopf.RawEvent, **_: Any) -> None:
             raw: dict[str, Any] = dict(event["object"])
             try:
-                key = remove(raw) if event["type"] == "DELETED" else put(raw)
+                key, changed = remove(raw) if event["type"] == "DELETED" else put(raw)
             except ValidationError:
                 log.exception("an object of a watch can't be read: %s", raw.get("metadata", {}).get("name"))
                 return
-            await queue.add(key)
+            if changed:  # not the echo of a write of ours, whose answer is cached already
+                await queue.add(key)
 
         return handle
 
@@ -69,7 +70,7 @@ async def fill(kube: Kube, cache: Cache, queue: Queue[Key], settings: Settings) 
             (await kube.list_child_pods(namespace), cache.put_pod),
         ):
             listed |= {raw["metadata"]["uid"] for raw in raws}
-            keys |= {put(raw) for raw in raws}
+            keys |= {put(raw)[0] for raw in raws}
     keys |= cache.sweep(known, listed)
     for key in keys:
         await queue.add(key)

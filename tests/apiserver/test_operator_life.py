@@ -1,0 +1,268 @@
+"""The operator as a process against a real API server: one job from apply to verdict, and everything in between."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from embedded_cluster.control_plane import ControlPlane
+from finetune_api.base import canonical_json
+from finetune_api.names import JOB_UID_LABEL
+from finetune_api.reasons import Reason, exit_code
+
+ADAPTER = {"uri": "pvc://models/run/adapter", "sha256": "b" * 64, "sizeBytes": 45, "files": 3}
+TRAINING = {"steps": 200, "firstLoss": "2.31", "finalLoss": "0.312", "runtimeSeconds": 102, "trainedTokens": 10200}
+EVALUATION = {
+    "summary": "0.41→0.45",
+    "examples": 1273,
+    "base": {"accuracy": "0.412"},
+    "tuned": {"accuracy": "0.447"},
+    "pairedTest": {"baseOnly": 10, "tunedOnly": 30, "pValue": "0.012"},
+}
+
+
+def job(name: str, namespace: str, *, evaluated: bool = True, **runtime: Any) -> dict[str, Any]:
+    """A small FineTuneJob."""
+    evaluation = {"evaluation": {"dataset": {"source": "pvc://data/rows"}}} if evaluated else {}
+    return {
+        "apiVersion": "finetune.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "model": {"source": "pvc://models/base"},
+            "dataset": {"source": "pvc://data/rows"},
+            "output": {"destination": "pvc://models/run"},
+            "scheduling": {"backoffLimit": 0},
+            "runtime": runtime,
+            **evaluation,
+        },
+    }
+
+
+def message(world: Any, name: str, stage: str, **sections: Any) -> str:
+    """A termination message as the trainer would write it for this very job."""
+    config = json.loads(world.get("configmap", f"{name}-config")["data"]["config.json"])
+    result = {
+        "version": 1,
+        "stage": stage,
+        "jobUID": config["job"]["uid"],
+        "specSha256": config["specSha256"],
+        "finishedAt": "2026-01-01T00:00:00Z",
+        **sections,
+    }
+    return canonical_json(result)
+
+
+def trained(world: Any, name: str) -> str:
+    """The trainer's result."""
+    return message(world, name, "Train", training=TRAINING, adapter=ADAPTER, memory={"summary": "1.3/79 GiB (1.7%)"})
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_job_trains_then_evaluates_and_its_status_tells_the_whole_story(world: Any) -> None:
+    world.kubectl.apply([job("medqa", world.namespace)])
+    train = world.run_pod("medqa-train")
+    running = world.until_status("medqa", lambda status: status.stage == "Training", "stage Training")
+    assert (running.attempts[0].pod, running.attempts[0].node) == (train, "node-1")
+    assert world.get("job", "medqa-eval") is None
+    owner = world.get("job", "medqa-train")["metadata"]["ownerReferences"][0]
+    assert (owner["uid"], owner["controller"]) == (world.uid("ftj", "medqa"), True)
+
+    world.end_pod(train, 0, trained(world, "medqa"))
+    evaluation = world.run_pod("medqa-eval")
+    halfway = world.until_status("medqa", lambda status: status.stage == "Evaluating", "stage Evaluating")
+    assert halfway.holds("Trained")
+    assert halfway.training.final_loss == "0.312"
+    assert halfway.progress.summary == "200/200"
+
+    world.end_pod(evaluation, 0, message(world, "medqa", "Evaluate", evaluation=EVALUATION))
+    status = world.until_status("medqa", lambda status: status.holds("Succeeded"), "success")
+    assert status.stage == "Succeeded"
+    assert status.condition("Succeeded").message == "accuracy 0.412 → 0.447 (+3.5 points, p=0.012, n=1273)"
+    assert status.condition("Reconciling").status == "False"
+    assert status.condition("Stalled") is None
+    assert status.adapter.uri == ADAPTER["uri"]
+    assert status.lineage.image == "registry.example/trainer@sha256:" + "a" * 64
+    assert status.lineage.profile_sha256
+    assert [(one.stage, one.number, one.reason) for one in status.attempts] == [
+        ("Train", 1, "Completed"),
+        ("Evaluate", 1, "Completed"),
+    ]
+    columns = world.kubectl("get", "ftj", "medqa", "-n", world.namespace)
+    assert "0.41→0.45" in columns
+    world.until(lambda: {"Trained", "Succeeded"} <= {event["reason"] for event in world.objects("events")}, "Events")
+
+
+def test_an_operator_killed_at_every_stage_loses_nothing_and_starts_nothing_twice(world: Any, operator: Any) -> None:
+    world.kubectl.apply([job("medqa", world.namespace)])
+    train = world.run_pod("medqa-train")
+    operator.kill()
+    uid = world.uid("job", "medqa-train")
+    world.end_pod(train, 0, trained(world, "medqa"))
+    world.until(lambda: world.get("job", "medqa-train")["status"].get("succeeded"), "the Job's end")
+
+    operator.start()
+    evaluation = world.run_pod("medqa-eval")
+    assert world.status("medqa").holds("Trained")
+    operator.kill()
+    world.end_pod(evaluation, 0, message(world, "medqa", "Evaluate", evaluation=EVALUATION))
+
+    operator.start()
+    status = world.until_status("medqa", lambda status: status.holds("Succeeded"), "success")
+    assert [(one.stage, one.number) for one in status.attempts] == [("Train", 1), ("Evaluate", 1)]
+    assert world.uid("job", "medqa-train") == uid
+    assert len(world.objects("pods")) == 2
+
+
+def test_a_finished_job_whose_children_are_deleted_never_runs_again(world: Any, operator: Any) -> None:
+    world.kubectl.apply([job("once", world.namespace, evaluated=False)])
+    world.end_pod(world.run_pod("once-train"), 0, trained(world, "once"))
+    status = world.until_status("once", lambda status: status.holds("Succeeded"), "success")
+    assert status.condition("Succeeded").message == "adapter at pvc://models/run/adapter"
+    world.kubectl("delete", "job,pod,configmap", "--all", "-n", world.namespace)
+    operator.kill()
+    operator.start()
+    # A second job shows that the restarted operator has been through its list.
+    world.kubectl.apply([job("other", world.namespace)])
+    world.until(lambda: world.get("job", "other-train"), "the other job's start")
+    assert world.get("job", "once-train") is None
+    assert world.status("once") == status
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_user_s_mistake_fails_the_job_at_once_with_the_trainer_s_words(world: Any) -> None:
+    world.kubectl.apply([job("bad-row", world.namespace)])
+    pod = world.run_pod("bad-row-train")
+    words = {"reason": "DatasetInvalid", "message": "row 17 has no column answer; mend the row", "log": "last lines"}
+    world.end_pod(pod, exit_code(Reason.DATASET_INVALID), message(world, "bad-row", "Train", failure=words))
+    status = world.until_status("bad-row", lambda status: status.stage == "Failed", "failure")
+    assert (status.failure.reason, status.failure.message) == ("DatasetInvalid", words["message"])
+    assert (status.failure.exit_code, status.failure.log, status.crashes) == (67, "last lines", None)
+    assert status.holds("Stalled")
+    assert status.condition("Succeeded").reason == "DatasetInvalid"
+    assert len(world.objects("pods")) == 1
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_disruption_is_free_and_the_crash_beyond_the_back_off_limit_fails_the_job(world: Any) -> None:
+    world.kubectl.apply([job("crash", world.namespace)])
+    disruption = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+    world.end_pod(world.run_pod("crash-train"), 137, conditions=[disruption])
+    world.end_pod(world.run_pod("crash-train"), 1, "Traceback: boom")
+    status = world.until_status("crash", lambda status: status.stage == "Failed", "failure")
+    assert [one.reason for one in status.attempts] == ["Preempted", "TrainerCrashed"]
+    assert status.crashes == 1
+    assert status.failure.reason == "TrainerCrashed"
+    assert "backoffLimit 0" in status.failure.message
+    assert status.failure.log == "Traceback: boom"
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_pod_killed_for_memory_fails_the_job_and_names_the_limit(world: Any) -> None:
+    world.kubectl.apply([job("oom", world.namespace, resources={"requests": {}, "limits": {"memory": "6Gi"}})])
+    world.end_pod(world.run_pod("oom-train"), 137, reason="OOMKilled")
+    status = world.until_status("oom", lambda status: status.stage == "Failed", "failure")
+    assert status.failure.reason == "OutOfMemory"
+    assert "memory limit of 6Gi; raise spec.runtime.resources.limits.memory" in status.failure.message
+
+
+@pytest.mark.usefixtures("operator")
+def test_nothing_of_a_deleted_namesake_lands_on_the_new_object(world: Any) -> None:
+    world.kubectl.apply([job("again", world.namespace)])
+    old_pod = world.run_pod("again-train")
+    old_message = trained(world, "again")
+    old = world.uid("ftj", "again")
+    world.kubectl("delete", "ftj", "again", "-n", world.namespace, "--wait=false")
+    world.kubectl.apply([job("again", world.namespace)])
+    world.until(lambda: world.uid("ftj", "again") not in ("", old), "the new object")
+    # The old pod ends with a whole result of the same spec before anything of the new object runs.
+    world.end_pod(old_pod, 0, old_message)
+    new_pod = world.run_pod("again-train")
+    assert new_pod != old_pod
+    assert world.get("pod", new_pod)["metadata"]["labels"][JOB_UID_LABEL] == world.uid("ftj", "again")
+    config = json.loads(world.get("configmap", "again-config")["data"]["config.json"])
+    assert config["job"]["uid"] == world.uid("ftj", "again")
+    status = world.until_status("again", lambda status: status.stage == "Training", "stage Training")
+    assert not status.holds("Trained")
+    assert [one.pod for one in status.attempts] == [new_pod]
+    # Not even when a pod of the new object reports the old one's result.
+    world.end_pod(new_pod, 0, old_message)
+    lost = world.until_status("again", lambda status: len(status.attempts) == 2, "a second attempt")
+    assert lost.attempts[0].reason == "ResultLost"
+    assert lost.training is None
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_name_held_by_somebody_else_is_a_conflict_and_stays_untouched(world: Any) -> None:
+    foreign = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "taken-config", "namespace": world.namespace},
+        "data": {"mine": "yes"},
+    }
+    world.kubectl.apply([foreign, job("taken", world.namespace)])
+    status = world.until_status("taken", lambda status: status.stage == "Failed", "failure")
+    assert status.failure.reason == "NameConflict"
+    assert "ConfigMap taken-config exists already" in status.failure.message
+    assert world.get("configmap", "taken-config")["data"] == {"mine": "yes"}
+    assert world.get("job", "taken-train") is None
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_missing_profile_is_named_and_helps_as_soon_as_it_is_there(world: Any, system: str) -> None:
+    world.kubectl.apply([job("later", world.namespace, profile="later")])
+    status = world.until_status("later", lambda status: status.conditions, "conditions")
+    assert status.condition("Succeeded").reason == "ProfileNotFound"
+    assert "finetune-profile-later" in status.condition("Succeeded").message
+    profile = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "finetune-profile-later", "namespace": system},
+        "data": {"profile.yaml": "image: registry.example/other:2"},
+    }
+    world.kubectl.apply([profile])
+    world.until(lambda: world.get("job", "later-train"), "the Job")
+    template = world.get("job", "later-train")["spec"]["template"]["spec"]
+    assert template["containers"][0]["image"] == "registry.example/other:2"
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_rejected_pod_shows_the_admission_s_own_words(world: Any) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none", "namespace": world.namespace},
+        "spec": {"hard": {"pods": "0"}},
+    }
+    world.kubectl.apply([quota])
+    world.until(lambda: world.get("resourcequota", "none").get("status", {}).get("hard"), "the quota")
+    world.kubectl.apply([job("quota", world.namespace)])
+    status = world.until_status(
+        "quota",
+        lambda status: status.conditions and status.condition("Succeeded").reason == "PodRejected",
+        "PodRejected",
+    )
+    assert "exceeded quota: none" in status.condition("Succeeded").message
+    assert status.condition("Reconciling").status == "True"
+
+
+@pytest.mark.usefixtures("operator")
+def test_deleting_a_running_job_removes_its_children_and_two_jobs_do_not_mix(world: Any) -> None:
+    world.kubectl.apply([job("one", world.namespace), job("two", world.namespace)])
+    one, two = world.run_pod("one-train"), world.run_pod("two-train")
+    world.until_status("two", lambda status: status.stage == "Training", "stage Training")
+    world.kubectl("delete", "ftj", "one", "-n", world.namespace)
+    world.until(lambda: not world.get("job", "one-train") and not world.get("configmap", "one-config"), "collection")
+    assert world.get("pod", two)["status"]["phase"] == "Running"
+    assert world.status("two").attempts[0].pod == two != one
+
+
+def test_the_children_of_a_job_stand_under_the_restricted_pod_security_standard(
+    apiserver: ControlPlane, world: Any, operator: Any
+) -> None:
+    label = "pod-security.kubernetes.io/enforce=restricted"
+    apiserver.kubectl("label", "namespace", world.namespace, label)
+    world.kubectl.apply([job("secure", world.namespace)])
+    assert world.run_pod("secure-train")
