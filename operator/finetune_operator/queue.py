@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
+import math
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -16,43 +19,61 @@ class Schedule(Generic[K]):
 
     def __init__(self) -> None:
         self._due: dict[K, float] = {}
+        self._heap: list[tuple[float, int, K]] = []  # may hold outdated entries; _due is what counts
+        self._order = itertools.count()
         self._taken: set[K] = set()
         self._failures: dict[K, int] = {}
 
     def add(self, key: K, at: float) -> None:
         """Makes a key due at a time; the earliest of several wins."""
-        self._due[key] = min(at, self._due.get(key, at))
+        if at < self._due.get(key, math.inf):
+            self._due[key] = at
+            self._push(key)
 
     def take(self, now: float) -> K | None:
         """The key that has been due longest and is not in work, now in work."""
-        ready = [key for key, at in self._due.items() if at <= now and key not in self._taken]
-        if not ready:
+        at = self.wake_at()
+        if at is None or at > now:
             return None
-        key = min(ready, key=self._due.__getitem__)
+        _, _, key = heapq.heappop(self._heap)
         del self._due[key]
         self._taken.add(key)
         return key
 
     def done(self, key: K) -> None:
         """Ends the work on a key that went well."""
-        self._taken.discard(key)
+        self._release(key)
         self._failures.pop(key, None)
 
     def failed(self, key: K, now: float) -> float:
         """Ends the work on a key that failed and makes it due again. Returns the delay in seconds."""
-        self._taken.discard(key)
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        delay = min(FIRST_DELAY * 2.0**count, LONGEST_DELAY)
+        delay = float(min(FIRST_DELAY * 2**count, LONGEST_DELAY))
+        self._release(key)
         self.add(key, now + delay)
         return delay
 
     def wake_at(self) -> float | None:
         """When the next key that is not in work becomes due."""
-        return min((at for key, at in self._due.items() if key not in self._taken), default=None)
+        while self._heap:
+            at, _, key = self._heap[0]
+            if self._due.get(key) == at and key not in self._taken:
+                return at
+            heapq.heappop(self._heap)
+        return None
 
     def __len__(self) -> int:
-        return len(self._due) + len(self._taken)
+        return len(self._due.keys() | self._taken)
+
+    def _push(self, key: K) -> None:
+        if key not in self._taken:
+            heapq.heappush(self._heap, (self._due[key], next(self._order), key))
+
+    def _release(self, key: K) -> None:
+        self._taken.discard(key)
+        if key in self._due:
+            self._push(key)
 
 
 class Queue(Generic[K]):

@@ -20,21 +20,21 @@ MAX_COMMON_NAME = 64  # X.520 ub-common-name
 
 @dataclass(frozen=True)
 class Bundle:
-    """An authority and the leaf that it signed, as PEM text."""
+    """An authority and the leaf that it signed, as PEM text; empty where it is missing."""
 
-    ca_certificate: str
-    ca_key: str
-    certificate: str
-    key: str
+    ca_certificate: str = ""
+    ca_key: str = ""
+    certificate: str = ""
+    key: str = ""
 
 
-def refresh(bundle: Bundle | None, hosts: Sequence[str], now: datetime) -> Bundle:
+def refresh(bundle: Bundle, hosts: Sequence[str], now: datetime) -> Bundle:
     """The bundle to serve with: the given one if it is good, else with a new leaf, else with a new authority too.
 
     A leaf is renewed after two thirds of its life, and when it lacks a host. The authority is in the ConfigMap of every
     running job, so it is kept as long as it can sign.
     """
-    if bundle is None or not _signs(bundle, now):
+    if not _signs(bundle, now):
         authority = _make_authority(now)
     elif _serves(bundle, hosts, now):
         return bundle

@@ -17,7 +17,7 @@ from finetune_operator.gateway.store import ProgressStore
 
 log = logging.getLogger(__name__)
 
-TICK_SECONDS = 0.2
+TICK_SECONDS = 0.1
 # A slow API server holds up so many writes at a time.
 WORKERS = 16
 # Someone else wrote between read and patch this often: leave it to the next turn.
@@ -59,10 +59,9 @@ class Flusher:
     async def drain(self) -> None:
         """Writes what is left, still within the rate. The caller sets the time limit."""
         self._store.hurry(self._clock())
-        self.start_due()
-        while self._writes:
-            await asyncio.wait(self._writes, timeout=TICK_SECONDS)
+        while self._writes or self._store.has_due(self._clock()):
             self.start_due()
+            await asyncio.sleep(TICK_SECONDS)
 
     async def _write(self, report: Report) -> None:
         decision = Decision.WAIT

@@ -76,11 +76,14 @@ class ProgressStore:
 
     def take(self, limit: int, now: float) -> list[Report]:
         """At most ``limit`` reports to write now; each must be settled. New pods first, then those waiting longest."""
-        due = [entry for entry in self._entries.values() if entry.dirty and not entry.writing and entry.due <= now]
-        chosen = sorted(due, key=lambda entry: (not entry.urgent, entry.due))[:limit]
+        chosen = sorted(self._due(now), key=lambda entry: (not entry.urgent, entry.due))[:limit]
         for entry in chosen:
             entry.writing, entry.dirty = True, False
         return [entry.report for entry in chosen]
+
+    def has_due(self, now: float) -> bool:
+        """Whether anything could be taken now."""
+        return bool(self._due(now))
 
     def settle(self, report: Report, decision: Decision, now: float) -> None:
         """Records what became of a report that was taken."""
@@ -108,6 +111,9 @@ class ProgressStore:
         """Seconds between two writes of one job: short for few jobs, longer when many share the rate."""
         active = sum(not entry.finished and now - entry.heard < ACTIVE_SECONDS for entry in self._entries.values())
         return max(self._schedule.shortest_interval, active / self._schedule.per_second)
+
+    def _due(self, now: float) -> list[_Entry]:
+        return [entry for entry in self._entries.values() if entry.dirty and not entry.writing and entry.due <= now]
 
     def _replace(self, entry: _Entry, report: Report, now: float) -> None:
         if entry.report.reporter != report.reporter:
