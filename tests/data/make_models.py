@@ -16,10 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
 TINY_SEED = 7
+# The usual 0.02 keeps the logits of so small a model near zero, whatever it learns.
+TINY_INITIALIZER_RANGE = 0.2
 
 
 def model_cache() -> Path:
@@ -39,11 +38,18 @@ def gguf_source() -> dict[str, Any]:
 
 def load_tokenizer() -> Any:
     """SmolLM2's tokenizer. The conversion mistakes the first special token for eos; the model's own is <|im_end|>."""
-    return AutoTokenizer.from_pretrained(**gguf_source(), eos_token="<|im_end|>", pad_token="<|im_end|>")
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(**gguf_source())
+    tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"  # set afterwards: arguments lose against the file
+    return tokenizer
 
 
 def make_smollm2(folder: Path) -> None:
     """Writes SmolLM2-135M-Instruct as safetensors."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
     model = AutoModelForCausalLM.from_pretrained(**gguf_source(), dtype=torch.bfloat16)
     # save_pretrained refuses a model that still calls itself quantised, which a dequantised GGUF does.
     if hasattr(model.config, "quantization_config"):
@@ -56,6 +62,9 @@ def make_smollm2(folder: Path) -> None:
 
 def make_tiny(folder: Path) -> None:
     """Writes a random Llama of two layers; the same seed gives the same weights."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     tokenizer = load_tokenizer()
     torch.manual_seed(TINY_SEED)
     config = LlamaConfig(
@@ -66,6 +75,7 @@ def make_tiny(folder: Path) -> None:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=2048,
+        initializer_range=TINY_INITIALIZER_RANGE,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -79,7 +89,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {"smollm2": make_smollm2, "tiny": ma
 
 
 def make(name: str, folder: Path | None = None) -> Path:
-    """Makes the model unless its folder is there. Two processes may do so at once."""
+    """Makes the model unless its folder is there, which costs nothing then. Two processes may do so at once."""
     folder = folder or model_cache() / name
     if folder.is_dir():
         return folder

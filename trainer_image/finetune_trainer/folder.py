@@ -47,9 +47,10 @@ def open_run_folder(config: RunConfig) -> RunFolder:
         probe.unlink()
     except ValueError as error:
         raise StageError(Reason.INVALID_SPEC, f"spec.output.destination: {error}") from error
-    except PermissionError as error:
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise StageError(
             Reason.INVALID_SPEC,
-            f"spec.output.destination {config.spec.output.destination} is not writable for this pod's user: {error}",
+            f"spec.output.destination {config.spec.output.destination} is no folder that this pod's user can write: "
+            f"{error}",
         ) from error
     return RunFolder(folder)

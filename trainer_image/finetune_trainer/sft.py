@@ -13,7 +13,7 @@ from finetune_trainer.callbacks import ReportingCallback
 from finetune_trainer.device import Device
 from finetune_trainer.policy import StepPlan
 from finetune_trainer.steps import StepReporter
-from finetune_trainer.tokens import TokenRow
+from finetune_trainer.tokens import IGNORED, TokenRow
 
 _SCHEDULERS = {"Linear": "linear", "Cosine": "cosine", "Constant": "constant_with_warmup"}
 _GPU_OPTIMIZERS = {"AdamW8bit": "adamw_8bit", "AdamW": "adamw_torch_fused"}
@@ -53,6 +53,11 @@ def training_arguments(spec: FineTuneJobSpec, plan: StepPlan, device: Device, sc
     )
 
 
+def collator(tokenizer: Any) -> Any:
+    """Pads rows on the right, and labels by position: an EOS that doubles as pad token stays in the loss."""
+    return DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
+
+
 def build_trainer(
     model: Any,
     tokenizer: Any,
@@ -70,8 +75,7 @@ def build_trainer(
         processing_class=tokenizer,
         args=training_arguments(spec, plan, device, scratch),
         train_dataset=dataset,
-        # Pads labels with -100 by position, so an EOS that doubles as pad token stays in the loss.
-        data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100),
+        data_collator=collator(tokenizer),
         callbacks=[ReportingCallback(reporter)],
     )
     trainer.remove_callback(PrinterCallback)

@@ -1,0 +1,146 @@
+"""The real trainer on the CPU: one tiny model, and one trained and evaluated run that many tests look at."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from finetune_api.config import ClaimMount, JobReference, RunConfig
+from finetune_api.progress import ProgressPush
+from finetune_api.results import StageResult
+from finetune_api.spec import FineTuneJobSpec
+from finetune_trainer.environment import prepare_environment
+from finetune_trainer.progress import ProgressPusher
+
+DATA = Path(__file__).parent.parent / "data"
+CREATURES = ("heron", "otter", "badger", "lizard")
+PLACES = ("river bank", "old barn", "pine wood", "stone wall")
+
+
+def make_row(number: int) -> dict[str, Any]:
+    """A short row that a model of two layers can learn: each creature has one home."""
+    right = number % len(CREATURES)
+    turn = (number // len(CREATURES)) % len(PLACES)
+    places = PLACES[turn:] + PLACES[:turn]
+    letter = "ABCD"[places.index(PLACES[right])]
+    question = f"Where does {'a very ' * (number % 3)}old {CREATURES[right]} live?"
+    options = dict(zip("ABCD", places, strict=True))
+    return {"question": question, "options": options, "answer": PLACES[right], "answer_idx": letter}
+
+
+def write_rows(path: Path, count: int, start: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(make_row(number)) + "\n" for number in range(start, start + count)))
+
+
+def _make_models() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_models", DATA / "make_models.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Path:
+    """A random Llama of two layers with SmolLM2's tokenizer, in a folder that ``from_pretrained`` loads."""
+    folder = _make_models().model_cache() / "tiny"
+    if not folder.is_dir():  # in a process of its own: here Unsloth must be imported before transformers
+        subprocess.run([sys.executable, str(DATA / "make_models.py"), "tiny"], check=True)
+    return Path(folder)
+
+
+MakeConfig = Callable[..., RunConfig]
+
+
+@pytest.fixture(scope="session")
+def make_config(tiny_model: Path) -> MakeConfig:
+    """Builds the configuration of a run in a folder; ``sections`` are merged into the spec's."""
+
+    def make(folder: Path, uid: str = "uid-1", model: Path = tiny_model, **sections: Any) -> RunConfig:
+        if not (folder / "rows").is_dir():
+            write_rows(folder / "rows" / "train.jsonl", 32)
+            write_rows(folder / "rows" / "test.jsonl", 12, start=100)
+        document: dict[str, Any] = {
+            "model": {"source": f"pvc://models/{model.name}", "maxSequenceLength": 192},
+            "dataset": {"source": "pvc://work/rows", "workers": 1},
+            "lora": {"rank": 8},
+            "training": {"batchSize": 4, "maxSteps": 2, "loggingSteps": 1, "warmupSteps": 0},
+            "evaluation": {"dataset": {"source": "pvc://work/rows"}, "samplePrompts": 3, "maxNewTokens": 24},
+            "output": {"destination": "pvc://work/out"},
+            "runtime": {"gpusPerNode": 0},
+        }
+        for name, section in sections.items():
+            document[name] = {**document.get(name, {}), **section}
+        spec = FineTuneJobSpec.model_validate(document, extra="forbid").resolved()
+        return RunConfig(
+            job=JobReference(namespace="ml", name="tiny", uid=uid),
+            spec=spec,
+            spec_sha256=spec.sha256(),
+            mounts=[ClaimMount(claim="work", path=str(folder)), ClaimMount(claim="models", path=str(model.parent))],
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def trainer_environment(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the trainer sets before it imports anything, for as long as these tests run."""
+    saved = dict(os.environ)
+    prepare_environment(make_config(tmp_path_factory.mktemp("environment")))
+    yield
+    os.environ.clear()
+    os.environ.update(saved)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained and evaluated run, with all that it pushed."""
+
+    config: RunConfig
+    folder: Path
+    training: StageResult
+    evaluation: StageResult
+    training_pushes: list[ProgressPush]
+    evaluation_pushes: list[ProgressPush]
+
+    @property
+    def adapter(self) -> Path:
+        return self.folder / "adapter"
+
+
+@pytest.fixture(scope="session")
+def run(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Forty steps of four rows on the tiny model, then the evaluation."""
+    from finetune_trainer.evaluate import evaluate
+    from finetune_trainer.train import train
+
+    training = {"maxSteps": 40, "loggingSteps": 15, "learningRate": "2e-2"}
+    config = make_config(tmp_path_factory.mktemp("run"), training=training)
+    training_pushes: list[ProgressPush] = []
+    evaluation_pushes: list[ProgressPush] = []
+    training_result = _with_pushes(train, config, training_pushes)
+    evaluation_result = _with_pushes(evaluate, config, evaluation_pushes)
+    folder = config.local_path(config.run_uri)
+    return Run(config, folder, training_result, evaluation_result, training_pushes, evaluation_pushes)
+
+
+def _with_pushes(
+    stage: Callable[[RunConfig, ProgressPusher], StageResult], config: RunConfig, received: list[ProgressPush]
+) -> StageResult:
+    pusher = ProgressPusher(received.append, interval_seconds=0)
+    try:
+        return stage(config, pusher)
+    finally:
+        pusher.close()

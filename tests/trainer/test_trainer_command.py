@@ -1,0 +1,110 @@
+"""The command as the operator runs it: exit code, termination message, and how fast a mistake ends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_api.config import RunConfig
+from finetune_api.reasons import Reason
+from finetune_api.results import StageResult
+from finetune_api.termination import decode
+
+COMMAND = [sys.executable, "-m", "finetune_trainer"]
+
+
+def arguments(config: RunConfig, folder: Path, stage: str = "train") -> list[str]:
+    file = folder / "config.json"
+    file.write_text(config.model_dump_json(by_alias=True, exclude_none=True))
+    return [*COMMAND, stage, "--config", str(file), "--termination-log", str(folder / "message")]
+
+
+def run_stage(config: RunConfig, folder: Path) -> tuple[int, StageResult, str]:
+    done = subprocess.run(arguments(config, folder), capture_output=True, text=True, timeout=300, check=False)
+    result = decode((folder / "message").read_text())
+    assert result, done.stderr
+    return done.returncode, result, done.stdout
+
+
+def test_a_bad_row_ends_the_stage_before_anything_heavy_is_imported(make_config: Any, tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    rows = tmp_path / "rows" / "test.jsonl"
+    bad = {**json.loads(rows.read_text().splitlines()[0]), "answer_idx": "Q"}
+    rows.write_text(rows.read_text() + json.dumps(bad) + "\n")
+    code, result, output = run_stage(config, tmp_path)
+    assert code == 67
+    assert result.failure
+    assert result.failure.reason is Reason.DATASET_INVALID
+    assert "test.jsonl row 13: column 'answer_idx': 'Q' is none of the letters A, B, C, D" in result.failure.message
+    assert "loading" not in output
+    assert (result.job_uid, result.stage) == ("uid-1", "Train")
+
+
+def test_a_wrong_model_path_says_where_it_looked(make_config: Any, tmp_path: Path) -> None:
+    code, result, _ = run_stage(make_config(tmp_path, model=tmp_path / "nosuch"), tmp_path)
+    assert code == 65
+    assert result.failure
+    assert "pvc://models/nosuch is not there" in result.failure.message
+
+
+def test_a_job_that_asks_for_a_gpu_fails_where_there_is_none(make_config: Any, tmp_path: Path) -> None:
+    config = make_config(tmp_path, runtime={"gpusPerNode": 1})
+    file = arguments(config, tmp_path)
+    # Hidden, so that the test means the same on a machine with a GPU.
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(file, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    result = decode((tmp_path / "message").read_text())
+    assert done.returncode == 68
+    assert result
+    assert result.failure
+    assert "finds no CUDA device" in result.failure.message
+
+
+def test_a_command_without_its_configuration_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "train", "--config", str(tmp_path / "none.json")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 64
+    assert "InvalidSpec: can't read the run configuration" in done.stdout
+
+
+def test_sigterm_in_the_middle_of_training_ends_it_promptly_and_leaves_nothing_half_written(
+    make_config: Any, tmp_path: Path
+) -> None:
+    config = make_config(tmp_path, training={"maxSteps": 1_000_000})
+    process = subprocess.Popen(
+        arguments(config, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    watchdog = threading.Timer(300, process.kill)
+    watchdog.start()
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("step 2/"):
+            process.send_signal(signal.SIGTERM)
+            break
+    rest = process.stdout.read()
+    assert process.wait() == 75
+    watchdog.cancel()
+    assert "Interrupted: stopped by SIGTERM" in rest
+    result = decode((tmp_path / "message").read_text())
+    assert result
+    assert result.failure
+    assert result.failure.reason is Reason.INTERRUPTED
+    assert [path.name for path in config.local_path(config.run_uri).iterdir()] == ["run.lock.json"]
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_a_destination_that_is_no_folder_is_told(make_config: Any, tmp_path: Path, stage: str) -> None:
+    config = make_config(tmp_path)
+    (tmp_path / "out").write_text("a file in the way")
+    done = subprocess.run(arguments(config, tmp_path, stage), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 64
+    assert "spec.output.destination pvc://work/out" in done.stdout
