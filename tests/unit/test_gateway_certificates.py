@@ -16,8 +16,8 @@ from finetune_operator.gateway.tls import ServingContext
 
 NOW = datetime.now(UTC)
 HOSTS = read_settings({"OPERATOR_NAMESPACE": "finetune-system", "GATEWAY_EXTRA_HOSTS": "localhost"}).hosts
-BUNDLE = refresh(None, HOSTS, NOW)
-OTHER = refresh(None, HOSTS, NOW)
+BUNDLE = refresh(Bundle(), HOSTS, NOW)
+OTHER = refresh(Bundle(), HOSTS, NOW)
 
 
 def leaf(bundle: Bundle) -> x509.Certificate:

@@ -86,5 +86,5 @@ def test_a_metric_that_is_no_number_counts_as_absent(value: str) -> None:
     ],
 )
 def test_a_number_that_status_can_not_carry_is_refused(told: ProgressPush) -> None:
-    with pytest.raises(ValueError, match="too large|at most 256"):
+    with pytest.raises(ValueError, match=r"too large|at most 256"):
         merged(told)

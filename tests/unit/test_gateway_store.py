@@ -203,5 +203,7 @@ def test_at_the_end_everything_unwritten_is_due() -> None:
     store.offer(report(step=1), now=0)
     write(store, now=0)
     store.offer(report(step=2), now=1)
+    assert not store.has_due(now=1)
     store.hurry(now=1)
+    assert store.has_due(now=1)
     assert write(store, now=1) == [report(step=2)]
