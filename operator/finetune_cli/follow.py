@@ -93,7 +93,8 @@ class Follower:
     def _recover(self, error: ApiException | urllib3.exceptions.HTTPError) -> Iterator[Update]:
         if isinstance(error, ApiException) and error.status == http.HTTPStatus.GONE:
             return  # the next pass lists anew
-        if not self._answered or not is_transient(error) or self._away_too_long():
+        reached = self._answered or isinstance(error, ApiException)  # the kubeconfig's address is right
+        if not reached or not is_transient(error) or self._away_too_long():
             raise CliError(explain(error, self._jobs.server)) from error
         yield Waiting(f"{explain(error, self._jobs.server)}; trying again")
         self._clock.sleep(RETRY_SECONDS)

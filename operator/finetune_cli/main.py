@@ -44,7 +44,7 @@ def duration(value: str) -> float:
     return float(total)
 
 
-Name = Annotated[str, typer.Argument(help="Name of the FineTuneJob.", show_default=False)]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the FineTuneJob.", show_default=False)]
 Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Namespace. Default: the context's own.", show_default=False)
 ]

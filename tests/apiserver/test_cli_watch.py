@@ -20,11 +20,12 @@ from typing import Any
 
 import pytest
 import yaml
+from kubernetes.client import ApiException
 
 from embedded_cluster.control_plane import ControlPlane
-from finetune_cli.client import JobClient, JobEvent, connect
+from finetune_cli.client import JobClient, JobEvent, JobList, connect
 from finetune_cli.errors import CliError
-from finetune_cli.follow import Clock, Follower, Seen
+from finetune_cli.follow import Clock, Follower, Seen, Waiting
 
 DATA = Path(__file__).parents[1] / "data/cli"
 DEADLINE_SECONDS = 60
@@ -309,6 +310,27 @@ def test_an_expired_watch_lists_anew_without_a_word(apiserver: ControlPlane, job
     latest = next(updates)
     assert isinstance(latest, Seen)
     assert latest.job.status.stage == "Training"
+
+
+class BusyClient(JobClient):
+    """Its first list is refused, as by an API server that has just got the CRD."""
+
+    asked: list[str] = []
+
+    def list(self, name: str) -> JobList:
+        self.asked.append(name)
+        if len(self.asked) == 1:
+            raise ApiException(status=429, reason="storage is (re)initializing")
+        return super().list(name)
+
+
+def test_an_api_server_that_is_busy_at_first_is_asked_again(apiserver: ControlPlane, job: Job) -> None:
+    job.create()
+    client = connect(apiserver.kubeconfig, None, None)
+    clock = Clock(time.monotonic, lambda seconds: None)
+    updates = Follower(BusyClient(client.api, client.namespace), job.name, 30.0, clock).updates()
+    assert next(updates) == Waiting(f"{apiserver.server} refused: storage is (re)initializing; trying again")
+    assert isinstance(next(updates), Seen)
 
 
 class BlindClient(JobClient):
