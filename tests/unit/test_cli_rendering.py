@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -66,3 +68,14 @@ def test_a_narrow_terminal_cuts_neither_the_adapter_nor_the_message(name: str) -
     wanted += [job.status.failure.message] if job.status.failure else []
     assert all("".join(text.split()) in shown for text in wanted)
     assert max(map(len, capture.get().splitlines())) <= 60
+
+
+def test_the_documentations_picture_is_drawn_from_states_of_a_job_without_foreign_fonts(tmp_path: Path) -> None:
+    picture = tmp_path / "watch.svg"
+    states = [str(DATA / f"{name}.yaml") for name in ("training", "succeeded")]
+    script = DATA.parent / "make_watch_svg.py"
+    subprocess.run([sys.executable, str(script), *states, "--output", str(picture)], check=True)
+    drawn = picture.read_text(encoding="utf-8")
+    assert "120/200" in drawn
+    assert "8d1f5c0b7a3e4f6d9c2b1a0e8f7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c5b" in drawn
+    assert "@font-face" not in drawn
