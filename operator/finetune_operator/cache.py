@@ -22,6 +22,10 @@ class Entry:
     pods: dict[str, Pod] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)  # UIDs of deleted pods, kept until a pass has seen how they ended
 
+    def uids(self) -> set[str]:
+        """UIDs of the job and of its children."""
+        return {*self.jobs, *self.pods, *([self.raw["metadata"]["uid"]] if self.raw else [])}
+
 
 class Cache:
     """Everything that is watched, small: children as models, and none that ended once their job is finished."""
@@ -46,11 +50,7 @@ class Cache:
 
     def uids(self) -> set[str]:
         """UIDs of everything that is kept."""
-        return {
-            uid
-            for entry in self._entries.values()
-            for uid in (*entry.jobs, *entry.pods, *([entry.raw["metadata"]["uid"]] if entry.raw else []))
-        }
+        return {uid for entry in self._entries.values() for uid in entry.uids()}
 
     def put(self, raw: Object) -> News:
         """Keeps a FineTuneJob unless this version of the object, or a newer one, is there."""
@@ -115,17 +115,17 @@ class Cache:
         self._drop_if_empty(key)
 
     def sweep(self, known: set[str], listed: set[str]) -> set[Key]:
-        """Forgets what was ``known`` before a list and is not in it. Returns the keys that lost something."""
-        lost = known - listed
+        """Forgets what was ``known`` before the lists and is not in them. Returns the keys that lost something."""
         keys = set()
         for key, entry in list(self._entries.items()):
-            missing = lost & {*entry.jobs, *entry.pods}
+            missing = entry.uids() & (known - listed)
+            if not missing:
+                continue
             entry.jobs = {uid: job for uid, job in entry.jobs.items() if uid not in missing}
             entry.gone |= missing & entry.pods.keys()
-            if entry.raw and entry.raw["metadata"]["uid"] in lost:
-                entry.raw, missing = None, missing | {key[1]}
-            if missing:
-                keys.add(key)
+            if entry.raw and entry.raw["metadata"]["uid"] in missing:
+                entry.raw = None
+            keys.add(key)
             self._drop_if_empty(key)
         return keys
 

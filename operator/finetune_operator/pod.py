@@ -59,7 +59,8 @@ def _container(runtime: RuntimeSpec, profile: Profile, arguments: list[str], mou
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "terminationMessagePolicy": "File",
+        # A trainer that is killed or crashes in native code writes no result: then its last log lines stand in.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
 

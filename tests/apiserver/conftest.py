@@ -9,7 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,12 +20,14 @@ from typing import Any
 import pytest
 
 from embedded_cluster.control_plane import ControlPlane, temporary_control_plane
-from embedded_cluster.kubectl import Kubectl
+from embedded_cluster.probe import client_context
 from embedded_cluster.process import wait_until
 from finetune_api.base import format_time
 from finetune_api.status import FineTuneJobStatus
 
-CRDS = Path(__file__).parents[2] / "crds"
+ROOT = Path(__file__).parents[2]
+CRDS = ROOT / "crds"
+OPERATOR_RIGHTS = ROOT / "manifests/base/operator-rbac.yaml"
 SYSTEM = "finetune-system"
 NODE = "node-1"
 SECONDS = 30
@@ -64,25 +67,67 @@ def system(apiserver: ControlPlane) -> str:
             },
         ]
     )
+    apiserver.kubectl("apply", "-f", str(OPERATOR_RIGHTS))
     return SYSTEM
+
+
+@pytest.fixture(scope="session")
+def operator_kubeconfig(apiserver: ControlPlane, system: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A kubeconfig of the operator's own service account, with the rights of its manifest and no more."""
+    config = json.loads(apiserver.kubectl("config", "view", "--raw", "-o", "json"))
+    token = apiserver.kubectl("create", "token", "finetune-operator", "-n", system).strip()
+    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
+    path = tmp_path_factory.mktemp("operator") / "kubeconfig"
+    path.write_text(json.dumps(config))
+    return path
 
 
 @dataclass
 class World:
-    """One namespace as a test sees it: objects through kubectl, pods moved on as a kubelet would."""
+    """One namespace as a test sees it, with pods moved on as a kubelet would. Plain HTTP: polling kubectl is slow."""
 
-    kubectl: Kubectl
+    plane: ControlPlane
     namespace: str
+
+    def __post_init__(self) -> None:
+        https = urllib.request.HTTPSHandler(context=client_context(self.plane.pki, "admin"))
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), https)
+
+    def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
+        """One request to the API server as its administrator; None for an object that is not there."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": content_type}
+        request = urllib.request.Request(self.plane.server + path, data, headers, method=method)
+        try:
+            with self._opener.open(request) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return None
+            raise AssertionError(f"{method} {path}: {error.read().decode()}") from error
+
+    def path(self, kind: str, name: str = "") -> str:
+        """The URL path of a kind in this namespace, or of one object."""
+        group = {"finetunejobs": "/apis/finetune.dev/v1alpha1", "jobs": "/apis/batch/v1"}.get(kind, "/api/v1")
+        return f"{group}/namespaces/{self.namespace}/{kind}" + (f"/{name}" if name else "")
+
+    def apply(self, *documents: dict[str, Any]) -> None:
+        """Applies objects as a user would."""
+        self.plane.kubectl.apply(documents)
+
+    def delete(self, kind: str, name: str) -> None:
+        """Deletes an object."""
+        self.request("DELETE", self.path(kind, name))
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         """An object, or None."""
-        done = self.kubectl.run("get", kind, name, "-n", self.namespace, "-o", "json")
-        return json.loads(done.stdout) if done.returncode == 0 else None
+        found: dict[str, Any] | None = self.request("GET", self.path(kind, name))
+        return found
 
     def objects(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
         """Objects of a kind."""
-        found = self.kubectl("get", kind, "-n", self.namespace, "-o", "json", *(["-l", selector] if selector else []))
-        return list(json.loads(found)["items"])
+        found = self.request("GET", f"{self.path(kind)}?labelSelector={selector}")
+        return list(found["items"])
 
     def uid(self, kind: str, name: str) -> str:
         """An object's UID, or empty."""
@@ -91,7 +136,7 @@ class World:
 
     def status(self, name: str) -> FineTuneJobStatus:
         """A FineTuneJob's status."""
-        found = self.get("ftj", name) or {}
+        found = self.get("finetunejobs", name) or {}
         return FineTuneJobStatus.model_validate(found.get("status") or {})
 
     def until(self, condition: Callable[[], Any], what: str, seconds: float = SECONDS) -> None:
@@ -113,8 +158,7 @@ class World:
             "metadata": {"name": name},
             "target": {"apiVersion": "v1", "kind": "Node", "name": NODE},
         }
-        url = f"/api/v1/namespaces/{self.namespace}/pods/{name}/binding"
-        self.kubectl("create", "--raw", url, "-f", "-", stdin=json.dumps(binding))
+        self.request("POST", self.path("pods", f"{name}/binding"), binding)
         self.patch_pod(name, {"phase": "Running", "startTime": _now()}, {"running": {"startedAt": _now()}})
         return str(name)
 
@@ -141,8 +185,7 @@ class World:
             "state": state,
         }
         body = {"status": {**status, **({"containerStatuses": [container]} if state else {})}}
-        options = ["-n", self.namespace, "--subresource=status", "--type=strategic", "-p", json.dumps(body)]
-        self.kubectl("patch", "pod", name, *options)
+        self.request("PATCH", self.path("pods", f"{name}/status"), body, "application/strategic-merge-patch+json")
 
     def _pending(self, job: str) -> list[dict[str, Any]]:
         pods = self.objects("pods", f"job-name={job}")
@@ -152,7 +195,7 @@ class World:
 @pytest.fixture
 def world(apiserver: ControlPlane, namespace: str) -> World:
     """The test's namespace."""
-    return World(apiserver.kubectl, namespace)
+    return World(apiserver, namespace)
 
 
 @dataclass
@@ -179,23 +222,22 @@ class OperatorProcess:
 
 
 @pytest.fixture
-def operator(apiserver: ControlPlane, system: str, namespace: str) -> Iterator[OperatorProcess]:
+def operator(operator_kubeconfig: Path, system: str, namespace: str, tmp_path: Path) -> Iterator[OperatorProcess]:
     """A started operator."""
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
+    with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-        probe.close()
-        environment = os.environ | {
-            "KUBECONFIG": str(apiserver.kubeconfig),
-            "OPERATOR_NAMESPACE": system,
-            "WATCH_NAMESPACES": namespace,
-            "HEALTH_PORT": str(port),
-        }
-        started = OperatorProcess(environment, Path(folder) / "operator.log")
-        started.start()
-        yield started
-        started.kill()
-        print(started.log.read_text())  # shown by pytest when the test fails
+    environment = os.environ | {
+        "KUBECONFIG": str(operator_kubeconfig),
+        "OPERATOR_NAMESPACE": system,
+        "WATCH_NAMESPACES": namespace,
+        "HEALTH_PORT": str(port),
+    }
+    started = OperatorProcess(environment, tmp_path / "operator.log")
+    started.start()
+    yield started
+    started.kill()
+    print(started.log.read_text())  # shown by pytest when the test fails
 
 
 def _now() -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
+import signal
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +17,7 @@ from finetune_api.base import canonical_json
 from finetune_api.names import JOB_UID_LABEL
 from finetune_api.reasons import Reason, exit_code
 
+GOLDEN = Path(__file__).parents[1] / "data/golden"
 ADAPTER = {"uri": "pvc://models/run/adapter", "sha256": "b" * 64, "sizeBytes": 45, "files": 3}
 TRAINING = {"steps": 200, "firstLoss": "2.31", "finalLoss": "0.312", "runtimeSeconds": 102, "trainedTokens": 10200}
 EVALUATION = {
@@ -43,7 +49,7 @@ def job(name: str, namespace: str, *, evaluated: bool = True, **runtime: Any) ->
 
 def message(world: Any, name: str, stage: str, **sections: Any) -> str:
     """A termination message as the trainer would write it for this very job."""
-    config = json.loads(world.get("configmap", f"{name}-config")["data"]["config.json"])
+    config = json.loads(world.get("configmaps", f"{name}-config")["data"]["config.json"])
     result = {
         "version": 1,
         "stage": stage,
@@ -62,13 +68,13 @@ def trained(world: Any, name: str) -> str:
 
 @pytest.mark.usefixtures("operator")
 def test_a_job_trains_then_evaluates_and_its_status_tells_the_whole_story(world: Any) -> None:
-    world.kubectl.apply([job("medqa", world.namespace)])
+    world.apply(job("medqa", world.namespace))
     train = world.run_pod("medqa-train")
     running = world.until_status("medqa", lambda status: status.stage == "Training", "stage Training")
     assert (running.attempts[0].pod, running.attempts[0].node) == (train, "node-1")
-    assert world.get("job", "medqa-eval") is None
-    owner = world.get("job", "medqa-train")["metadata"]["ownerReferences"][0]
-    assert (owner["uid"], owner["controller"]) == (world.uid("ftj", "medqa"), True)
+    assert world.get("jobs", "medqa-eval") is None
+    owner = world.get("jobs", "medqa-train")["metadata"]["ownerReferences"][0]
+    assert (owner["uid"], owner["controller"]) == (world.uid("finetunejobs", "medqa"), True)
 
     world.end_pod(train, 0, trained(world, "medqa"))
     evaluation = world.run_pod("medqa-eval")
@@ -90,18 +96,18 @@ def test_a_job_trains_then_evaluates_and_its_status_tells_the_whole_story(world:
         ("Train", 1, "Completed"),
         ("Evaluate", 1, "Completed"),
     ]
-    columns = world.kubectl("get", "ftj", "medqa", "-n", world.namespace)
+    columns = world.plane.kubectl("get", "ftj", "medqa", "-n", world.namespace)
     assert "0.41→0.45" in columns
     world.until(lambda: {"Trained", "Succeeded"} <= {event["reason"] for event in world.objects("events")}, "Events")
 
 
 def test_an_operator_killed_at_every_stage_loses_nothing_and_starts_nothing_twice(world: Any, operator: Any) -> None:
-    world.kubectl.apply([job("medqa", world.namespace)])
+    world.apply(job("medqa", world.namespace))
     train = world.run_pod("medqa-train")
     operator.kill()
-    uid = world.uid("job", "medqa-train")
+    uid = world.uid("jobs", "medqa-train")
     world.end_pod(train, 0, trained(world, "medqa"))
-    world.until(lambda: world.get("job", "medqa-train")["status"].get("succeeded"), "the Job's end")
+    world.until(lambda: world.get("jobs", "medqa-train")["status"].get("succeeded"), "the Job's end")
 
     operator.start()
     evaluation = world.run_pod("medqa-eval")
@@ -112,28 +118,28 @@ def test_an_operator_killed_at_every_stage_loses_nothing_and_starts_nothing_twic
     operator.start()
     status = world.until_status("medqa", lambda status: status.holds("Succeeded"), "success")
     assert [(one.stage, one.number) for one in status.attempts] == [("Train", 1), ("Evaluate", 1)]
-    assert world.uid("job", "medqa-train") == uid
+    assert world.uid("jobs", "medqa-train") == uid
     assert len(world.objects("pods")) == 2
 
 
 def test_a_finished_job_whose_children_are_deleted_never_runs_again(world: Any, operator: Any) -> None:
-    world.kubectl.apply([job("once", world.namespace, evaluated=False)])
+    world.apply(job("once", world.namespace, evaluated=False))
     world.end_pod(world.run_pod("once-train"), 0, trained(world, "once"))
     status = world.until_status("once", lambda status: status.holds("Succeeded"), "success")
     assert status.condition("Succeeded").message == "adapter at pvc://models/run/adapter"
-    world.kubectl("delete", "job,pod,configmap", "--all", "-n", world.namespace)
+    world.plane.kubectl("delete", "job,pod,configmap", "--all", "-n", world.namespace)
     operator.kill()
     operator.start()
     # A second job shows that the restarted operator has been through its list.
-    world.kubectl.apply([job("other", world.namespace)])
-    world.until(lambda: world.get("job", "other-train"), "the other job's start")
-    assert world.get("job", "once-train") is None
+    world.apply(job("other", world.namespace))
+    world.until(lambda: world.get("jobs", "other-train"), "the other job's start")
+    assert world.get("jobs", "once-train") is None
     assert world.status("once") == status
 
 
 @pytest.mark.usefixtures("operator")
 def test_a_user_s_mistake_fails_the_job_at_once_with_the_trainer_s_words(world: Any) -> None:
-    world.kubectl.apply([job("bad-row", world.namespace)])
+    world.apply(job("bad-row", world.namespace))
     pod = world.run_pod("bad-row-train")
     words = {"reason": "DatasetInvalid", "message": "row 17 has no column answer; mend the row", "log": "last lines"}
     world.end_pod(pod, exit_code(Reason.DATASET_INVALID), message(world, "bad-row", "Train", failure=words))
@@ -147,7 +153,7 @@ def test_a_user_s_mistake_fails_the_job_at_once_with_the_trainer_s_words(world: 
 
 @pytest.mark.usefixtures("operator")
 def test_a_disruption_is_free_and_the_crash_beyond_the_back_off_limit_fails_the_job(world: Any) -> None:
-    world.kubectl.apply([job("crash", world.namespace)])
+    world.apply(job("crash", world.namespace))
     disruption = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
     world.end_pod(world.run_pod("crash-train"), 137, conditions=[disruption])
     world.end_pod(world.run_pod("crash-train"), 1, "Traceback: boom")
@@ -161,7 +167,7 @@ def test_a_disruption_is_free_and_the_crash_beyond_the_back_off_limit_fails_the_
 
 @pytest.mark.usefixtures("operator")
 def test_a_pod_killed_for_memory_fails_the_job_and_names_the_limit(world: Any) -> None:
-    world.kubectl.apply([job("oom", world.namespace, resources={"requests": {}, "limits": {"memory": "6Gi"}})])
+    world.apply(job("oom", world.namespace, resources={"requests": {}, "limits": {"memory": "6Gi"}}))
     world.end_pod(world.run_pod("oom-train"), 137, reason="OOMKilled")
     status = world.until_status("oom", lambda status: status.stage == "Failed", "failure")
     assert status.failure.reason == "OutOfMemory"
@@ -170,20 +176,20 @@ def test_a_pod_killed_for_memory_fails_the_job_and_names_the_limit(world: Any) -
 
 @pytest.mark.usefixtures("operator")
 def test_nothing_of_a_deleted_namesake_lands_on_the_new_object(world: Any) -> None:
-    world.kubectl.apply([job("again", world.namespace)])
+    world.apply(job("again", world.namespace))
     old_pod = world.run_pod("again-train")
     old_message = trained(world, "again")
-    old = world.uid("ftj", "again")
-    world.kubectl("delete", "ftj", "again", "-n", world.namespace, "--wait=false")
-    world.kubectl.apply([job("again", world.namespace)])
-    world.until(lambda: world.uid("ftj", "again") not in ("", old), "the new object")
+    old = world.uid("finetunejobs", "again")
+    world.delete("finetunejobs", "again")
+    world.apply(job("again", world.namespace))
+    world.until(lambda: world.uid("finetunejobs", "again") not in ("", old), "the new object")
     # The old pod ends with a whole result of the same spec before anything of the new object runs.
     world.end_pod(old_pod, 0, old_message)
     new_pod = world.run_pod("again-train")
     assert new_pod != old_pod
-    assert world.get("pod", new_pod)["metadata"]["labels"][JOB_UID_LABEL] == world.uid("ftj", "again")
-    config = json.loads(world.get("configmap", "again-config")["data"]["config.json"])
-    assert config["job"]["uid"] == world.uid("ftj", "again")
+    assert world.get("pods", new_pod)["metadata"]["labels"][JOB_UID_LABEL] == world.uid("finetunejobs", "again")
+    config = json.loads(world.get("configmaps", "again-config")["data"]["config.json"])
+    assert config["job"]["uid"] == world.uid("finetunejobs", "again")
     status = world.until_status("again", lambda status: status.stage == "Training", "stage Training")
     assert not status.holds("Trained")
     assert [one.pod for one in status.attempts] == [new_pod]
@@ -202,17 +208,17 @@ def test_a_name_held_by_somebody_else_is_a_conflict_and_stays_untouched(world: A
         "metadata": {"name": "taken-config", "namespace": world.namespace},
         "data": {"mine": "yes"},
     }
-    world.kubectl.apply([foreign, job("taken", world.namespace)])
+    world.apply(foreign, job("taken", world.namespace))
     status = world.until_status("taken", lambda status: status.stage == "Failed", "failure")
     assert status.failure.reason == "NameConflict"
     assert "ConfigMap taken-config exists already" in status.failure.message
-    assert world.get("configmap", "taken-config")["data"] == {"mine": "yes"}
-    assert world.get("job", "taken-train") is None
+    assert world.get("configmaps", "taken-config")["data"] == {"mine": "yes"}
+    assert world.get("jobs", "taken-train") is None
 
 
 @pytest.mark.usefixtures("operator")
 def test_a_missing_profile_is_named_and_helps_as_soon_as_it_is_there(world: Any, system: str) -> None:
-    world.kubectl.apply([job("later", world.namespace, profile="later")])
+    world.apply(job("later", world.namespace, profile="later"))
     status = world.until_status("later", lambda status: status.conditions, "conditions")
     assert status.condition("Succeeded").reason == "ProfileNotFound"
     assert "finetune-profile-later" in status.condition("Succeeded").message
@@ -222,9 +228,9 @@ def test_a_missing_profile_is_named_and_helps_as_soon_as_it_is_there(world: Any,
         "metadata": {"name": "finetune-profile-later", "namespace": system},
         "data": {"profile.yaml": "image: registry.example/other:2"},
     }
-    world.kubectl.apply([profile])
-    world.until(lambda: world.get("job", "later-train"), "the Job")
-    template = world.get("job", "later-train")["spec"]["template"]["spec"]
+    world.apply(profile)
+    world.until(lambda: world.get("jobs", "later-train"), "the Job")
+    template = world.get("jobs", "later-train")["spec"]["template"]["spec"]
     assert template["containers"][0]["image"] == "registry.example/other:2"
 
 
@@ -236,9 +242,9 @@ def test_a_rejected_pod_shows_the_admission_s_own_words(world: Any) -> None:
         "metadata": {"name": "none", "namespace": world.namespace},
         "spec": {"hard": {"pods": "0"}},
     }
-    world.kubectl.apply([quota])
-    world.until(lambda: world.get("resourcequota", "none").get("status", {}).get("hard"), "the quota")
-    world.kubectl.apply([job("quota", world.namespace)])
+    world.apply(quota)
+    world.until(lambda: world.get("resourcequotas", "none").get("status", {}).get("hard"), "the quota")
+    world.apply(job("quota", world.namespace))
     status = world.until_status(
         "quota",
         lambda status: status.conditions and status.condition("Succeeded").reason == "PodRejected",
@@ -250,12 +256,12 @@ def test_a_rejected_pod_shows_the_admission_s_own_words(world: Any) -> None:
 
 @pytest.mark.usefixtures("operator")
 def test_deleting_a_running_job_removes_its_children_and_two_jobs_do_not_mix(world: Any) -> None:
-    world.kubectl.apply([job("one", world.namespace), job("two", world.namespace)])
+    world.apply(job("one", world.namespace), job("two", world.namespace))
     one, two = world.run_pod("one-train"), world.run_pod("two-train")
     world.until_status("two", lambda status: status.stage == "Training", "stage Training")
-    world.kubectl("delete", "ftj", "one", "-n", world.namespace)
-    world.until(lambda: not world.get("job", "one-train") and not world.get("configmap", "one-config"), "collection")
-    assert world.get("pod", two)["status"]["phase"] == "Running"
+    world.delete("finetunejobs", "one")
+    world.until(lambda: not world.get("jobs", "one-train") and not world.get("configmaps", "one-config"), "collection")
+    assert world.get("pods", two)["status"]["phase"] == "Running"
     assert world.status("two").attempts[0].pod == two != one
 
 
@@ -264,5 +270,48 @@ def test_the_children_of_a_job_stand_under_the_restricted_pod_security_standard(
 ) -> None:
     label = "pod-security.kubernetes.io/enforce=restricted"
     apiserver.kubectl("label", "namespace", world.namespace, label)
-    world.kubectl.apply([job("secure", world.namespace)])
+    world.apply(job("secure", world.namespace))
     assert world.run_pod("secure-train")
+
+
+def test_golden_children_are_accepted_by_the_api_server(world: Any) -> None:
+    for path in sorted(GOLDEN.glob("*.yaml")):
+        text = re.sub(r"^  namespace: .*$", f"  namespace: {world.namespace}", path.read_text(), flags=re.MULTILINE)
+        world.plane.kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
+
+
+def test_a_status_conflict_is_met_with_a_fresh_look_and_nothing_is_lost(world: Any, operator: Any) -> None:
+    world.apply(job("busy", world.namespace))
+    pod = world.run_pod("busy-train")
+    world.until_status("busy", lambda status: status.stage == "Training", "stage Training")
+    stop = threading.Event()
+    url = world.path("finetunejobs", "busy/status")
+
+    def push() -> None:
+        """Writes progress as fast as it can, as no gateway would."""
+        for step in itertools.count():
+            if stop.is_set():
+                return
+            patch = [{"op": "add", "path": "/status/progress", "value": {"stage": "Train", "pod": pod, "step": step}}]
+            world.request("PATCH", url, patch, "application/json-patch+json")
+
+    pusher = threading.Thread(target=push)
+    pusher.start()
+    try:
+        world.end_pod(pod, 0, trained(world, "busy"))
+        world.until_status("busy", lambda status: status.holds("Trained"), "Trained")
+        status = world.until_status("busy", lambda status: len(status.attempts) == 2, "the evaluation's attempt")
+    finally:
+        stop.set()
+        pusher.join()
+    assert [one.stage for one in status.attempts] == ["Train", "Evaluate"]
+    assert status.training.steps == 200
+
+
+def test_sigterm_ends_the_operator_at_once_and_without_an_error(world: Any, operator: Any) -> None:
+    world.apply(job("bye", world.namespace))
+    world.until(lambda: world.get("jobs", "bye-train"), "the Job")
+    process = operator.process
+    operator.kill(signal.SIGTERM)
+    assert process.returncode == 0
+    assert "ERROR" not in operator.log.read_text()
