@@ -234,6 +234,7 @@ def test_the_hub_is_off_only_when_every_source_is_a_claim(tmp_path: Path) -> Non
 def test_the_cpu_stands_in_for_a_gpu_only_when_none_was_asked_for(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     assert environment(config)["UNSLOTH_FORCE_CPU"] == "1"
+    assert environment(config)["OMP_WAIT_POLICY"] == "PASSIVE"
     runtime = config.spec.runtime.model_copy(update={"gpus_per_node": 1})
     asking = config.model_copy(update={"spec": config.spec.model_copy(update={"runtime": runtime})})
     variables = environment(asking)

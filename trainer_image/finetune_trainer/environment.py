@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -13,6 +14,8 @@ from finetune_api.uris import ClaimPath, parse_source
 def prepare_environment(config: RunConfig) -> None:
     """Sets what the libraries must see. Call it before importing torch, datasets or Unsloth."""
     os.environ.update(environment(config))
+    # torchao's deprecation notices tell a user nothing.
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     # The image names a place below /tmp. Elsewhere Unsloth would write into the working directory.
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(Path(tempfile.gettempdir()) / "unsloth_compiled_cache"))
 
@@ -34,6 +37,8 @@ def environment(config: RunConfig) -> dict[str, str]:
     else:
         # Hidden, so that no library takes a GPU that the job did not ask for.
         variables |= {"UNSLOTH_FORCE_CPU": "1", "CUDA_VISIBLE_DEVICES": ""}
+        # Threads that wait for each other sleep. Spinning, they made a step ten times slower on a shared node.
+        variables["OMP_WAIT_POLICY"] = "PASSIVE"
     if not _needs_hub(config):
         variables |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     return variables

@@ -64,10 +64,10 @@ def tokenise(rows: list[ChoiceRow], spec: FineTuneJobSpec, chat: ChatFormat) -> 
 def check_labels(rows: list[TokenRow], responses: list[str], chat: ChatFormat) -> None:
     """Decodes what the loss sees. Raises StageError (InvalidSpec) unless it is each response with its terminator."""
     for number, (row, response) in enumerate(zip(rows, responses, strict=True), start=1):
+        expected = response + chat.terminator
         seen = chat.decode([label for label in row.labels if label != IGNORED])
-        if seen.strip() != (response + chat.terminator).strip():
+        if seen.removeprefix(" ") != expected:  # SentencePiece tokenizers put a space before a text's first word
             raise StageError(
                 Reason.INVALID_SPEC,
-                f"row {number}: the loss would see {seen!r} instead of {response + chat.terminator!r}; "
-                "check spec.model.chatTemplate",
+                f"row {number}: the loss would see {seen!r} instead of {expected!r}; check spec.model.chatTemplate",
             )
