@@ -115,6 +115,10 @@ test-trainer: models ## The trainer with the real Unsloth on the CPU
 test-cluster: ready ## End-to-end tests on the cluster
 	$(BIN)/python -m pytest tests/cluster
 
+.PHONY: test-gpu
+test-gpu: models ## The trainer on this machine's NVIDIA GPU
+	$(BIN)/python -m pytest tests/gpu
+
 .PHONY: lint
 lint: venv ## Style, types, layers, and whether crds/ is what the models say
 	$(BIN)/ruff check .

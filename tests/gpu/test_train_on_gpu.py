@@ -1,0 +1,110 @@
+"""One run on a real GPU: Llama-3.2-1B's shape with random weights, the article's settings.
+
+``make test-gpu`` on a machine with an NVIDIA GPU. Random weights learn the rows' form only, so nothing here is about
+accuracy; speed and memory do not depend on the weights' values.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+STEPS = 60
+# Of the published config of Llama-3.2-1B; the vocabulary stays whole, though the test's tokenizer uses half of it.
+LLAMA_1B: dict[str, Any] = {
+    "vocab_size": 128256,
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "max_position_embeddings": 131072,
+    "tie_word_embeddings": True,
+    "rms_norm_eps": 1e-5,
+}
+
+
+def tokenizer_folder() -> Path:
+    """The tiny test model's folder, which `make models` makes; its tokenizer is SmolLM2's."""
+    state = Path(os.environ.get("FINETUNE_STATE_DIR", "/var/lib/finetune-operator"))
+    return state / "cache/models/tiny"
+
+
+@pytest.fixture(scope="module")
+def claim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that stands for the claim ``models``: a random 1B model and the synthetic rows."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("claim")
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder())
+    torch.manual_seed(0)
+    config = LlamaConfig(**LLAMA_1B, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
+    with torch.device("cuda"):
+        model = LlamaForCausalLM(config)
+    model.to(torch.bfloat16).save_pretrained(folder / "llama")
+    tokenizer.save_pretrained(folder / "llama")
+    (folder / "rows").symlink_to(REPOSITORY / "tests/data/medqa_synthetic")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_folder(claim: Path) -> Path:
+    """The folder of a finished run: trained and evaluated by the trainer's own command line."""
+    job = {
+        "apiVersion": "finetune.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": "gpu"},
+        "spec": {
+            "model": {"source": "pvc://models/llama"},
+            "dataset": {"source": "pvc://models/rows"},
+            "training": {"batchSize": 8, "maxSteps": STEPS, "loggingSteps": 5},
+            "evaluation": {"dataset": {"source": "pvc://models/rows"}, "maxNewTokens": 16},
+            "output": {"destination": "pvc://models/runs"},
+        },
+    }
+    (claim / "job.yaml").write_text(yaml.safe_dump(job))
+    command = [sys.executable, "-m", "finetune_trainer", "run", str(claim / "job.yaml"), "--mount", f"models={claim}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    print(done.stdout[-6000:])
+    assert done.returncode == 0, done.stderr[-4000:]
+    return (claim / "runs" / "latest").resolve()
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(folder.joinpath("result.json").read_text())
+    return result
+
+
+def test_the_loss_falls_in_bfloat16_with_eight_bit_adam(run_folder: Path) -> None:
+    training = result_of(run_folder)["training"]
+    assert training["dtype"] == "bfloat16"
+    assert training["steps"] == STEPS
+    assert float(training["finalLoss"]) < 0.8 * float(training["firstLoss"])
+
+
+def test_the_whole_batch_fits_a_large_gpu_at_once(run_folder: Path) -> None:
+    assert result_of(run_folder)["training"]["microBatchSize"] == 8
+
+
+def test_peak_memory_is_the_gpus_and_larger_than_the_quantised_model(run_folder: Path) -> None:
+    (device,) = result_of(run_folder)["memory"]["devices"]
+    assert device["reservedBeforeBytes"] > 0.5e9
+    assert device["peakReservedBytes"] > device["reservedBeforeBytes"]
+    assert device["peakReservedBytes"] < device["totalBytes"]
+    assert device["peakForTrainingBytes"] == device["peakReservedBytes"] - device["reservedBeforeBytes"]
+
+
+def test_the_report_scores_base_and_tuned_on_every_row(run_folder: Path) -> None:
+    evaluation = result_of(run_folder / "report")["evaluation"]
+    assert evaluation["examples"] == 72
+    assert float(evaluation["tuned"]["perplexity"]) < float(evaluation["base"]["perplexity"])
