@@ -36,6 +36,7 @@ def test_an_echo_and_an_older_version_change_nothing() -> None:
     assert version(cache) == 5
     assert cache.put_pod(child("p", 9, phase="Running"))[1]
     assert not cache.put_pod(child("p", 8, phase="Pending"))[1]
+    assert not cache.put_pod(child("p", 9, phase="Running"))[1]
     assert cache.pods(KEY)[0].status.phase == "Running"
 
 
