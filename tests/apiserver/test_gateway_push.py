@@ -583,6 +583,25 @@ def test_a_missing_secret_is_named_and_ends_the_process(gateway_kubeconfig: Path
     assert "finetune-gateway-tls" in done.stderr.splitlines()[-1]
 
 
+def test_a_pod_that_the_operator_made_and_recorded_may_report(
+    gateway: Gateway, operator: Any, world: Any, run: Run
+) -> None:
+    name = world.run_pod(f"{run.name}-train")
+    world.until_status(
+        run.name, lambda status: any(each.pod == name for each in status.attempts), "the attempt's record"
+    )
+    pod = next(pod for pod in run.pods("train", 1) if pod.name == name)
+    assert gateway.push(run, run.token(pod), body(7)).code == 200
+    run.shows(7, pod)
+    world.end_pod(name, exit_code=1)
+    successor = world.run_pod(f"{run.name}-train")
+    world.until_status(run.name, lambda status: status.attempts[-1].pod == successor, "the second attempt's record")
+    new = next(pod for pod in run.pods("train", 2) if pod.name == successor)
+    assert gateway.push(run, run.token(new), body(2)).code == 200
+    run.shows(2, new)
+    assert operator.process.poll() is None
+
+
 # In a process of its own: Unsloth's tests need transformers not to be imported before Unsloth.
 CALLBACK = """
 from transformers import TrainerControl, TrainerState
