@@ -42,6 +42,8 @@ def ending(pod: PodState, spec: FineTuneJobSpec) -> Ending:
         failure = pod.result.failure
         reported = failure.model_copy(update={"exit_code": pod.exit_code})
         return Ending(failure.reason, FAILURES[failure.reason].retry, reported)
+    if pod.note.startswith("Evicted"):
+        return _evicted(pod)
     if pod.exit_code == OUT_OF_MEMORY_KILL or pod.terminated_reason == "OOMKilled":
         return _killed(pod, spec)
     if pod.exit_code is None:
@@ -53,31 +55,33 @@ def ending(pod: PodState, spec: FineTuneJobSpec) -> Ending:
 
 
 def _failed(pod: PodState, reason: Reason, text: str) -> Ending:
-    failure = FailureStatus(
-        reason=reason,
-        message=with_advice(reason, text),
-        exit_code=_byte(pod.exit_code),
-        log=pod.message[-MAX_LOG:],
+    return _ended(pod, reason, with_advice(reason, text))
+
+
+def _evicted(pod: PodState) -> Ending:
+    """An eviction that is no disruption: the pod itself used more scratch space than it may."""
+    advice = (
+        "raise limits of ephemeral-storage in spec.runtime.resources, or have the profile cache downloads on a claim"
     )
-    return Ending(reason, FAILURES[reason].retry, failure)
+    return _ended(pod, Reason.STORAGE_FULL, f"pod {pod.name} was evicted: {pod.note.rstrip('. ')}; {advice}")
 
 
 def _killed(pod: PodState, spec: FineTuneJobSpec) -> Ending:
     """Host memory: what helps is another than for GPU memory, so the table's advice doesn't fit."""
+    by_kernel = pod.terminated_reason == "OOMKilled"
+    if pod.deletion and not by_kernel:
+        return _failed(pod, Reason.TRAINER_CRASHED, f"pod {pod.name} was deleted and killed after its grace period")
     limit = spec.runtime.resources.limits.get("memory")
     bound = f"its memory limit of {limit}" if limit else "the node's memory"
-    what = "was killed at" if pod.terminated_reason == "OOMKilled" else "was killed (exit code 137), most likely at"
-    message = (
-        f"pod {pod.name} {what} {bound}; raise spec.runtime.resources.limits.memory, "
-        "or lower dataset.workers, maxSequenceLength or microBatchSize"
-    )
-    failure = FailureStatus(
-        reason=Reason.OUT_OF_MEMORY,
-        message=one_line(message),
-        exit_code=_byte(pod.exit_code),
-        log=pod.message[-MAX_LOG:],
-    )
-    return Ending(Reason.OUT_OF_MEMORY, FAILURES[Reason.OUT_OF_MEMORY].retry, failure)
+    what = "was killed at" if by_kernel else "was killed (exit code 137), most likely at"
+    advice = "raise spec.runtime.resources.limits.memory, or lower dataset.workers, maxSequenceLength or microBatchSize"
+    return _ended(pod, Reason.OUT_OF_MEMORY, f"pod {pod.name} {what} {bound}; {advice}")
+
+
+def _ended(pod: PodState, reason: Reason, message: str) -> Ending:
+    log = pod.message[-MAX_LOG:]
+    failure = FailureStatus(reason=reason, message=one_line(message), exit_code=_byte(pod.exit_code), log=log)
+    return Ending(reason, FAILURES[reason].retry, failure)
 
 
 def _byte(code: int | None) -> int | None:

@@ -91,7 +91,12 @@ def fail(status: FineTuneJobStatus, stage: Stage, failure: FailureStatus, now: d
     status = with_condition(status, "Succeeded", "False", reason, message, now)
     status = with_condition(status, "Reconciling", "False", reason, "", now)
     status = with_condition(status, "Stalled", "True", reason, message, now)
-    return status.model_copy(update={"stage": "Failed", "failure": failure, "completion_time": now})
+    # What was reached stays to be seen; an estimate of the rest would be a lie.
+    reached = (
+        status.progress.model_copy(update={"remaining_seconds": None, "remaining": ""}) if status.progress else None
+    )
+    update = {"stage": "Failed", "failure": failure, "completion_time": now, "progress": reached}
+    return status.model_copy(update=update)
 
 
 def _progress(status: FineTuneJobStatus, stage: Stage, pod: str, result: StageResult) -> ProgressStatus:

@@ -94,7 +94,8 @@ def pod(
 def ended(name: str = "p1", code: int = 0, message: str = "", reason: str = "", **more: Any) -> Pod:
     """A pod whose container has ended."""
     terminated = {"exitCode": code, "message": message, "reason": reason, "finishedAt": format_time(NOW)}
-    return pod(name, phase="Failed" if code else "Succeeded", state={"terminated": terminated}, **more)
+    by_kubelet = dict(zip(("reason", "message"), more.pop("note", ()), strict=False))
+    return pod(name, phase="Failed" if code else "Succeeded", state={"terminated": terminated}, **by_kubelet, **more)
 
 
 def message(stage: str, uid: str = UID, **sections: Any) -> str:
@@ -350,6 +351,30 @@ def test_memory_kills_name_the_limit_whether_or_not_the_node_says_oom() -> None:
         assert status.failure is not None
         assert status.failure.reason == "OutOfMemory"
         assert f"{words} its memory limit of 16Gi; raise spec.runtime.resources" in status.failure.message
+
+
+def test_a_pod_that_outgrew_its_scratch_space_or_its_grace_period_is_no_memory_kill() -> None:
+    failed, facts = child(type="Failed", reason="PodFailurePolicy"), replace(READY, pods_listed=True)
+    words = "Pod ephemeral local storage usage exceeds the total limit of containers 50Gi. "
+    evicted = settled(job(), failed, ended("p1", 137, note=("Evicted", words)), facts=facts)
+    assert verdict(evicted) == ("False", "StorageFull")
+    assert (
+        "exceeds the total limit of containers 50Gi; raise limits of ephemeral-storage" in evicted.conditions[0].message
+    )
+    deleted = settled(job(), failed, ended("p1", 137, deletionTimestamp=_ago(1)), facts=facts)
+    assert verdict(deleted) == ("False", "TrainerCrashed")
+
+
+def test_a_failed_job_keeps_what_was_reached_and_drops_the_estimate() -> None:
+    progress = {"stage": "Train", "step": 70, "summary": "70/200", "remainingSeconds": 90, "remaining": "1m 30s"}
+    failed, facts = child(type="Failed", reason="PodFailurePolicy"), replace(READY, pods_listed=True)
+    status = settled(job({"progress": progress}), failed, ended("p1", 70), facts=facts)
+    assert status.progress is not None
+    assert (status.progress.summary, status.progress.remaining, status.progress.remaining_seconds) == (
+        "70/200",
+        "",
+        None,
+    )
 
 
 def test_attempts_beyond_the_last_ten_are_dropped_and_do_not_come_back() -> None:
