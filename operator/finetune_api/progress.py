@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from finetune_api.base import ApiModel, Number, Time
-from finetune_api.results import Count, Short, Stage
+from finetune_api.results import MAX_COUNT, Count, Short, Stage
 
 MetricText = Annotated[str, Field(max_length=64)]
 MAX_BODY_BYTES = 65_536
@@ -25,7 +25,7 @@ class TrainerStatus(ApiModel):
     """The body's ``trainerStatus``, as Hugging Face's own KubeflowCallback posts it."""
 
     progress_percentage: Annotated[int, Field(ge=0, le=100)] | None = None
-    estimated_remaining_seconds: Annotated[int, Field(ge=0)] | None = None
+    estimated_remaining_seconds: Annotated[int, Field(ge=0, le=MAX_COUNT)] | None = None
     metrics: Annotated[list[Metric], Field(max_length=64)] = []
     last_updated_time: Time | None = None
 
@@ -107,7 +107,7 @@ def _finite(text: str | None) -> float | None:
 
 def _whole(text: str | None) -> int | None:
     value = _finite(text)
-    return int(value) if value is not None and value >= 0 else None
+    return min(int(value), MAX_COUNT) if value is not None and value >= 0 else None
 
 
 def _decimal(text: str | None) -> str | None:

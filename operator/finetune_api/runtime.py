@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from finetune_api.base import ApiModel
+from finetune_api.base import ApiModel, rule, validations
 
 # Kubernetes' resource.Quantity, as its own OpenAPI pattern has it.
 Quantity = Annotated[
@@ -22,8 +22,20 @@ LabelValue = Annotated[str, Field(max_length=63)]
 ResourceList = Annotated[dict[str, Quantity], Field(max_length=16)]
 
 
+def _within_limit(resource: str) -> dict[str, str]:
+    request, limit = f"self.requests['{resource}']", f"self.limits['{resource}']"
+    return rule(
+        "!has(self.requests) || !has(self.limits) || "
+        f"!('{resource}' in self.requests) || !('{resource}' in self.limits) || "
+        f"quantity(string({request})).compareTo(quantity(string({limit}))) <= 0",
+        f"requests.{resource} is more than limits.{resource}: set both (requests default to 4 CPUs and 16Gi)",
+    )
+
+
 class ResourcesSpec(ApiModel):
     """CPU, memory and ephemeral storage of a stage's container. GPUs come from gpusPerNode."""
+
+    model_config = {"json_schema_extra": validations(_within_limit("memory"), _within_limit("cpu"))}
 
     requests: ResourceList = Field(
         default={"cpu": "4", "memory": "16Gi"}, description="Requested amounts, by resource name."

@@ -71,6 +71,13 @@ RULES = [
     ("runtime.gpusPerNode", 0, 2, "should be less than or equal to 1"),
     ("runtime.profile", "t4", "T4", "should match"),
     ("runtime.resources", {"requests": {"cpu": 2, "memory": "1Gi"}}, {"requests": {"cpu": "two"}}, "should match"),
+    (
+        "runtime.resources",
+        {"requests": {"memory": "1Gi"}, "limits": {"memory": "1024Mi"}},
+        {"limits": {"memory": "6Gi"}},
+        "requests.memory is more than limits.memory: set both",
+    ),
+    ("runtime.resources", {"limits": {"cpu": 4}}, {"limits": {"cpu": "500m"}}, "requests.cpu is more than limits.cpu"),
     ("runtime.tolerations", [{"key": "a", "effect": "NoExecute"}], [{"effect": "Never"}], "supported values"),
     ("scheduling.backoffLimit", 0, -1, "should be greater than or equal to 0"),
 ]

@@ -132,11 +132,11 @@ class Daemon:
             raise ClusterError(f"{self.name}: {command[0]} can't be run: {error.strerror}") from error
 
     def _end(self, pid: int, grace_seconds: float) -> None:
-        os.kill(pid, signal.SIGTERM)
+        _signal(pid, signal.SIGTERM)
         try:
             wait_until(lambda: self.pid is None, grace_seconds, f"{self.name} stopping")
         except ClusterError:
-            os.kill(pid, signal.SIGKILL)
+            _signal(pid, signal.SIGKILL)
             wait_until(lambda: self.pid is None, KILL_SECONDS, f"the end of {self.name} after SIGKILL")
 
     def _with_log(self, message: str) -> str:
@@ -146,6 +146,12 @@ class Daemon:
 def _environment() -> dict[str, str]:
     """The caller's environment without proxies: all that the daemons talk to is on this machine."""
     return {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    """Sends a signal to a process that may be gone by now."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _reap(pid: int) -> None:
