@@ -101,6 +101,27 @@ def test_sigterm_in_the_middle_of_training_ends_it_promptly_and_leaves_nothing_h
     assert [path.name for path in config.local_path(config.run_uri).iterdir()] == ["run.lock.json"]
 
 
+def test_a_local_run_trains_and_evaluates_without_a_cluster(make_config: Any, tmp_path: Path) -> None:
+    config = make_config(tmp_path)
+    job = {
+        "apiVersion": "finetune.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": "tiny"},
+        "spec": config.spec.to_api(),
+    }
+    file = tmp_path / "job.yaml"
+    file.write_text(json.dumps(job))
+    mounts = [f"--mount={mount.claim}={mount.path}" for mount in config.mounts]
+    done = subprocess.run(
+        [*COMMAND, "run", str(file), *mounts], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    folder = config.local_path(config.run_uri)
+    assert done.stdout.splitlines()[-1] == f"artefacts: {folder}"
+    results = [decode((folder / name).read_text()) for name in ("result.json", "report/result.json")]
+    assert [result.stage for result in results if result] == ["Train", "Evaluate"]
+
+
 @pytest.mark.parametrize("stage", ["train", "evaluate"])
 def test_a_destination_that_is_no_folder_is_told(make_config: Any, tmp_path: Path, stage: str) -> None:
     config = make_config(tmp_path)
