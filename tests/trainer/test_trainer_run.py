@@ -81,6 +81,7 @@ def test_the_saved_folder_is_whole_and_named_by_its_manifest(run: Any) -> None:
 def test_the_adapter_names_its_base_by_the_mounted_path(run: Any, tiny_model: Path) -> None:
     settings = json.loads((run.adapter / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == str(tiny_model)
+    assert settings["target_modules"] == sorted(run.config.spec.lora.target_modules)
 
 
 def test_plain_peft_loads_the_adapter_and_gives_the_answers_of_the_report(run: Any, tiny_model: Path) -> None:

@@ -73,7 +73,9 @@ def add_adapter(base: LoadedModel, lora: LoraSpec, checkpointing: Checkpointing,
         use_gradient_checkpointing=_CHECKPOINTING[checkpointing],
         random_state=lora.seed,
     )
+    settings = model.peft_config["default"]
     # What the saved adapter says about its base: the name that the evaluation and PEFT load, not a cache path.
-    model.peft_config["default"].base_model_name_or_path = source.name
-    model.peft_config["default"].revision = source.revision
+    settings.base_model_name_or_path, settings.revision = source.name, source.revision
+    if isinstance(settings.target_modules, set):  # a set is saved in another order by each process
+        settings.target_modules = sorted(settings.target_modules)
     return model

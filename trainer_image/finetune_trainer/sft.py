@@ -79,4 +79,9 @@ def build_trainer(
         callbacks=[ReportingCallback(reporter)],
     )
     trainer.remove_callback(PrinterCallback)
+    if device.dtype == "float32":
+        # TRL made the adapter bfloat16, which a CPU without it computes several times slower.
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
     return trainer
