@@ -60,7 +60,7 @@ class ProgressStatus(ApiModel):
 
 
 def progress_of(push: ProgressPush, stage: Stage, pod: str) -> ProgressStatus:
-    """Reads a push into status form. Metrics that are no finite numbers are left out."""
+    """Reads a push into status form. Metrics that are no finite numbers, or counts out of range, are left out."""
     status = push.trainer_status
     step, total = _whole(status.metric("current_step", "step")), _whole(status.metric("total_steps"))
     percent = status.progress_percentage
@@ -107,7 +107,7 @@ def _finite(text: str | None) -> float | None:
 
 def _whole(text: str | None) -> int | None:
     value = _finite(text)
-    return min(int(value), MAX_COUNT) if value is not None and value >= 0 else None
+    return int(value) if value is not None and 0 <= value <= MAX_COUNT else None
 
 
 def _decimal(text: str | None) -> str | None:

@@ -11,7 +11,7 @@ from finetune_api.reasons import Reason
 
 Short = Annotated[str, Field(max_length=256)]
 URI = Annotated[str, Field(max_length=1024)]
-# At most what a JSON reader with 64-bit floats keeps exact.
+# The largest integer that every JSON reader keeps exactly (RFC 8259, section 6).
 MAX_COUNT = 2**53 - 1
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Stage = Literal["Train", "Evaluate"]

@@ -95,7 +95,7 @@ class DatasetSpec(ApiModel):
         default="The correct answer is {answer}.",
         description="The assistant's message, which is what the loss sees. Placeholders: {answer}, {letter}.",
     )
-    workers: int = Field(default=2, ge=1, le=64, description="Processes that tokenise rows.")
+    workers: int = Field(default=2, ge=1, le=64, description="Threads that tokenise rows.")
 
 
 class LoraSpec(ApiModel):
@@ -220,8 +220,8 @@ class EvaluationSpec(ApiModel):
         default=["Accuracy", "LetterAccuracy", "Perplexity"],
         min_length=1,
         max_length=3,
-        description="Accuracy: the option whose filled response template is likeliest per token. LetterAccuracy: the "
-        "likeliest letter as the first token. Perplexity: of the right response.",
+        description="Accuracy: the option whose filled response template is likeliest per token, counted after what all "
+        "options share. LetterAccuracy: the likeliest letter as the first token. Perplexity: of the right response.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     max_new_tokens: int = Field(default=128, ge=1, le=4096, description="Longest sampled answer, in tokens.")

@@ -20,7 +20,7 @@ from typing import TypedDict
 FOLDER = Path(__file__).parent / "medqa_synthetic"
 LETTERS = "ABCD"
 TRAIN_ROWS_PER_FACT = 28
-TEST_ROWS_PER_FACT = 6
+TEST_ROWS_PER_FACT = 4
 
 PEOPLE = ("man", "woman", "teacher", "farmer", "baker", "sailor", "nurse", "student", "carpenter", "gardener")
 REMARKS = (

@@ -7,8 +7,6 @@ from datetime import datetime
 from finetune_api.progress import Metric, ProgressPush, ProgressStatus, TrainerStatus, percent_of, progress_of
 from finetune_operator.gateway.identity import Reporter
 
-# The largest integer that every JSON reader keeps exactly (RFC 8259, section 6).
-MAX_INTEGER = 2**53 - 1
 _KEPT = ("epoch", "loss", "learning_rate", "tokens_per_second")
 
 
@@ -17,13 +15,9 @@ def merge(push: ProgressPush, reporter: Reporter, previous: ProgressStatus | Non
 
     ``previous`` is what the same pod reported last. Hugging Face's callback names no step in its first and last push,
     and no loss before the first log, so these are carried over. The time is the gateway's: pods' clocks may be off.
-    Raises ValueError for numbers that status can't carry.
     """
     status = _with_steps(push.trainer_status, previous)
     progress = progress_of(ProgressPush(trainer_status=status), reporter.stage, reporter.pod)
-    for name, value in (("step", progress.step), ("total", progress.total_steps), ("eta", progress.remaining_seconds)):
-        if value is not None and value > MAX_INTEGER:
-            raise ValueError(f"{name} is too large")
     kept = {name: getattr(previous, name) for name in _KEPT if previous and getattr(progress, name) is None}
     return progress.model_copy(update={**kept, "last_update_time": now})
 
