@@ -56,7 +56,8 @@ class ModelSpec(ApiModel):
     )
     dtype: Literal["Auto", "BFloat16", "Float16"] = Field(
         default="Auto",
-        description="Compute type. Auto takes BFloat16 where the device has it and Float16 otherwise (a T4).",
+        description="Compute type. Auto takes BFloat16 where the device has it and Float16 otherwise (a T4). A CPU "
+        "computes in 32 bit.",
     )
     chat_template: str = Field(
         default="", max_length=32768, description="A Jinja chat template. Empty: the tokenizer's own."
@@ -220,8 +221,8 @@ class EvaluationSpec(ApiModel):
         default=["Accuracy", "LetterAccuracy", "Perplexity"],
         min_length=1,
         max_length=3,
-        description="Accuracy: the option whose filled response template is likeliest per token, counted after what all "
-        "options share. LetterAccuracy: the likeliest letter as the first token. Perplexity: of the right response.",
+        description="Accuracy: the option whose filled response template is likeliest per token, after what all options "
+        "share. LetterAccuracy: the likeliest letter as the first token. Perplexity: of the right response.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     max_new_tokens: int = Field(default=128, ge=1, le=4096, description="Longest sampled answer, in tokens.")
