@@ -221,8 +221,8 @@ class EvaluationSpec(ApiModel):
         default=["Accuracy", "LetterAccuracy", "Perplexity"],
         min_length=1,
         max_length=3,
-        description="Accuracy: the option whose filled response template is likeliest per token, after what all options "
-        "share. LetterAccuracy: the likeliest letter as the first token. Perplexity: of the right response.",
+        description="Accuracy: the option whose filled response template is likeliest per token, after what all "
+        "options share. LetterAccuracy: the likeliest letter as the first token. Perplexity: of the right response.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
     max_new_tokens: int = Field(default=128, ge=1, le=4096, description="Longest sampled answer, in tokens.")
