@@ -19,6 +19,7 @@ PLAIN := PYTHONPATH=tests/cluster $(PYTHON)
 PHASE := $(PLAIN) -m cluster_setup.phases
 TYPED := operator/finetune_api operator/finetune_operator operator/finetune_cli trainer_image/finetune_trainer \
          tests/cluster/embedded_cluster tests/cluster/cluster_setup
+SHORT := --ignore=tests/cluster/long
 JUNIT ?= $(FINETUNE_STATE_DIR)/log/junit.xml
 
 .PHONY: help
@@ -97,7 +98,7 @@ prune: ## Drop container images of earlier builds
 
 .PHONY: test
 test: ready lint ## Everything: lint, unit, API server, trainer on the CPU, and end to end on the cluster
-	$(BIN)/python -m pytest --junitxml=$(JUNIT) tests/unit tests/apiserver tests/trainer tests/cluster
+	$(BIN)/python -m pytest --junitxml=$(JUNIT) tests/unit tests/apiserver tests/trainer tests/cluster $(SHORT)
 
 .PHONY: test-unit
 test-unit: venv ## Unit tests, in seconds
@@ -113,7 +114,11 @@ test-trainer: models ## The trainer with the real Unsloth on the CPU
 
 .PHONY: test-cluster
 test-cluster: ready ## End-to-end tests on the cluster
-	$(BIN)/python -m pytest tests/cluster
+	$(BIN)/python -m pytest tests/cluster $(SHORT)
+
+.PHONY: test-long
+test-long: ready ## Random kills of operator and gateway, before an issue is called resolved
+	$(BIN)/python -m pytest tests/cluster/long
 
 .PHONY: test-gpu
 test-gpu: models ## The trainer on this machine's NVIDIA GPU

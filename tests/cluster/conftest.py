@@ -6,12 +6,17 @@ from uuid import uuid4
 
 import pytest
 
+from cluster_setup.install import CLAIM, DEMO_NAMESPACE, install
+from cluster_setup.jobs import ROWS, Jobs
+from cluster_setup.load import ClaimFiles, claim_files
 from cluster_setup.target import Target
 from embedded_cluster.cluster import Cluster
 from embedded_cluster.kubectl import Kubectl
 
 # These look into the processes of the embedded cluster, which no other has.
-collect_ignore = ["test_embedded_cluster.py"] if os.environ.get("CLUSTER") == "current" else []
+collect_ignore = (
+    ["test_embedded_cluster.py", "test_image_registry.py"] if os.environ.get("CLUSTER") == "current" else []
+)
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +44,31 @@ def namespace(cluster: Kubectl) -> Iterator[str]:
     cluster("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     yield name
     cluster("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def target(cluster: Kubectl) -> Target:
+    """The cluster with the project installed in it."""
+    target = Target.from_environment()
+    install(target)
+    return target
+
+
+@pytest.fixture(scope="session")
+def files(target: Target) -> Iterator[ClaimFiles]:
+    """The claim, with models and rows on it."""
+    image = target.images()["finetune-trainer"]
+    with claim_files(target.kubectl, DEMO_NAMESPACE, CLAIM, image) as files:
+        for name in ("tiny", "smollm2"):
+            files.copy_in(target.state.cache / "models" / name, name)
+        files.copy_in(ROWS, "medqa_synthetic")
+        yield files
+
+
+@pytest.fixture(scope="session")
+def jobs(target: Target, files: ClaimFiles) -> Iterator[Jobs]:
+    """The jobs of the demo's namespace; those of an earlier run are deleted first, and those of this run last."""
+    kubectl = target.kubectl
+    kubectl("-n", DEMO_NAMESPACE, "delete", "finetunejobs", "--all", "--wait=true")
+    yield Jobs(kubectl, DEMO_NAMESPACE)
+    kubectl("-n", DEMO_NAMESPACE, "delete", "finetunejobs", "--all", "--wait=true")

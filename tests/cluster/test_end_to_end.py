@@ -3,81 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from cluster_setup.demo import SAMPLE
-from cluster_setup.install import CLAIM, DEMO_NAMESPACE, SYSTEM_NAMESPACE, install
-from cluster_setup.jobs import Jobs
-from cluster_setup.load import ClaimFiles, claim_files
-from cluster_setup.target import REPOSITORY, Target
-from embedded_cluster.kubectl import Kubectl
+from cluster_setup.install import CLAIM, DEMO_NAMESPACE
+from cluster_setup.jobs import ROWS, RUN_SECONDS, Jobs, restart_operator, tiny
+from cluster_setup.load import ClaimFiles
+from cluster_setup.target import Target
 from embedded_cluster.process import wait_until
 from finetune_api.base import sha256_of
 from finetune_api.job import FineTuneJob
 from finetune_api.reasons import Reason
-
-ROWS = REPOSITORY / "tests/data/medqa_synthetic"
-# Two stages of a tiny model, each mostly imports; two jobs share two cores.
-RUN_SECONDS = 420
-
-
-@pytest.fixture(scope="session")
-def target(cluster: Kubectl) -> Target:
-    """The cluster with the project installed in it."""
-    target = Target.from_environment()
-    install(target)
-    return target
-
-
-@pytest.fixture(scope="session")
-def files(target: Target) -> Iterator[ClaimFiles]:
-    """The claim, with models and rows on it."""
-    image = target.images()["finetune-trainer"]
-    with claim_files(target.kubectl, DEMO_NAMESPACE, CLAIM, image) as files:
-        for name in ("tiny", "smollm2"):
-            files.copy_in(target.state.cache / "models" / name, name)
-        files.copy_in(ROWS, "medqa_synthetic")
-        yield files
-
-
-@pytest.fixture(scope="session")
-def jobs(target: Target, files: ClaimFiles) -> Iterator[Jobs]:
-    """The jobs of the demo's namespace; those of an earlier run are deleted first, and those of this run last."""
-    kubectl = target.kubectl
-    kubectl("-n", DEMO_NAMESPACE, "delete", "finetunejobs", "--all", "--wait=true")
-    yield Jobs(kubectl, DEMO_NAMESPACE)
-    kubectl("-n", DEMO_NAMESPACE, "delete", "finetunejobs", "--all", "--wait=true")
-
-
-def tiny(destination: str, steps: int = 3, **sections: dict[str, Any]) -> dict[str, Any]:
-    """A spec that trains the two-layer model for a few steps on the CPU."""
-    spec: dict[str, Any] = {
-        "model": {"source": f"pvc://{CLAIM}/tiny", "maxSequenceLength": 256},
-        "dataset": {"source": f"pvc://{CLAIM}/medqa_synthetic", "workers": 1},
-        "training": {"batchSize": 4, "maxSteps": steps, "loggingSteps": 1},
-        "evaluation": {
-            "dataset": {"source": f"pvc://{CLAIM}/medqa_synthetic"},
-            "maxNewTokens": 4,
-            "samplePrompts": 1,
-        },
-        "output": {"destination": f"pvc://{CLAIM}/runs/{destination}"},
-        "runtime": {
-            "gpusPerNode": 0,
-            "resources": {"requests": {"cpu": "200m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}},
-        },
-    }
-    return spec | {name: spec.get(name, {}) | section for name, section in sections.items()}
-
-
-def restart_operator(kubectl: Kubectl) -> None:
-    """Kills the operator's pod and returns when its successor is ready."""
-    kubectl("-n", SYSTEM_NAMESPACE, "delete", "pod", "-l", "app.kubernetes.io/name=finetune-operator", "--wait=true")
-    kubectl("-n", SYSTEM_NAMESPACE, "rollout", "status", "deployment/finetune-operator", "--timeout=120s")
 
 
 def succeeded(job: FineTuneJob) -> bool:

@@ -7,10 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from cluster_setup.install import CLAIM, SYSTEM_NAMESPACE
+from cluster_setup.target import REPOSITORY
 from embedded_cluster.errors import ClusterError
 from embedded_cluster.kubectl import Kubectl
 from embedded_cluster.process import wait_until
 from finetune_api.job import FineTuneJob
+
+ROWS = REPOSITORY / "tests/data/medqa_synthetic"
+# Two stages of a tiny model, each mostly imports; two jobs share two cores.
+RUN_SECONDS = 420
 
 
 @dataclass(frozen=True)
@@ -58,3 +64,29 @@ class Jobs:
     def events(self) -> str:
         """The namespace's events, for a failure's message."""
         return self.kubectl.run("-n", self.namespace, "get", "events", "--sort-by=.lastTimestamp").stdout
+
+
+def tiny(destination: str, steps: int = 3, **sections: dict[str, Any]) -> dict[str, Any]:
+    """A spec that trains the two-layer model for a few steps on the CPU."""
+    spec: dict[str, Any] = {
+        "model": {"source": f"pvc://{CLAIM}/tiny", "maxSequenceLength": 256},
+        "dataset": {"source": f"pvc://{CLAIM}/medqa_synthetic", "workers": 1},
+        "training": {"batchSize": 4, "maxSteps": steps, "loggingSteps": 1},
+        "evaluation": {
+            "dataset": {"source": f"pvc://{CLAIM}/medqa_synthetic"},
+            "maxNewTokens": 4,
+            "samplePrompts": 1,
+        },
+        "output": {"destination": f"pvc://{CLAIM}/runs/{destination}"},
+        "runtime": {
+            "gpusPerNode": 0,
+            "resources": {"requests": {"cpu": "200m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}},
+        },
+    }
+    return spec | {name: spec.get(name, {}) | section for name, section in sections.items()}
+
+
+def restart_operator(kubectl: Kubectl) -> None:
+    """Kills the operator's pod and returns when its successor is ready."""
+    kubectl("-n", SYSTEM_NAMESPACE, "delete", "pod", "-l", "app.kubernetes.io/name=finetune-operator", "--wait=true")
+    kubectl("-n", SYSTEM_NAMESPACE, "rollout", "status", "deployment/finetune-operator", "--timeout=120s")
