@@ -37,8 +37,8 @@ class FineTuneJob(ApiModel):
         )
     }
 
-    api_version: Literal["finetune.dev/v1alpha1"] = API_VERSION  # type: ignore[assignment]
-    kind: Literal["FineTuneJob"] = KIND  # type: ignore[assignment]
+    api_version: Literal["finetune.dev/v1alpha1"] = API_VERSION
+    kind: Literal["FineTuneJob"] = KIND
     metadata: ObjectMeta
     spec: FineTuneJobSpec = Field(description="What is asked for.")
     status: FineTuneJobStatus = Field(default=FineTuneJobStatus(), description="What has become of it.")

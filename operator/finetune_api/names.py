@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 GROUP = "finetune.dev"
 VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
-KIND = "FineTuneJob"
+API_VERSION: Final = "finetune.dev/v1alpha1"
+KIND: Final = "FineTuneJob"
 PLURAL = "finetunejobs"
 SINGULAR = "finetunejob"
 SHORT_NAME = "ftj"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import string
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from finetune_api.base import ApiModel, decimal, rule, sha256_of, validations
+from finetune_api.base import ApiModel, Decimal, TextRule, Within, rule, sha256_of, validations
 from finetune_api.runtime import RuntimeSpec, SchedulingSpec
 from finetune_api.uris import DestinationURI, SourceURI
 
@@ -23,20 +24,30 @@ RESPONSE_FIELDS = ("answer", "letter")
 DEFAULT_EPOCHS = 3
 
 
-def _template(fields: tuple[str, ...], required: str) -> Any:
-    def check(template: str) -> str:
+@dataclass(frozen=True)
+class Placeholders(TextRule):
+    """A template with known placeholders, one of them required."""
+
+    known: tuple[str, ...]
+    required: str
+
+    def check(self, text: str) -> str:
         try:
-            used = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+            used = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
         except ValueError as error:
             raise ValueError(f"not a template: {error}; write literal braces as {{{{ and }}}}") from error
-        if unknown := used - set(fields):
-            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; there are {', '.join(fields)}")
-        if required not in used:
-            raise ValueError(f"must contain {{{required}}}")
-        return template
+        if unknown := used - set(self.known):
+            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; there are {', '.join(self.known)}")
+        if self.required not in used:
+            raise ValueError(f"must contain {{{self.required}}}")
+        return text
 
-    cel = rule(f"self.contains('{{{required}}}')", f"must contain the placeholder {{{required}}}")
-    return Annotated[str, Field(max_length=8192, json_schema_extra=validations(cel)), AfterValidator(check)]
+    def cel(self) -> dict[str, str]:
+        placeholder = f"{{{self.required}}}"
+        return rule(f"self.contains('{placeholder}')", f"must contain the placeholder {placeholder}")
+
+
+Template = Annotated[str, Field(max_length=8192)]
 
 
 class ModelSpec(ApiModel):
@@ -88,11 +99,11 @@ class DatasetSpec(ApiModel):
         default="MultipleChoice", description="Shape of a row. MultipleChoice: a question, its options, one right."
     )
     columns: ColumnsSpec = Field(default=ColumnsSpec(), description="Names of the dataset's columns.")
-    prompt_template: _template(PROMPT_FIELDS, "question") = Field(  # type: ignore[valid-type]
+    prompt_template: Annotated[Template, Placeholders(PROMPT_FIELDS, "question")] = Field(
         default="{question}\n\nOptions:\n{options}\n\nPlease choose the correct answer.",
         description="The user's message. Placeholders: {question}, {options} (one per line, 'A: text').",
     )
-    response_template: _template(RESPONSE_FIELDS, "answer") = Field(  # type: ignore[valid-type]
+    response_template: Annotated[Template, Placeholders(RESPONSE_FIELDS, "answer")] = Field(
         default="The correct answer is {answer}.",
         description="The assistant's message, which is what the loss sees. Placeholders: {answer}, {letter}.",
     )
@@ -115,7 +126,7 @@ class LoraSpec(ApiModel):
         le=1024,
         description="Scale of the update: it is multiplied by alpha / rank. Usually equal to the rank or twice it.",
     )
-    dropout: decimal(0, 0.9) = Field(  # type: ignore[valid-type]
+    dropout: Annotated[Decimal, Within(0, 0.9)] = Field(
         default="0", description="Dropout on the adapter's input. Unsloth's fast path wants 0."
     )
     bias: Literal["None", "All", "LoraOnly"] = Field(default="None", description="Which bias vectors are trained.")
@@ -169,7 +180,7 @@ class TrainingSpec(ApiModel):
         default=None, ge=1, le=10_000_000, description="Optimizer steps. Neither this nor epochs: 3 epochs."
     )
     epochs: int | None = Field(default=None, ge=1, le=1000, description="Passes over the training rows.")
-    learning_rate: decimal(0, 1, above=True) = Field(  # type: ignore[valid-type]
+    learning_rate: Annotated[Decimal, Within(0, 1, above=True)] = Field(
         default="2e-4", description="Peak learning rate, a decimal string. 1e-4 to 5e-4 is usual for QLoRA."
     )
     warmup_steps: int = Field(default=5, ge=0, le=1_000_000, description="Steps of linear warm-up.")
@@ -180,7 +191,7 @@ class TrainingSpec(ApiModel):
         default="AdamW8bit",
         description="AdamW8bit keeps its moments in 8 bit and needs a GPU; on a CPU AdamW runs in its place.",
     )
-    weight_decay: decimal(0, 1) = Field(default="0.01", description="Decoupled weight decay.")  # type: ignore[valid-type]
+    weight_decay: Annotated[Decimal, Within(0, 1)] = Field(default="0.01", description="Decoupled weight decay.")
     gradient_checkpointing: Literal["Auto", "Unsloth", "Enabled", "Disabled"] = Field(
         default="Auto", description="Recompute activations in the backward pass: less memory, more time."
     )

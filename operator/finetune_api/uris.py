@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from finetune_api.base import rule, validations
+from finetune_api.base import TextRule, rule
 
 _CLAIM = r"pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?(/[A-Za-z0-9._=@+-]+)*/?"
 _HUB = r"hf://[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
@@ -58,37 +58,32 @@ def parse_source(uri: str) -> HubSource | ClaimPath:
     raise ValueError(f"{uri!r} must be hf://<owner>/<repository> or pvc://<claim>/<path>")
 
 
-def _check_source(uri: str) -> str:
-    parse_source(uri)
-    return uri
+@dataclass(frozen=True)
+class Source(TextRule):
+    """hf:// or pvc://."""
+
+    def check(self, text: str) -> str:
+        parse_source(text)
+        return text
+
+    def cel(self) -> dict[str, str]:
+        return rule(
+            f"(self.matches('^{_HUB}$') || self.matches('^{_CLAIM}$')) && !self.contains('..')",
+            "must be hf://<owner>/<repository> or pvc://<claim>/<path>",
+        )
 
 
-def _check_claim(uri: str) -> str:
-    parse_claim(uri)
-    return uri
+@dataclass(frozen=True)
+class Destination(TextRule):
+    """pvc://."""
+
+    def check(self, text: str) -> str:
+        parse_claim(text)
+        return text
+
+    def cel(self) -> dict[str, str]:
+        return rule(f"self.matches('^{_CLAIM}$') && !self.contains('..')", "must be pvc://<claim>/<path>")
 
 
-SourceURI = Annotated[
-    str,
-    Field(
-        max_length=512,
-        json_schema_extra=validations(
-            rule(
-                f"(self.matches('^{_HUB}$') || self.matches('^{_CLAIM}$')) && !self.contains('..')",
-                "must be hf://<owner>/<repository> or pvc://<claim>/<path>",
-            )
-        ),
-    ),
-    AfterValidator(_check_source),
-]
-
-DestinationURI = Annotated[
-    str,
-    Field(
-        max_length=512,
-        json_schema_extra=validations(
-            rule(f"self.matches('^{_CLAIM}$') && !self.contains('..')", "must be pvc://<claim>/<path>")
-        ),
-    ),
-    AfterValidator(_check_claim),
-]
+SourceURI = Annotated[str, Field(max_length=512), Source()]
+DestinationURI = Annotated[str, Field(max_length=512), Destination()]
