@@ -1,5 +1,6 @@
 """The node: containerd and kubelet, and an end for every container and mount that they leave."""
 
+import json
 import os
 import shutil
 from contextlib import suppress
@@ -58,7 +59,7 @@ class Node:
         daemon.wait_until_ready(lambda: succeeds(*self._ctr("version")), READY_SECONDS)
 
     def start_kubelet(self) -> None:
-        """Starts kubelet if it does not run, and waits until the node is Ready and takes pods."""
+        """Starts kubelet if it does not run, and waits until the node is Ready, takes pods and knows those it has."""
         self._write("kubelet.yaml", node_config.kubelet(self.state, self.plane.pki))
         daemon = self.kubelet()
         daemon.start()
@@ -79,7 +80,20 @@ class Node:
     def _takes_pods(self) -> bool:
         kubectl = self.plane.kubectl
         ready = kubectl.run("get", "nodes", "-o", f"jsonpath={READY_PATH}").stdout == "True"
-        return ready and kubectl.run("get", "serviceaccount", "default").returncode == 0
+        return ready and kubectl.run("get", "serviceaccount", "default").returncode == 0 and self._knows_its_pods()
+
+    def _knows_its_pods(self) -> bool:
+        """The node's Ready may be the word of the kubelet before this one, which a new kubelet can't keep at once."""
+        on_node = f"--field-selector=spec.nodeName={node_config.NODE_NAME}"
+        bound = self._uids("get", "pods", "--all-namespaces", "--output=json", on_node)
+        known = self._uids("get", "--raw", f"/api/v1/nodes/{node_config.NODE_NAME}/proxy/pods")
+        return bound is not None and known is not None and bound <= known
+
+    def _uids(self, *request: str) -> set[str] | None:
+        done = self.plane.kubectl.run(*request)
+        if done.returncode:
+            return None
+        return {pod["metadata"]["uid"] for pod in json.loads(done.stdout)["items"] or ()}
 
     def _remove_containers(self) -> None:
         for task in self._listed("tasks"):
