@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from finetune_api import names
-from finetune_api.base import DECIMAL_PATTERN
 from finetune_api.job import PRINTER_COLUMNS, FineTuneJob
+from finetune_api.rules import DECIMAL_PATTERN
 
 # What a structural schema carries unchanged (apiextensions.k8s.io/v1 JSONSchemaProps).
 _KEPT = {

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from finetune_api.base import ApiModel, Time, rule, validations
+from finetune_api.base import ApiModel, Time
 from finetune_api.names import API_VERSION, KIND, MAX_NAME_LENGTH
+from finetune_api.rules import rule, validations
 from finetune_api.spec import FineTuneJobSpec
 from finetune_api.status import FineTuneJobStatus
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from finetune_api.base import ApiModel, rule, validations
+from finetune_api.base import ApiModel
+from finetune_api.rules import rule, validations
 
 # Kubernetes' resource.Quantity, as its own OpenAPI pattern has it.
 Quantity = Annotated[

@@ -2,112 +2,20 @@
 
 from __future__ import annotations
 
-import string
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from finetune_api.base import ApiModel, Decimal, TextRule, Within, rule, sha256_of, validations
+from finetune_api.base import ApiModel, sha256_of
+from finetune_api.inputs import DatasetSpec, EvaluationDatasetSpec, ModelSpec
+from finetune_api.rules import Decimal, Within, rule, validations
 from finetune_api.runtime import RuntimeSpec, SchedulingSpec
-from finetune_api.uris import DestinationURI, SourceURI
+from finetune_api.uris import DestinationURI
 
-Name = Annotated[str, Field(min_length=1, max_length=128)]
-Split = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
-Revision = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._/-]+$")]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
-
-PROMPT_FIELDS = ("question", "options")
-RESPONSE_FIELDS = ("answer", "letter")
 
 # What follows from no other field but would be wrong to default in the schema beside maxSteps.
 DEFAULT_EPOCHS = 3
-
-
-@dataclass(frozen=True)
-class Placeholders(TextRule):
-    """A template with known placeholders, one of them required."""
-
-    known: tuple[str, ...]
-    required: str
-
-    def check(self, text: str) -> str:
-        try:
-            used = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
-        except ValueError as error:
-            raise ValueError(f"not a template: {error}; write literal braces as {{{{ and }}}}") from error
-        if unknown := used - set(self.known):
-            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; there are {', '.join(self.known)}")
-        if self.required not in used:
-            raise ValueError(f"must contain {{{self.required}}}")
-        return text
-
-    def cel(self) -> dict[str, str]:
-        placeholder = f"{{{self.required}}}"
-        return rule(f"self.contains('{placeholder}')", f"must contain the placeholder {placeholder}")
-
-
-Template = Annotated[str, Field(max_length=8192)]
-
-
-class ModelSpec(ApiModel):
-    """The base model."""
-
-    source: SourceURI = Field(
-        description="Where the base model lies: hf://<owner>/<repository>, or pvc://<claim>/<path> for a folder that "
-        "save_pretrained wrote."
-    )
-    revision: Revision = Field(
-        default="main",
-        description="Branch, tag or commit of a hub model. The commit it stood for is recorded in status.lineage. "
-        "Ignored for pvc:// sources.",
-    )
-    max_sequence_length: int = Field(
-        default=2048, ge=32, le=131072, description="Longest row in tokens; longer rows are dropped and counted."
-    )
-    dtype: Literal["Auto", "BFloat16", "Float16"] = Field(
-        default="Auto",
-        description="Compute type. Auto takes BFloat16 where the device has it and Float16 otherwise (a T4). A CPU "
-        "computes in 32 bit.",
-    )
-    chat_template: str = Field(
-        default="", max_length=32768, description="A Jinja chat template. Empty: the tokenizer's own."
-    )
-
-
-class ColumnsSpec(ApiModel):
-    """Names of the dataset's columns."""
-
-    question: Name = Field(default="question", description="Column with the question's text.")
-    options: Name = Field(
-        default="options", description="Column with the options: a map from letter to text, or a list in letter order."
-    )
-    answer: Name = Field(default="answer", description="Column with the text of the right option.")
-    answer_key: Name = Field(default="answer_idx", description="Column with the letter of the right option.")
-
-
-class DatasetSpec(ApiModel):
-    """The training rows."""
-
-    source: SourceURI = Field(
-        description="hf://<owner>/<repository>, or pvc://<claim>/<path> of a .jsonl, .json, .csv or .parquet file, or "
-        "of a folder with <split>.<extension>."
-    )
-    revision: Revision = Field(default="main", description="Branch, tag or commit of a hub dataset.")
-    split: Split = Field(default="train", description="Split to train on.")
-    format: Literal["MultipleChoice"] = Field(
-        default="MultipleChoice", description="Shape of a row. MultipleChoice: a question, its options, one right."
-    )
-    columns: ColumnsSpec = Field(default=ColumnsSpec(), description="Names of the dataset's columns.")
-    prompt_template: Annotated[Template, Placeholders(PROMPT_FIELDS, "question")] = Field(
-        default="{question}\n\nOptions:\n{options}\n\nPlease choose the correct answer.",
-        description="The user's message. Placeholders: {question}, {options} (one per line, 'A: text').",
-    )
-    response_template: Annotated[Template, Placeholders(RESPONSE_FIELDS, "answer")] = Field(
-        default="The correct answer is {answer}.",
-        description="The assistant's message, which is what the loss sees. Placeholders: {answer}, {letter}.",
-    )
-    workers: int = Field(default=2, ge=1, le=64, description="Threads that tokenise rows.")
 
 
 class LoraSpec(ApiModel):
@@ -210,14 +118,6 @@ class TrainingSpec(ApiModel):
                 f"batchSize {self.batch_size} must be a multiple of microBatchSize {self.micro_batch_size}"
             )
         return self
-
-
-class EvaluationDatasetSpec(ApiModel):
-    """Held-out rows, in the columns and templates of spec.dataset."""
-
-    source: SourceURI = Field(description="Like spec.dataset.source.")
-    revision: Revision = Field(default="main", description="Branch, tag or commit of a hub dataset.")
-    split: Split = Field(default="test", description="Split to evaluate on.")
 
 
 Metric = Literal["Accuracy", "LetterAccuracy", "Perplexity"]

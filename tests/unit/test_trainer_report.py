@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+from finetune_api.inputs import EvaluationDatasetSpec
 from finetune_api.results import StageResult
-from finetune_api.spec import EvaluationDatasetSpec, EvaluationSpec
+from finetune_api.spec import EvaluationSpec
 from finetune_api.termination import LIMIT_BYTES, encode
 from finetune_trainer.questions import Score
 from finetune_trainer.report import Outcome, Sample, evaluation_status, report_document

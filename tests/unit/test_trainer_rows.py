@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from finetune_api.inputs import ColumnsSpec, DatasetSpec
 from finetune_api.reasons import Reason
-from finetune_api.spec import ColumnsSpec, DatasetSpec
 from finetune_trainer.failure import StageError
 from finetune_trainer.rows import ChoiceRow, parse_row, prompt_of, response_of
 

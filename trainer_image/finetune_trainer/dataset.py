@@ -12,8 +12,8 @@ from typing import Any
 
 from finetune_api.base import canonical_json
 from finetune_api.config import RunConfig
+from finetune_api.inputs import ColumnsSpec, DatasetSpec, EvaluationDatasetSpec
 from finetune_api.reasons import Reason
-from finetune_api.spec import ColumnsSpec, DatasetSpec, EvaluationDatasetSpec
 from finetune_api.uris import ClaimPath, HubSource, parse_source
 from finetune_trainer.failure import StageError
 from finetune_trainer.hub import dataset_rows

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from finetune_api.inputs import ModelSpec
 from finetune_api.reasons import Reason
-from finetune_api.spec import ModelSpec
 from finetune_trainer.failure import StageError
 
 Dtype = Literal["bfloat16", "float16", "float32"]

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from finetune_api.inputs import ColumnsSpec
 from finetune_api.reasons import Reason
-from finetune_api.spec import ColumnsSpec
 from finetune_trainer.failure import StageError, cut
 
 _MAX_SHOWN = 60

@@ -1,0 +1,99 @@
+"""Checks that hold on both sides: a value's rule in Python and the same as CEL in the CRD."""
+
+from __future__ import annotations
+
+import string
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+# Plain or scientific notation, no sign: every decimal in a spec is a quantity that can't be negative.
+DECIMAL_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,12})?([eE][-+]?[0-9]{1,2})?$"
+
+
+def rule(expression: str, message: str) -> dict[str, str]:
+    """One CEL validation rule of a structural schema."""
+    return {"rule": expression, "message": message}
+
+
+def validations(*rules: dict[str, str]) -> dict[str, Any]:
+    """JSON-schema extra that carries CEL rules into the CRD."""
+    return {"x-kubernetes-validations": list(rules)}
+
+
+@dataclass(frozen=True)
+class TextRule(ABC):
+    """Marks a string in ``Annotated[str, …]`` with a check of ours and the CEL rule that says the same.
+
+    Subclasses give both, so that a file read here and an object sent to the API server meet one rule.
+    """
+
+    @abstractmethod
+    def check(self, text: str) -> str:
+        """Returns the text. Raises ValueError saying what is wrong with it."""
+
+    @abstractmethod
+    def cel(self) -> dict[str, str]:
+        """The same as a CEL rule."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), **validations(self.cel())}
+
+
+@dataclass(frozen=True)
+class Within(TextRule):
+    """A decimal of at least ``low`` (above it, with ``above``) and at most ``high``."""
+
+    low: float
+    high: float
+    above: bool = False
+
+    def check(self, text: str) -> str:
+        number = float(text)
+        if number > self.high or number < self.low or (self.above and number == self.low):
+            raise ValueError(f"must be {self._words()}, not {text}")
+        return text
+
+    def cel(self) -> dict[str, str]:
+        sign = ">" if self.above else ">="
+        return rule(
+            f"double(self) {sign} {self.low:.6f} && double(self) <= {self.high:.6f}",
+            f"must be a decimal string {self._words()}",
+        )
+
+    def _words(self) -> str:
+        return f"{'above' if self.above else 'at least'} {self.low:g} and at most {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Placeholders(TextRule):
+    """A template with known placeholders, one of them required."""
+
+    known: tuple[str, ...]
+    required: str
+
+    def check(self, text: str) -> str:
+        try:
+            used = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+        except ValueError as error:
+            raise ValueError(f"not a template: {error}; write literal braces as {{{{ and }}}}") from error
+        if unknown := used - set(self.known):
+            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; there are {', '.join(self.known)}")
+        if self.required not in used:
+            raise ValueError(f"must contain {{{self.required}}}")
+        return text
+
+    def cel(self) -> dict[str, str]:
+        placeholder = f"{{{self.required}}}"
+        return rule(f"self.contains('{placeholder}')", f"must contain the placeholder {placeholder}")
+
+
+# Decimals are text, since Kubernetes API conventions rule out floats in a spec: their text changes between clients.
+Decimal = Annotated[str, Field(pattern=DECIMAL_PATTERN, max_length=32)]
