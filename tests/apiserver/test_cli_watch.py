@@ -5,16 +5,12 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import os
-import pty
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +22,11 @@ from embedded_cluster.control_plane import ControlPlane
 from finetune_cli.client import JobClient, JobEvent, JobList, connect
 from finetune_cli.errors import CliError
 from finetune_cli.follow import Clock, Follower, Seen, Waiting
+from watch_command import Command, Watch, wait_for
 
 DATA = Path(__file__).parents[1] / "data/cli"
-DEADLINE_SECONDS = 60
 CLOCK = Clock(time.monotonic, time.sleep)
 NAMES = (f"watched-{number}" for number in itertools.count())
-
-
-def wait_for(condition: Callable[[], bool], what: Callable[[], str]) -> None:
-    """Returns once the condition holds; fails with ``what`` when it never does."""
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < end, what()
-        time.sleep(0.05)
 
 
 def status_of(name: str) -> dict[str, Any]:
@@ -65,60 +53,6 @@ class Job:
 
     def delete(self) -> None:
         self.apiserver.kubectl("delete", "ftj", self.name)
-
-
-@dataclass
-class Command:
-    """A running `kubectl finetune watch`, its output read as it comes."""
-
-    arguments: list[str]
-    on_terminal: bool = False
-    output: str = ""
-    errors: str = ""
-    _process: subprocess.Popen[bytes] = field(init=False)
-    _threads: list[threading.Thread] = field(init=False, default_factory=list)
-
-    def __post_init__(self) -> None:
-        read, write = pty.openpty() if self.on_terminal else os.pipe()
-        errors_read, errors_write = os.pipe()
-        environment = {**os.environ, "COLUMNS": "100", "LINES": "30", "TERM": "xterm-256color"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "finetune_cli.main", "watch", *self.arguments],
-            stdout=write,
-            stderr=errors_write,
-            env=environment,
-        )
-        for end in (write, errors_write):
-            os.close(end)
-        for stream, name in ((read, "output"), (errors_read, "errors")):
-            thread = threading.Thread(target=self._collect, args=(stream, name), daemon=True)
-            thread.start()
-            self._threads.append(thread)
-
-    def _collect(self, stream: int, name: str) -> None:
-        try:
-            while chunk := os.read(stream, 65536):
-                setattr(self, name, getattr(self, name) + chunk.decode(errors="replace"))
-        except OSError:  # how a pseudo-terminal says that its other end is closed
-            pass
-        finally:
-            os.close(stream)
-
-    def wait_for_output(self, text: str) -> None:
-        wait_for(lambda: text in self.output, lambda: f"no {text!r} in:\n{self.output}\n{self.errors}")
-
-    def wait(self) -> int:
-        code = self._process.wait(DEADLINE_SECONDS)
-        for thread in self._threads:
-            thread.join(DEADLINE_SECONDS)
-        return code
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-
-Watch = Callable[..., Command]
 
 
 @pytest.fixture

@@ -1,0 +1,55 @@
+"""The gateway's own life: its end, a renewed certificate, a missing Secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+from embedded_cluster.control_plane import ControlPlane
+from embedded_cluster.process import wait_until
+from gateway_process import SYSTEM, Gateway, running_gateway
+from gateway_runs import SECONDS, Run, body
+
+
+def test_what_is_unwritten_at_the_end_of_the_process_is_written(
+    gateway: Gateway, gateway_kubeconfig: Path, run: Run
+) -> None:
+    pod = run.start()
+    run.record(pod)
+    token = run.token(pod)
+    with running_gateway(gateway_kubeconfig, gateway.authority.parent, GATEWAY_FLUSH_SECONDS="3600") as second:
+        second.push(run, token, body(10))
+        run.shows(10, pod)
+        assert second.push(run, token, body(11)).code == 200
+        second.process.send_signal(signal.SIGTERM)
+        assert second.process.wait(SECONDS) == 0, second.log.read_text()
+    run.shows(11, pod)
+
+
+def test_a_renewed_certificate_is_served_without_a_restart(
+    apiserver: ControlPlane, gateway: Gateway, gateway_kubeconfig: Path
+) -> None:
+    folder = gateway.authority.parent
+    with running_gateway(gateway_kubeconfig, folder, GATEWAY_RENEWAL_CHECK_SECONDS="0.2") as second:
+        address = ("localhost", second.port)
+        before = ssl.get_server_certificate(address, ca_certs=str(second.authority))
+        removal = json.dumps([{"op": "remove", "path": "/data/tls.crt"}])
+        apiserver.kubectl("-n", SYSTEM, "patch", "secret", "finetune-gateway-tls", "--type=json", "-p", removal)
+
+        def renewed() -> bool:
+            return ssl.get_server_certificate(address, ca_certs=str(second.authority)) != before
+
+        wait_until(renewed, SECONDS, "a new certificate of the same authority")
+
+
+def test_a_missing_secret_is_named_and_ends_the_process(gateway_kubeconfig: Path, namespace: str) -> None:
+    environment = os.environ | {"KUBECONFIG": str(gateway_kubeconfig), "OPERATOR_NAMESPACE": namespace}
+    command = [sys.executable, "-m", "finetune_operator", "gateway"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "finetune-gateway-tls" in done.stderr.splitlines()[-1]

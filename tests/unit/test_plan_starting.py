@@ -1,0 +1,96 @@
+"""How the operator's plan starts a job, and when it must not yet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from finetune_operator.profile import ProfileProblem
+from finetune_operator.steps import CreateConfig, CreateJob, Facts, LookUp, Need, Settle, Setup
+from plan_questions import (
+    NOW,
+    OLD_UID,
+    READY,
+    SETUP,
+    child,
+    decide,
+    ended,
+    job,
+    pod,
+    settled,
+    verdict,
+)
+
+
+def test_a_new_job_asks_for_its_setup_then_creates_the_configuration_then_the_training_job() -> None:
+    assert decide(job(), facts=Facts()) == LookUp(Need.SETUP)
+    assert isinstance(decide(job(), facts=Facts(setup=SETUP)), CreateConfig)
+    step = decide(job(), facts=READY)
+    assert isinstance(step, CreateJob)
+    assert step.stage == "Train"
+
+
+def test_the_first_status_has_conditions_a_start_time_and_the_job_uid() -> None:
+    status = settled(job(), child(age=0))
+    assert status.stage == "Pending"
+    assert (status.start_time, status.observed_generation) == (NOW, 1)
+    assert [(one.type, one.status) for one in status.conditions] == [
+        ("Succeeded", "Unknown"),
+        ("Trained", "Unknown"),
+        ("Evaluated", "Unknown"),
+        ("Reconciling", "True"),
+    ]
+    assert [(one.stage, one.number, one.job_uid, one.pod) for one in status.attempts] == [("Train", 1, "job-1", None)]
+
+
+def test_a_job_that_is_being_deleted_is_left_alone() -> None:
+    deleted = job()
+    deleted = replace(deleted, metadata=deleted.metadata.model_copy(update={"deletion_timestamp": NOW}))
+    assert decide(deleted, facts=Facts()) == Settle(deleted.status)
+
+
+def test_a_spec_that_the_schema_let_through_fails_with_the_field_s_name() -> None:
+    status = settled(job(dataset={"source": "pvc://data/rows", "promptTemplate": "{question} {nonsense}"}))
+    assert verdict(status) == ("False", "InvalidSpec")
+    assert status.failure is not None
+    assert status.failure.message.startswith("spec.dataset.promptTemplate: unknown placeholder {nonsense}")
+
+
+def test_a_missing_profile_is_no_failure_and_is_looked_for_again() -> None:
+    step = decide(job(), facts=Facts(setup=Setup(ProfileProblem("there is no profile 'x'"))))
+    assert isinstance(step, Settle)
+    assert verdict(step.status) == ("Unknown", "ProfileNotFound")
+    assert step.revisit == 15
+
+
+def test_the_gateway_s_certificate_is_waited_for_a_minute_and_no_longer() -> None:
+    facts = Facts(setup=replace(SETUP, gateway_url="https://gateway"))
+    early = decide(job(), facts=facts)
+    assert isinstance(early, Settle)
+    assert early.revisit == 5
+    late = decide(job(early.status), facts=facts, now=NOW + timedelta(seconds=60))
+    assert isinstance(late, CreateConfig)
+    assert late.order.gateway is None
+    there = decide(job(), facts=Facts(setup=replace(SETUP, gateway_url="https://gateway", gateway_ca="PEM")))
+    assert isinstance(there, CreateConfig)
+    assert there.order.gateway is not None
+
+
+def test_a_foreign_object_of_a_child_s_name_fails_the_job_and_a_namesake_s_child_is_waited_for() -> None:
+    status = settled(job(), facts=replace(READY, conflict="Job medqa-train exists already"))
+    assert verdict(status) == ("False", "NameConflict")
+    step = decide(job(), facts=replace(READY, stale="Job medqa-train"))
+    assert isinstance(step, Settle)
+    assert (verdict(step.status), step.revisit) == (("Unknown", "Pending"), 5)
+
+
+def test_nothing_starts_while_a_pod_of_an_earlier_run_may_still_write_to_the_same_place() -> None:
+    step = decide(job(), pod("old", of="gone", uid=OLD_UID))
+    assert isinstance(step, Settle)
+    assert "until pod old of an earlier run has ended" in step.status.conditions[0].message
+    assert isinstance(decide(job(), ended("old", 1, of="gone", uid=OLD_UID)), CreateJob)
+
+
+def test_a_refused_job_shows_the_api_server_s_words() -> None:
+    status = settled(job(), facts=replace(READY, refusal="Job medqa-train was refused: denied by policy"))
+    assert verdict(status) == ("Unknown", "PodRejected")

@@ -1,0 +1,90 @@
+"""What the operator's plan says of a stage that waits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from finetune_operator.children import Pod
+from finetune_operator.steps import DeleteJob, LookUp, Need, Settle
+from plan_questions import (
+    NOW,
+    READY,
+    ago,
+    child,
+    decide,
+    job,
+    pod,
+    settled,
+    verdict,
+)
+
+UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+WAITING = [
+    ("running", pod(), "Training", "pod p1 runs on node node-1"),
+    ("starting", pod(phase="Pending"), "Pending", "waiting for a pod of Job medqa-train to run"),
+    ("unschedulable", pod(phase="Pending", conditions=[UNSCHEDULABLE]), "Unschedulable", "0/3 nodes"),
+    (
+        "pulling",
+        pod(phase="Pending", state={"waiting": {"reason": "ErrImagePull", "message": "not found"}}),
+        "ImagePullFailed",
+        "ErrImagePull: not found",
+    ),
+    (
+        "refused by the kubelet",
+        pod(phase="Pending", state={"waiting": {"reason": "CreateContainerConfigError", "message": "runs as root"}}),
+        "PodRejected",
+        "CreateContainerConfigError: runs as root",
+    ),
+    (
+        "on a lost node",
+        pod(deletionTimestamp=ago(31)),
+        "NodeLost",
+        "pod p1 on node node-1 should have ended at 11:59:29 UTC",
+    ),
+]
+
+
+@pytest.mark.parametrize(("found", "reason", "words"), [row[1:] for row in WAITING], ids=[row[0] for row in WAITING])
+def test_a_stage_that_waits_shows_why_and_is_not_failed(found: Pod, reason: str, words: str) -> None:
+    status = settled(job(), child(), found)
+    assert verdict(status) == ("Unknown", reason)
+    assert status.conditions[0].message.startswith(words)
+    assert status.stage == ("Training" if reason == "Training" else "Pending")
+    assert status.condition("Stalled") is None
+
+
+def test_a_missing_claim_fails_the_job_only_after_its_grace() -> None:
+    waiting = pod(phase="Pending", age=50, conditions=[UNSCHEDULABLE])
+    early = decide(job(), child(), waiting)
+    assert isinstance(early, Settle)
+    assert early.revisit == 10
+    later = NOW + timedelta(seconds=10)
+    assert decide(job(), child(), waiting, now=later) == LookUp(Need.CLAIMS)
+    there = settled(job(), child(), waiting, facts=replace(READY, missing_claims=()), now=later)
+    assert verdict(there) == ("Unknown", "Unschedulable")
+    gone = settled(job(), child(), waiting, facts=replace(READY, missing_claims=("models",)), now=later)
+    assert verdict(gone) == ("False", "VolumeNotFound")
+    assert "no PersistentVolumeClaim ml/models" in gone.conditions[0].message
+    assert decide(job(gone), child(), waiting, now=later) == DeleteJob("medqa-train", "job-1", "the job has failed")
+
+
+def test_a_job_without_pods_is_asked_about_once_its_pod_is_due() -> None:
+    early = decide(job(), child(age=2))
+    assert isinstance(early, Settle)
+    assert early.revisit == 3
+    assert decide(job(), child(age=5)) == LookUp(Need.REJECTION)
+    rejected = settled(job(), child(age=5), facts=replace(READY, rejection="exceeded quota"))
+    assert (verdict(rejected), rejected.conditions[0].message) == (("Unknown", "PodRejected"), "exceeded quota")
+    quiet = settled(job(), child(age=5), facts=replace(READY, rejection=""))
+    assert verdict(quiet) == ("Unknown", "Pending")
+
+
+def test_the_kubelet_s_back_off_does_not_rewrite_the_pull_error() -> None:
+    def pulling(reason: str, message: str) -> Pod:
+        return pod(phase="Pending", state={"waiting": {"reason": reason, "message": message}})
+
+    first = settled(job(), child(), pulling("ErrImagePull", "manifest unknown"))
+    assert settled(job(first), child(), pulling("ImagePullBackOff", "Back-off pulling image")) == first
