@@ -15,8 +15,9 @@ def one_line(text: str, limit: int = MAX_MESSAGE) -> str:
 
 
 def with_advice(reason: Reason, text: str) -> str:
-    """What was wrong, then what to do next."""
-    return one_line(f"{text.rstrip('. ')}; {FAILURES[reason].advice}")
+    """What was wrong, cut if it must be, then what to do next."""
+    advice = f"; {FAILURES[reason].advice}"
+    return one_line(text.rstrip(". "), MAX_MESSAGE - len(advice)) + advice
 
 
 def first_problem(error: ValidationError, prefix: str = "") -> str:

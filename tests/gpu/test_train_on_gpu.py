@@ -1,4 +1,4 @@
-"""One run on a real GPU: Llama-3.2-1B's shape with random weights, the article's settings.
+"""Runs on a real GPU: Llama-3.2-1B's shape with random weights, the article's settings.
 
 ``make test-gpu`` on a machine with an NVIDIA GPU. Random weights learn the rows' form only, so nothing here is about
 accuracy; speed and memory do not depend on the weights' values.
@@ -10,14 +10,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from finetune_api.reasons import FAILURES, Reason, exit_code
+
 REPOSITORY = Path(__file__).parents[2]
 STEPS = 60
+LEFT_BYTES = 2 * 1024**3
 # Of the published config of Llama-3.2-1B; the vocabulary stays whole, though the test's tokenizer uses half of it.
 LLAMA_1B: dict[str, Any] = {
     "vocab_size": 128256,
@@ -57,27 +61,49 @@ def claim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def run_folder(claim: Path) -> Path:
-    """The folder of a finished run: trained and evaluated by the trainer's own command line."""
+def finetune(claim: Path, name: str, **spec: Any) -> subprocess.CompletedProcess[str]:
+    """Trains, and with an ``evaluation`` evaluates, by the trainer's own command line; ends below ``runs-<name>``."""
     job = {
         "apiVersion": "finetune.dev/v1alpha1",
         "kind": "FineTuneJob",
-        "metadata": {"name": "gpu"},
+        "metadata": {"name": name},
         "spec": {
             "model": {"source": "pvc://models/llama"},
             "dataset": {"source": "pvc://models/rows"},
-            "training": {"batchSize": 8, "maxSteps": STEPS, "loggingSteps": 5},
-            "evaluation": {"dataset": {"source": "pvc://models/rows"}, "maxNewTokens": 16},
-            "output": {"destination": "pvc://models/runs"},
+            "output": {"destination": f"pvc://models/runs-{name}"},
+            **spec,
         },
     }
-    (claim / "job.yaml").write_text(yaml.safe_dump(job))
-    command = [sys.executable, "-m", "finetune_trainer", "run", str(claim / "job.yaml"), "--mount", f"models={claim}"]
+    file = claim / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(job))
+    command = [sys.executable, "-m", "finetune_trainer", "run", str(file), "--mount", f"models={claim}"]
     done = subprocess.run(command, capture_output=True, text=True)
-    print(done.stdout[-6000:])
-    assert done.returncode == 0, done.stderr[-4000:]
-    return (claim / "runs" / "latest").resolve()
+    print(done.stdout[-6000:], done.stderr[-4000:])
+    return done
+
+
+@pytest.fixture(scope="module")
+def run_folder(claim: Path) -> Path:
+    """The folder of a run as the article's, trained and evaluated."""
+    evaluation = {"dataset": {"source": "pvc://models/rows"}, "maxNewTokens": 16}
+    training = {"batchSize": 8, "maxSteps": STEPS, "loggingSteps": 5}
+    assert finetune(claim, "article", training=training, evaluation=evaluation).returncode == 0
+    return (claim / "runs-article" / "latest").resolve()
+
+
+@pytest.fixture
+def full_gpu() -> Iterator[None]:
+    """Another process holds all of the GPU's memory but what the quantised model just needs."""
+    code = (
+        "import torch; free = torch.cuda.mem_get_info()[0];"
+        f"held = torch.empty(free - {LEFT_BYTES}, dtype=torch.uint8, device='cuda'); print('held', flush=True); input()"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        yield
+        holder.kill()
 
 
 def result_of(folder: Path) -> dict[str, Any]:
@@ -108,3 +134,23 @@ def test_the_report_scores_base_and_tuned_on_every_row(run_folder: Path) -> None
     evaluation = result_of(run_folder / "report")["evaluation"]
     assert evaluation["examples"] == 48
     assert float(evaluation["tuned"]["perplexity"]) < float(evaluation["base"]["perplexity"])
+
+
+def test_the_loss_falls_in_float16_as_on_a_gpu_without_bfloat16(claim: Path) -> None:
+    model = {"source": "pvc://models/llama", "dtype": "Float16"}
+    training = {"batchSize": 8, "maxSteps": STEPS // 2, "loggingSteps": 5}
+    assert finetune(claim, "half", model=model, training=training).returncode == 0
+    result = result_of((claim / "runs-half" / "latest").resolve())["training"]
+    assert result["dtype"] == "float16"
+    assert float(result["finalLoss"]) < 0.8 * float(result["firstLoss"])
+
+
+@pytest.mark.usefixtures("full_gpu")
+def test_a_run_that_does_not_fit_the_gpu_is_out_of_memory_and_leaves_no_adapter(claim: Path) -> None:
+    training = {"batchSize": 64, "microBatchSize": 64, "maxSteps": 2, "gradientCheckpointing": "Disabled"}
+    done = finetune(claim, "large", training=training)
+    assert done.returncode == exit_code(Reason.OUT_OF_MEMORY)
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("OutOfMemory: GPU memory ran out: CUDA out of memory. Tried to allocate ")
+    assert last.endswith(f" unallocated; {FAILURES[Reason.OUT_OF_MEMORY].advice}")
+    assert not list((claim / "runs-large").glob("*/adapter"))

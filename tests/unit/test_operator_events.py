@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from finetune_api.reasons import FAILURES, Reason
 from finetune_api.results import EvaluationStatus
-from finetune_api.status import FineTuneJobStatus
+from finetune_api.status import MAX_MESSAGE, FineTuneJobStatus
 from finetune_operator.conditions import with_condition
 from finetune_operator.events import announcements
-from finetune_operator.messages import one_line
+from finetune_operator.messages import one_line, with_advice
 from finetune_operator.summary import evaluation_message
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -81,3 +82,9 @@ def test_the_verdict_s_message_says_what_the_evaluation_found(
 def test_a_long_message_is_cut_to_one_line_that_fits() -> None:
     assert one_line("a\n  b\tc") == "a b c"
     assert one_line("x" * 2000) == "x" * 1023 + "…"
+
+
+def test_advice_stays_whole_behind_a_message_that_is_cut() -> None:
+    message = with_advice(Reason.DATASET_INVALID, "x" * 2000)
+    assert message.endswith(f"x…; {FAILURES[Reason.DATASET_INVALID].advice}")
+    assert len(message) == MAX_MESSAGE

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from finetune_api.reasons import Reason
-from finetune_trainer.failure import LOG_LENGTH, StageError, failure_of
+from finetune_api.reasons import FAILURES, Reason
+from finetune_trainer.failure import LOG_LENGTH, MESSAGE_LENGTH, StageError, failure_of
 from finetune_trainer.files import MANIFEST, new_folder, read_manifest, remove_drafts, write_text
 
 
@@ -44,6 +44,18 @@ def test_the_cause_of_a_wrapped_exception_counts() -> None:
     assert failure_of(wrapped).reason is Reason.STORAGE_FULL
 
 
+def test_a_gpu_that_is_full_is_told_in_sizes_and_advice_without_pytorchs_own_hints() -> None:
+    sizes = "CUDA out of memory. Tried to allocate 32.00 MiB. GPU 0 has a total capacity of 79.18 GiB"
+    error = OutOfMemoryError(f"{sizes}. If reserved but unallocated memory is large try setting …")
+    assert failure_of(error).message == f"GPU memory ran out: {sizes}; {FAILURES[Reason.OUT_OF_MEMORY].advice}"
+
+
+def test_advice_stays_whole_behind_a_message_that_is_cut() -> None:
+    message = failure_of(StageError(Reason.DATASET_INVALID, "x" * 5000)).message
+    assert message.endswith(f"x…; {FAILURES[Reason.DATASET_INVALID].advice}")
+    assert len(message) == MESSAGE_LENGTH
+
+
 def test_a_crash_carries_its_last_lines_and_stays_within_bounds() -> None:
     def deep(level: int) -> None:
         if not level:
@@ -54,7 +66,7 @@ def test_a_crash_carries_its_last_lines_and_stays_within_bounds() -> None:
         deep(50)
     failure = failure_of(caught.value)
     assert len(failure.log) == LOG_LENGTH
-    assert len(failure.message) <= 1024
+    assert len(failure.message) <= MESSAGE_LENGTH
 
 
 def test_a_folder_appears_whole_with_a_manifest_or_not_at_all(tmp_path: Path) -> None:

@@ -25,9 +25,10 @@ class StageError(Exception):
 def failure_of(error: BaseException) -> FailureStatus:
     """What status says about an exception that ended the stage."""
     reason, message = _classify(error)
+    advice = f"; {FAILURES[reason].advice}"
     return FailureStatus(
         reason=reason,
-        message=cut(f"{message}; {FAILURES[reason].advice}", MESSAGE_LENGTH),
+        message=cut(message, MESSAGE_LENGTH - len(advice)) + advice,
         exit_code=exit_code(reason),
         log=_last_lines(error) if reason is Reason.TRAINER_CRASHED else "",
     )
@@ -45,7 +46,7 @@ def _classify(error: BaseException) -> tuple[Reason, str]:
         if isinstance(cause, KeyboardInterrupt):
             return Reason.INTERRUPTED, "interrupted"
         if _is_gpu_out_of_memory(cause):
-            return Reason.OUT_OF_MEMORY, f"GPU memory ran out: {_first_line(cause)}"
+            return Reason.OUT_OF_MEMORY, f"GPU memory ran out: {_sizes(cause)}"
         if isinstance(cause, MemoryError):
             return Reason.OUT_OF_MEMORY, "host memory ran out: raise resources.limits.memory, too"
         if _is_storage_full(cause):
@@ -65,6 +66,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _is_gpu_out_of_memory(error: BaseException) -> bool:
     # By name: torch may not have been imported yet, and bitsandbytes raises a RuntimeError with CUDA's words.
     return type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in str(error)
+
+
+def _sizes(error: BaseException) -> str:
+    """Who holds how much of the GPU; PyTorch's hints that follow are of no use in a pod."""
+    return _first_line(error).partition(" If reserved")[0].rstrip(".")
 
 
 def _is_storage_full(error: BaseException) -> bool:
