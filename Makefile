@@ -8,7 +8,10 @@ PYTHON ?= python3
 CLUSTER ?= embedded
 FINETUNE_STATE_DIR ?= /var/lib/finetune-operator
 FINETUNE_PHASES := $(FINETUNE_STATE_DIR)/run/phases.tsv
-export CLUSTER REGISTRY FINETUNE_STATE_DIR FINETUNE_PHASES
+# What the tests start is on this machine; a proxy can't reach it.
+no_proxy := $(if $(no_proxy),$(no_proxy),$(NO_PROXY)),localhost,127.0.0.1,10.96.0.0/16,10.97.0.0/16,10.97.0.1
+NO_PROXY := $(no_proxy)
+export CLUSTER REGISTRY FINETUNE_STATE_DIR FINETUNE_PHASES no_proxy NO_PROXY
 
 BIN := .venv/bin
 BOOTSTRAP := $(FINETUNE_STATE_DIR)/cache/bootstrap
@@ -28,11 +31,13 @@ help: ## List the commands
 
 ## Set-up ---------------------------------------------------------------------------------------------------------
 
+# Debian's own docker-registry service would take the port of ours, so it is masked before it comes.
 .PHONY: system
 system: ## Install the Debian packages that are missing (needs root; nothing to do with CLUSTER=current)
 	@if [ "$(CLUSTER)" = embedded ]; then \
-	  missing=$$(dpkg-query --show --showformat '$${Package} $${Status}\n' $$(cat tests/cluster/packages.txt) 2>/dev/null \
+	  missing=$$({ dpkg-query --show --showformat '$${Package} $${Status}\n' $$(cat tests/cluster/packages.txt) 2>/dev/null || true; } \
 	    | awk '/ installed$$/ {print $$1}' | sort | comm -13 - <(sort tests/cluster/packages.txt)); \
+	  if [[ "$$missing" = *docker-registry* && -d /run/systemd/system ]]; then systemctl mask --quiet docker-registry; fi; \
 	  if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; fi; \
 	fi
 

@@ -137,6 +137,8 @@ def test_a_service_leads_to_its_pod_from_another_pod_and_from_the_pod_itself(
     cluster.apply([service])
     get = "import urllib.request as u; print(u.urlopen('http://web').status)"
     _wait_ready(cluster, namespace, server)
+    address = cluster("-n", namespace, "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
+    wait_until(lambda: accepts_connections((address, 80)), POD_SECONDS, "the Service's rules")
     client = python_pod(get, name="client")
     assert _end_of(cluster, namespace, client)["exitCode"] == 0, cluster("-n", namespace, "logs", client)
     assert cluster("-n", namespace, "exec", server, "--", "python3", "-c", get) == "200\n"
@@ -195,10 +197,11 @@ def test_up_repairs_killed_components_while_pods_live_on(
 ) -> None:
     pod = python_pod("import time; time.sleep(600)")
     _wait_ready(cluster, namespace, pod)
-    for daemon in (embedded.node.containerd(), embedded.node.kubelet(), *embedded.plane.daemons()):
+    killed = [embedded.node.containerd(), embedded.node.kubelet(), *embedded.plane.daemons()]
+    for daemon in killed:
         assert daemon.pid
         os.kill(daemon.pid, signal.SIGKILL)
-    wait_until(lambda: not embedded.node.kubelet().pid, POD_SECONDS, "the end of kubelet")
+    wait_until(lambda: not any(daemon.pid for daemon in killed), POD_SECONDS, "the end of all that was killed")
     assert embedded.up() is True
     assert cluster("-n", namespace, "exec", pod, "--", "true") == ""
 

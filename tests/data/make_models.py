@@ -8,6 +8,7 @@ Both are folders that ``from_pretrained`` loads. A folder that is there is left 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -88,9 +89,24 @@ def make_tiny(folder: Path) -> None:
 MAKERS: dict[str, Callable[[Path], None]] = {"smollm2": make_smollm2, "tiny": make_tiny}
 
 
-def make(name: str, folder: Path | None = None) -> Path:
+def recipe() -> str:
+    """The digest of all that a model is made from."""
+    pins = Path(__file__).parents[2] / "requirements" / "demo-model.txt"
+    return hashlib.sha256(Path(__file__).read_bytes() + pins.read_bytes()).hexdigest()
+
+
+def make_cached(name: str) -> Path:
+    """The model in the cache, made again when its recipe is another now."""
+    folder, stamp = model_cache() / name, model_cache() / f".{name}.recipe"
+    if not stamp.is_file() or stamp.read_text() != recipe():
+        shutil.rmtree(folder, ignore_errors=True)
+    make(name, folder)
+    stamp.write_text(recipe())
+    return folder
+
+
+def make(name: str, folder: Path) -> Path:
     """Makes the model unless its folder is there, which costs nothing then. Two processes may do so at once."""
-    folder = folder or model_cache() / name
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +130,7 @@ def main() -> None:
     parser.add_argument("model", choices=sorted(MAKERS))
     parser.add_argument("folder", nargs="?", type=Path)
     arguments = parser.parse_args()
-    print(make(arguments.model, arguments.folder))
+    print(make(arguments.model, arguments.folder) if arguments.folder else make_cached(arguments.model))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 DEADLINE_SECONDS = 60
+# They have rich take a pipe for a terminal.
+COLOUR_SWITCHES = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 
 def wait_for(condition: Callable[[], bool], what: Callable[[], str]) -> None:
@@ -36,7 +38,8 @@ class Command:
     def __post_init__(self) -> None:
         read, write = pty.openpty() if self.on_terminal else os.pipe()
         errors_read, errors_write = os.pipe()
-        environment = {**os.environ, "COLUMNS": "100", "LINES": "30", "TERM": "xterm-256color"}
+        inherited = {name: value for name, value in os.environ.items() if name not in COLOUR_SWITCHES}
+        environment = {**inherited, "COLUMNS": "100", "LINES": "30", "TERM": "xterm-256color"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "finetune_cli.main", "watch", *self.arguments],
             stdout=write,

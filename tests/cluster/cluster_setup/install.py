@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from cluster_setup.load import FS_GROUP
 from cluster_setup.target import REPOSITORY, Target
 
 DEMO_NAMESPACE = "finetune-demo"
@@ -21,7 +22,7 @@ DEPLOYMENTS = ("finetune-operator", "finetune-gateway")
 def overlay(folder: Path, base: Path, images: Mapping[str, str], volume: Path | None) -> dict[str, Any]:
     """A kustomization in ``folder`` on top of ``base``: images by digest, and the hostPath volume's folder if any."""
     operator, digest = images["finetune-operator"].split("@")
-    profile = yaml.safe_dump({"image": images["finetune-trainer"], "shmSize": "1Gi"})
+    profile = yaml.safe_dump({"image": images["finetune-trainer"], "fsGroup": FS_GROUP, "shmSize": "1Gi"})
     patches: list[dict[str, Any]] = [
         {
             "target": {"kind": "ConfigMap", "name": "finetune-profile-default"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from embedded_cluster.kubectl import Kubectl
 
 LOADER = "loader"
 MOUNT = "/claim"
+FS_GROUP = 65532  # as in the default profile
 
 
 def loader_pod(namespace: str, claim: str, image: str) -> dict[str, Any]:
@@ -24,7 +26,11 @@ def loader_pod(namespace: str, claim: str, image: str) -> dict[str, Any]:
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 0,
-            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "securityContext": {
+                "runAsNonRoot": True,
+                "fsGroup": FS_GROUP,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
             "containers": [
                 {
                     "name": LOADER,
@@ -50,19 +56,20 @@ class ClaimFiles:
         """Runs a command in the loader pod, below the claim's mount path; returns its output."""
         return self.kubectl("-n", self.namespace, "exec", LOADER, "--", *command)
 
-    def listing(self, path: str) -> dict[str, int]:
-        """Sizes of the files below a folder, by path; empty when the folder is not there."""
-        arguments = ("find", f"{MOUNT}/{path}", "-type", "f", "-printf", r"%P\t%s\n")
+    def listing(self, path: str) -> dict[str, str]:
+        """SHA-256 of the files below a folder, by path; empty when the folder is not there."""
+        root = f"{MOUNT}/{path}/"
+        arguments = ("find", root, "-type", "f", "-exec", "sha256sum", "{}", "+")
         found = self.kubectl.run("-n", self.namespace, "exec", LOADER, "--", *arguments)
-        rows = (line.rsplit("\t", 1) for line in found.stdout.splitlines()) if not found.returncode else ()
-        return {name: int(size) for name, size in rows}
+        rows = (line.split("  ", 1) for line in found.stdout.splitlines()) if not found.returncode else ()
+        return {name.removeprefix(root): digest for digest, name in rows}
 
     def read(self, path: str) -> str:
         """The text of a file."""
         return self.execute("cat", f"{MOUNT}/{path}")
 
     def copy_in(self, folder: Path, path: str) -> None:
-        """Copies a local folder to ``path``, leaving alone what is there with the same files and sizes."""
+        """Copies a local folder to ``path``, leaving alone what is there already."""
         if self.listing(path) != _local_listing(folder):
             self.execute("rm", "-rf", f"{MOUNT}/{path}")
             self.kubectl("-n", self.namespace, "cp", str(folder), f"{LOADER}:{MOUNT}/{path}")
@@ -75,12 +82,15 @@ class ClaimFiles:
 @contextmanager
 def claim_files(kubectl: Kubectl, namespace: str, claim: str, image: str) -> Iterator[ClaimFiles]:
     """Opens a claim through a loader pod, which ends with the block. Raises ClusterError when it does not start."""
+    # One of a killed run may have ended, hold another claim or be about to restart.
+    delete = ("-n", namespace, "delete", "pod", LOADER, "--ignore-not-found", "--grace-period=0", "--wait=true")
+    kubectl(*delete)
     kubectl.apply([loader_pod(namespace, claim, image)])
     try:
         kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{LOADER}", "--timeout=300s")
         yield ClaimFiles(kubectl, namespace)
     finally:
-        kubectl("-n", namespace, "delete", "pod", LOADER, "--grace-period=0", "--wait=true")
+        kubectl(*delete)
 
 
 def load(kubectl: Kubectl, namespace: str, claim: str, image: str, folders: Mapping[str, Path]) -> None:
@@ -90,5 +100,10 @@ def load(kubectl: Kubectl, namespace: str, claim: str, image: str, folders: Mapp
             files.copy_in(folder, name)
 
 
-def _local_listing(folder: Path) -> dict[str, int]:
-    return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+def _local_listing(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): _sha256(path) for path in folder.rglob("*") if path.is_file()}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

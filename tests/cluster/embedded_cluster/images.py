@@ -33,7 +33,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m embedded_cluster.images", description=__doc__)
     parser.add_argument("verb", choices=("build", "push", "prune"))
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(IMAGES)}")
-    parser.add_argument("--registry", default=os.environ.get("REGISTRY") or registry.ADDRESS, help="host[:port][/path]")
+    # The shell's REGISTRY may mean something else: only with CLUSTER=current is it ours.
+    chosen = os.environ.get("REGISTRY") if os.environ.get("CLUSTER") == "current" else None
+    parser.add_argument("--registry", default=chosen or registry.ADDRESS, help="host[:port][/path]")
     parser.add_argument("--base-image", default=os.environ.get("BASE_IMAGE"), help="what the images start from")
     parser.add_argument("--builder", choices=("buildah", "docker"), help="the first that works here without")
     arguments = parser.parse_args(argv)

@@ -20,6 +20,7 @@ RULES = (
     ("filter", "FORWARD", f"-o {BRIDGE}", "ACCEPT"),
     ("filter", "INPUT", f"-i {BRIDGE} -d {NODE_ADDRESS}", "ACCEPT"),
 )
+NETFILTER = Path("/proc/sys/net/bridge")
 
 
 def exists() -> bool:
@@ -34,11 +35,11 @@ def up() -> None:
     """
     if not exists():
         run("ip", "link", "add", BRIDGE, "type", "bridge")
-    try:
-        # A pod's answer to a Service's client on the same bridge must pass netfilter, or its address is not put back.
-        run("ip", "link", "set", BRIDGE, "type", "bridge", "nf_call_iptables", "1")
-    except ClusterError as error:
-        raise ClusterError(f"the kernel module br_netfilter is missing: modprobe br_netfilter ({error})") from error
+    # A pod's answer to a Service's client on the same bridge must pass netfilter, or its address is not put back.
+    # Without the module the bridge takes the setting, too, and does nothing.
+    if not NETFILTER.exists() and not (succeeds("modprobe", "br_netfilter") and NETFILTER.exists()):
+        raise ClusterError("the kernel module br_netfilter is missing: load it with modprobe br_netfilter")
+    run("ip", "link", "set", BRIDGE, "type", "bridge", "nf_call_iptables", "1")
     run("ip", "address", "replace", f"{NODE_ADDRESS}/{POD_CIDR.rpartition('/')[2]}", "dev", BRIDGE)
     run("ip", "link", "set", BRIDGE, "up")
     for rule in RULES:

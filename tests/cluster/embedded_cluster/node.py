@@ -12,6 +12,7 @@ from embedded_cluster.command import run, succeeds
 from embedded_cluster.control_plane import ControlPlane
 from embedded_cluster.mounts import unmount_below
 from embedded_cluster.pki import Identity
+from embedded_cluster.ports import accepts_connections
 from embedded_cluster.process import Daemon, wait_until
 from embedded_cluster.state import State
 
@@ -59,7 +60,13 @@ class Node:
         daemon.wait_until_ready(lambda: succeeds(*self._ctr("version")), READY_SECONDS)
 
     def start_kubelet(self) -> None:
-        """Starts kubelet if it does not run, and waits until the node is Ready, takes pods and knows those it has."""
+        """Starts kubelet if it does not run, and waits until the node is Ready, takes pods and knows those it has.
+
+        containerd answers before its runtime service has found the containers of an earlier life; that service opens
+        its streaming port last. kubelet asks it once and ends when it gets no answer.
+        """
+        stream = (node_config.LOOPBACK, node_config.CRI_STREAM_PORT)
+        self.containerd().wait_until_ready(lambda: accepts_connections(stream), READY_SECONDS)
         self._write("kubelet.yaml", node_config.kubelet(self.state, self.plane.pki))
         daemon = self.kubelet()
         daemon.start()

@@ -15,6 +15,7 @@ CLUSTER_DOMAIN = "cluster.local"
 DNS_SERVICE_ADDRESS = "10.96.0.10"
 PAUSE_IMAGE = "127.0.0.1:5000/pause:1"
 LOOPBACK = "127.0.0.1"
+CRI_STREAM_PORT = 10010
 KUBELET_PORT = 10250
 KUBELET_HEALTH_PORT = 10248
 PROXY_METRICS_PORT = 10249
@@ -22,6 +23,7 @@ PROXY_HEALTH_PORT = 10256
 DNS_PORT = 10053
 DNS_READY_PORT = 10054
 ENDPOINTS: dict[str, list[Endpoint]] = {
+    "containerd": [(LOOPBACK, CRI_STREAM_PORT)],
     "kubelet": [(NODE_ADDRESS, KUBELET_PORT), (LOOPBACK, KUBELET_HEALTH_PORT)],
     "kube-proxy": [(LOOPBACK, PROXY_METRICS_PORT), (LOOPBACK, PROXY_HEALTH_PORT)],
     "coredns": [(NODE_ADDRESS, DNS_PORT), (LOOPBACK, DNS_READY_PORT)],
@@ -52,6 +54,8 @@ address = "{containerd_socket(state)}"
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{PAUSE_IMAGE}"
 disable_apparmor = true
+stream_server_address = "{LOOPBACK}"
+stream_server_port = "{CRI_STREAM_PORT}"
 # Without it no pod starts where CAP_SYS_RESOURCE is missing.
 restrict_oom_score_adj = true
 netns_mounts_under_state_dir = true

@@ -14,7 +14,8 @@ fi
 rootfs=$archive.rootfs
 trap 'rm -rf "$rootfs"' EXIT
 rm -rf "$rootfs"
-debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates "$suite" "$rootfs" "$mirror"
+# In a mount namespace of its own: what it mounts goes with it, even when it is killed.
+unshare --mount debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates "$suite" "$rootfs" "$mirror"
 rm -rf "$rootfs"/var/cache/apt/* "$rootfs"/var/lib/apt/lists/* "$rootfs"/var/log/*
 rm -rf "$rootfs"/usr/share/doc/* "$rootfs"/usr/share/man/* "$rootfs"/usr/share/info/* "$rootfs"/usr/share/locale/*
 tar --create --numeric-owner --one-file-system --directory "$rootfs" --file "$archive" .
