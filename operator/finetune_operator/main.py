@@ -94,8 +94,13 @@ async def _watch(cache: Cache, queue: Queue[Key], settings: Settings) -> None:
         standalone=True,
         clusterwide=not settings.watch_namespaces,
         namespaces=settings.watch_namespaces,
-        liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz",
+        liveness_endpoint=f"http://{_host(settings.address)}:{settings.health_port}/healthz",
     )
+
+
+def _host(address: str) -> str:
+    """An address as a URL has it."""
+    return f"[{address}]" if ":" in address else address
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:

@@ -17,11 +17,12 @@ class Settings(BaseModel):
     gateway_url: str = ""  # empty: pods report no progress
     watch_namespaces: tuple[str, ...] = ()  # empty: all
     instance: str = ""  # names this process in Events
+    address: str = "0.0.0.0"  # the pod's own address, which may be of IPv6 alone
     health_port: int = 8080
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
-        """Reads OPERATOR_NAMESPACE, GATEWAY_URL, WATCH_NAMESPACES (comma-separated), POD_NAME and HEALTH_PORT.
+        """Reads OPERATOR_NAMESPACE, GATEWAY_URL, WATCH_NAMESPACES (comma-separated), POD_NAME, POD_IP and HEALTH_PORT.
 
         Raises ValueError when OPERATOR_NAMESPACE is missing or HEALTH_PORT is no number.
         """
@@ -34,5 +35,6 @@ class Settings(BaseModel):
             gateway_url=environ.get("GATEWAY_URL", "").rstrip("/"),
             watch_namespaces=tuple(name for name in watched if name),
             instance=environ.get("POD_NAME") or socket.gethostname(),
+            address=environ.get("POD_IP") or "0.0.0.0",
             health_port=int(environ.get("HEALTH_PORT", "8080")),
         )

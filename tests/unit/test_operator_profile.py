@@ -58,5 +58,7 @@ def test_the_environment_is_read_and_its_gap_named() -> None:
         {"OPERATOR_NAMESPACE": "system", "GATEWAY_URL": "https://gateway/", "WATCH_NAMESPACES": "a, b,"}
     )
     assert (settings.gateway_url, settings.watch_namespaces) == ("https://gateway", ("a", "b"))
+    assert settings.address == "0.0.0.0"
+    assert Settings.from_environment({"OPERATOR_NAMESPACE": "system", "POD_IP": "fd00::7"}).address == "fd00::7"
     with pytest.raises(ValueError, match="OPERATOR_NAMESPACE is not set"):
         Settings.from_environment({})
