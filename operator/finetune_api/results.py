@@ -31,7 +31,9 @@ class TrainingStatus(ApiModel):
     trainable_parameters: Count = Field(default=0, description="Parameters of the adapter.")
     total_parameters: Count = Field(default=0, description="Parameters of base model and adapter.")
     micro_batch_size: Count = Field(default=0, description="Examples per forward pass that the trainer chose.")
-    dtype: Short = Field(default="", description="Compute type that the trainer chose.")
+    gradient_checkpointing: Short = Field(default="", description="How the trainer kept activations.")
+    optimizer: Short = Field(default="", description="Optimizer that ran: AdamW8bit becomes AdamW on a CPU.")
+    dtype: Short = Field(default="", description="Type that training computed in.")
     engine: Short = Field(default="Unsloth", description="What ran the training step.")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +22,7 @@ class Entry:
     raw: Object | None = None
     jobs: dict[str, Job] = field(default_factory=dict)
     pods: dict[str, Pod] = field(default_factory=dict)
-    gone: set[str] = field(default_factory=set)  # UIDs of deleted pods, kept until a pass has seen how they ended
+    gone: set[str] = field(default_factory=set)  # UIDs of deleted pods, kept until a pass has seen their last state
 
     def uids(self) -> set[str]:
         """UIDs of the job and of its children."""
@@ -32,6 +34,7 @@ class Cache:
 
     def __init__(self) -> None:
         self._entries: dict[Key, Entry] = {}
+        self._removed: set[str] | None = None  # UIDs that went while lists are read; None at other times
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -39,6 +42,10 @@ class Cache:
     def raw(self, key: Key) -> Object | None:
         """The FineTuneJob as the API server sent it."""
         return self._peek(key).raw
+
+    def keys(self, namespace: str) -> list[Key]:
+        """Of what is kept of a namespace."""
+        return [key for key in self._entries if key[0] == namespace]
 
     def jobs(self, key: Key) -> list[Job]:
         """Jobs that carry this job's label, whoever owns them."""
@@ -52,9 +59,20 @@ class Cache:
         """UIDs of everything that is kept."""
         return {uid for entry in self._entries.values() for uid in entry.uids()}
 
+    @contextmanager
+    def filling(self) -> Iterator[None]:
+        """While lists are read: what is removed in this block can't come back from a list that is older than that."""
+        self._removed = set()
+        try:
+            yield
+        finally:
+            self._removed = None
+
     def put(self, raw: Object) -> News:
         """Keeps a FineTuneJob unless this version of the object, or a newer one, is there."""
         key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
+        if self._is_removed(raw):
+            return key, False
         entry = self._entry(key)
         if entry.raw is not None and not _newer(raw["metadata"], entry.raw["metadata"]):
             return key, False
@@ -67,6 +85,7 @@ class Cache:
         entry = self._entry(key)
         if entry.raw and entry.raw["metadata"]["uid"] == raw["metadata"]["uid"]:
             entry.raw = None
+        self._remember_removal(raw)
         self._drop_if_empty(key)
         return key, True
 
@@ -74,6 +93,8 @@ class Cache:
         """Keeps a Job unless this version, or a newer one, is there."""
         job = Job.model_validate(raw)
         key = _key(job.metadata)
+        if self._is_removed(raw):
+            return key, False
         jobs = self._entry(key).jobs
         if not _is_news(job, jobs.get(job.metadata.uid)):
             return key, False
@@ -85,6 +106,7 @@ class Cache:
         job = Job.model_validate(raw)
         key = _key(job.metadata)
         self._entry(key).jobs.pop(job.metadata.uid, None)
+        self._remember_removal(raw)
         self._drop_if_empty(key)
         return key, True
 
@@ -92,6 +114,8 @@ class Cache:
         """Keeps a pod unless this version, or a newer one, is there."""
         pod = Pod.model_validate(raw)
         key = _key(pod.metadata)
+        if self._is_removed(raw):
+            return key, False
         pods = self._entry(key).pods
         if not _is_news(pod, pods.get(pod.metadata.uid)):
             return key, False
@@ -102,16 +126,22 @@ class Cache:
         """Keeps the last state of a deleted pod until :meth:`seen`: it may hold the result."""
         key, _ = self.put_pod(raw)
         self._entry(key).gone.add(raw["metadata"]["uid"])
+        self._remember_removal(raw)
         return key, True
 
-    def seen(self, key: Key, finished: bool) -> None:
-        """After a pass: drops deleted pods, and what has ended of a finished job."""
+    def seen(self, key: Key, pods: Iterable[Pod], finished: bool) -> None:
+        """After a pass over these ``pods``: drops the deleted of them, and what has ended of a finished job.
+
+        A deleted pod whose last state came while the pass wrote is kept for the next one.
+        """
         entry = self._entry(key)
-        entry.pods = {uid: pod for uid, pod in entry.pods.items() if uid not in entry.gone}
-        entry.gone.clear()
+        dropped = {pod.metadata.uid for pod in pods if entry.pods.get(pod.metadata.uid) is pod} & entry.gone
+        entry.pods = {uid: pod for uid, pod in entry.pods.items() if uid not in dropped}
+        entry.gone -= dropped
         if finished:
             entry.jobs = {uid: job for uid, job in entry.jobs.items() if not job.finished}
             entry.pods = {uid: pod for uid, pod in entry.pods.items() if not pod.ended}
+            entry.gone &= entry.pods.keys()
         self._drop_if_empty(key)
 
     def sweep(self, known: set[str], listed: set[str]) -> set[Key]:
@@ -128,6 +158,13 @@ class Cache:
             keys.add(key)
             self._drop_if_empty(key)
         return keys
+
+    def _is_removed(self, raw: Object) -> bool:
+        return self._removed is not None and raw["metadata"]["uid"] in self._removed
+
+    def _remember_removal(self, raw: Object) -> None:
+        if self._removed is not None:
+            self._removed.add(raw["metadata"]["uid"])
 
     def _peek(self, key: Key) -> Entry:
         return self._entries.get(key) or Entry()

@@ -24,13 +24,14 @@ REQUEST_SECONDS = 15.0
 
 
 class ApiError(Exception):
-    """The API server's refusal, with its HTTP status code and its reason."""
+    """The API server's refusal, with its HTTP status code, its reason, and the fields that it found invalid."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, fields: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.status = status
         self.reason = reason
         self.message = message
+        self.fields = fields
 
 
 # What a request raises when the API server refuses it, is away, or is too slow.
@@ -88,7 +89,9 @@ async def request(
     response = await client.call_api(*serialized)
     content = _content(await response.read())
     if response.status >= 400:
-        raise ApiError(response.status, content.get("reason", ""), content.get("message", ""))
+        causes = (content.get("details") or {}).get("causes") or []
+        fields = tuple(str(one.get("field", "")) for one in causes)
+        raise ApiError(response.status, content.get("reason", ""), content.get("message", ""), fields)
     return content
 
 

@@ -12,6 +12,10 @@ from finetune_operator.observed import PodState
 
 COMPLETED = "Completed"
 RESULT_LOST = "ResultLost"
+# The kubelet's reason for a container of which it knows nothing any more; the exit code 137 beside it is made up.
+CONTAINER_LOST = "ContainerStatusUnknown"
+# A pod that came to a node which had no room left; the kubelet calls that an eviction too.
+_NOT_ADMITTED = "Evicted: The node had condition"
 MAX_LOG = 2048
 # Kubernetes' reasons of a DisruptionTarget that mean a lost node rather than a wanted eviction.
 _NODE_REASONS = frozenset({"DeletionByPodGC"})
@@ -25,11 +29,6 @@ class Ending:
     retry: Retry | None
     failure: FailureStatus | None = None
 
-    @property
-    def message(self) -> str:
-        """The failure's words."""
-        return self.failure.message if self.failure else ""
-
 
 def ending(pod: PodState, spec: FineTuneJobSpec) -> Ending:
     """Classifies an ended pod, in the order of the Job's podFailurePolicy."""
@@ -38,12 +37,15 @@ def ending(pod: PodState, spec: FineTuneJobSpec) -> Ending:
     if pod.disruption:
         reason = Reason.NODE_LOST if pod.disruption in _NODE_REASONS else Reason.PREEMPTED
         return _failed(pod, reason, pod.note or pod.disruption)
+    if pod.note.startswith("Evicted") and not pod.note.startswith(_NOT_ADMITTED):
+        # Before what the trainer says of it, which is no more than that it was told to stop.
+        return _evicted(pod)
     if pod.result and pod.result.failure:
         failure = pod.result.failure
         reported = failure.model_copy(update={"exit_code": pod.exit_code})
         return Ending(failure.reason, FAILURES[failure.reason].retry, reported)
-    if pod.note.startswith("Evicted"):
-        return _evicted(pod)
+    if pod.terminated_reason == CONTAINER_LOST:
+        return _failed(pod, Reason.NODE_LOST, f"pod {pod.name}: its node lost track of the container")
     if pod.exit_code == OUT_OF_MEMORY_KILL or pod.terminated_reason == "OOMKilled":
         return _killed(pod, spec)
     if pod.exit_code is None:
@@ -79,7 +81,7 @@ def _killed(pod: PodState, spec: FineTuneJobSpec) -> Ending:
 
 
 def _ended(pod: PodState, reason: Reason, message: str) -> Ending:
-    log = pod.message[-MAX_LOG:]
+    log = pod.result.failure.log if pod.result and pod.result.failure else pod.message[-MAX_LOG:]
     failure = FailureStatus(reason=reason, message=one_line(message), exit_code=_byte(pod.exit_code), log=log)
     return Ending(reason, FAILURES[reason].retry, failure)
 

@@ -74,12 +74,16 @@ class Kube:
             if error.status not in (404, 409):  # gone already, or a namesake took its place
                 raise
 
-    async def rejection_of(self, namespace: str, job_uid: str) -> str:
-        """Why the Job controller could not create a pod: the newest FailedCreate Event's message, or empty."""
+    async def rejection_of(self, namespace: str, job_uid: str, since: datetime | None = None) -> str:
+        """Why the Job controller could not create a pod: the newest FailedCreate Event's message, or empty.
+
+        Events from before ``since``, to the second, are left out.
+        """
         found = await self._list(
             _path("/api/v1", namespace, "events"), fieldSelector=f"involvedObject.uid={job_uid},reason=FailedCreate"
         )
-        newest = max(found, key=_event_time, default=None)
+        known = [event for event in found if since is None or _event_time(event)[:19] >= format_time(since)[:19]]
+        newest = max(known, key=_event_time, default=None)
         return str(newest.get("message", "")) if newest else ""
 
     async def announce(self, job: ObjectMeta, what: Announcement, now: datetime) -> None:

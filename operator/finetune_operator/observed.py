@@ -77,6 +77,11 @@ class StageState:
     pods: tuple[PodState, ...] = ()
 
     @property
+    def current(self) -> tuple[PodState, ...]:
+        """The pods of the Job that is there now."""
+        return tuple(pod for pod in self.pods if self.job and pod.job_uid == self.job.uid)
+
+    @property
     def newest(self) -> PodState | None:
         """The newest pod."""
         return self.pods[-1] if self.pods else None
@@ -124,7 +129,11 @@ def observe(job: JobObject, jobs: Iterable[Job], pods: Iterable[Pod]) -> Observe
             profile_sha256=current.metadata.annotations.get(PROFILE_ANNOTATION) if current else None,
             pods=tuple(_pod_state(pod, job, stage) for pod in ours),
         )
-    lingering = tuple(pod.metadata.name for pod in everything if pod.metadata.uid not in counted and not pod.ended)
+    lingering = tuple(
+        pod.metadata.name
+        for pod in everything
+        if pod.metadata.uid not in counted and not pod.ended and _is_of_a_stage(pod)
+    )
     return Observed(states["Train"], states["Evaluate"], lingering)
 
 
@@ -140,6 +149,13 @@ def _stage(child: Job | Pod) -> Stage | None:
 def _owner(pod: Pod) -> str:
     controller = pod.metadata.controller
     return controller.uid if controller else ""
+
+
+def _is_of_a_stage(pod: Pod) -> bool:
+    """Whether this may be a trainer: any pod can carry a job's name as a label."""
+    controller = pod.metadata.controller
+    by_job = controller is not None and (controller.api_version, controller.kind) == ("batch/v1", "Job")
+    return by_job and JOB_UID_LABEL in pod.metadata.labels and _stage(pod) is not None
 
 
 def _is_attempt(pod: Pod, job: JobObject, stage: Stage, job_uids: set[str]) -> bool:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from finetune_api.job import ObjectMeta
-from finetune_api.reasons import Reason, Retry
+from finetune_api.reasons import Reason
 from finetune_api.results import FailureStatus, Stage
 from finetune_api.spec import FineTuneJobSpec
 from finetune_api.status import FineTuneJobStatus
 from finetune_operator.attempts import with_attempts
+from finetune_operator.causes import cause, overlooked, stopped_too_early
 from finetune_operator.desired import Gateway, Order, claims
-from finetune_operator.failures import RESULT_LOST, Ending, ending
+from finetune_operator.failures import RESULT_LOST
 from finetune_operator.job_object import JobObject
 from finetune_operator.messages import with_advice
 from finetune_operator.observed import JobState, Observed, PodState, StageState
@@ -87,6 +88,8 @@ def _after_the_verdict(job: JobObject, observed: Observed) -> Step:
 def _advance(at: Situation) -> Step:
     if at.facts.conflict:
         return _fail(at, _failure(Reason.NAME_CONFLICT, at.facts.conflict))
+    if at.facts.invalid:
+        return _fail(at, _failure(Reason.INVALID_SPEC, at.facts.invalid))
     if success := at.state.success:
         pod, result = success
         done = record(at.status, at.spec, at.stage, pod=pod, result=result, state=at.state, now=at.now)
@@ -99,7 +102,9 @@ def _advance(at: Situation) -> Step:
     if job.finished and not at.facts.pods_listed:
         return LookUp(Need.PODS)
     if job.failed:
-        return _fail(at, _cause(at, job))
+        if stopped_too_early(job, at.status, at.spec):
+            return _again(at, job, "its policy stopped it at an attempt that is to be tried again")
+        return _fail(at, cause(job, at.state, at.status, at.spec))
     if job.complete:
         return _lost(at, job)
     return _wait(at, job)
@@ -128,6 +133,12 @@ def _start(at: Situation) -> Step:
         return _settle(at, Wait(Reason.PROFILE_NOT_FOUND, facts.setup.profile.message, PROFILE_SECONDS))
     if _gateway_is_due(at, facts.setup):
         return _settle(at, Wait(PENDING, "waiting for the status gateway's certificate", SOON))
+    if at.stage == at.stages[0]:
+        if facts.occupied is None:
+            return LookUp(Need.FOLDER)
+        if facts.occupied:
+            text = f"FineTuneJob {facts.occupied} writes to the same folder; this job starts when it has ended"
+            return _settle(at, Wait(PENDING, text, SOON))
     gateway = Gateway(facts.setup.gateway_url, facts.setup.gateway_ca) if facts.setup.gateway_ca else None
     order = Order(at.metadata, at.spec, facts.setup.profile, gateway)
     return CreateJob(order, at.stage) if facts.config_ready else CreateConfig(order)
@@ -139,8 +150,10 @@ def _gateway_is_due(at: Situation, setup: Setup) -> bool:
 
 
 def _wait(at: Situation, job: JobState) -> Step:
+    if failure := overlooked(at.state, at.spec):
+        return _fail(at, failure)
     pod = at.state.newest
-    if pod is None:
+    if pod is None or pod.ended:
         return _without_pod(at, job)
     wait = wait_of(at.stage, at.state, at.before.condition("Succeeded"), at.now)
     if wait.reason == Reason.UNSCHEDULABLE:
@@ -149,15 +162,19 @@ def _wait(at: Situation, job: JobState) -> Step:
 
 
 def _without_pod(at: Situation, job: JobState) -> Step:
+    """The first pod or a replacement is due. Its controller backs off for minutes after a crash: that is no refusal."""
     plain = wait_of(at.stage, at.state, None, at.now)
-    age = at.now - (job.created or at.now)
+    ends = [one.end_time for one in at.status.attempts if one.job_uid == job.uid and one.end_time]
+    since = max(ends, default=None)
+    age = at.now - (since or job.created or at.now)
     if age < POD_DUE:
         return _settle(at, replace(plain, revisit=(POD_DUE - age).total_seconds()))
     if at.facts.rejection is None:
-        return LookUp(Need.REJECTION)
+        return LookUp(Need.REJECTION, since)
     if at.facts.rejection:
         return _settle(at, Wait(Reason.POD_REJECTED, at.facts.rejection, REFUSED_SECONDS))
-    return _settle(at, replace(plain, revisit=REFUSED_SECONDS))
+    # The controller tries again after 10, 20, 40 s and so on, and so does the look for what came of it.
+    return _settle(at, replace(plain, revisit=min(age.total_seconds(), REFUSED_SECONDS)))
 
 
 def _unschedulable(at: Situation, pod: PodState, wait: Wait) -> Step:
@@ -175,35 +192,20 @@ def _unschedulable(at: Situation, pod: PodState, wait: Wait) -> Step:
     return _fail(at, _failure(Reason.VOLUME_NOT_FOUND, f"there is no PersistentVolumeClaim {names}"))
 
 
-def _cause(at: Situation, job: JobState) -> FailureStatus:
-    """What made the Job fail: the pod that its policy stopped at, else the newest that crashed."""
-    pods = [pod for pod in at.state.pods if pod.ended and pod.job_uid == job.uid]
-    endings = [how for how in (ending(pod, at.spec) for pod in pods) if how.failure]
-    final = next((how.failure for how in reversed(endings) if how.retry is Retry.NEVER), None)
-    if final:
-        return final
-    crashed = next((how for how in reversed(endings) if how.retry is Retry.COUNTS), None)
-    why = job.failed.message if job.failed else ""
-    if crashed is None or crashed.failure is None:
-        return _failure(Reason.TRAINER_CRASHED, f"Job {job.name} failed: {why or 'no reason given'}")
-    return _exhausted(at, crashed, crashed.failure)
-
-
-def _exhausted(at: Situation, crashed: Ending, failure: FailureStatus) -> FailureStatus:
-    limit = at.spec.scheduling.backoff_limit
-    message = f"more crashes than scheduling.backoffLimit {limit} allows; the last: {crashed.message}"
-    return failure.model_copy(update={"message": message[:1024]})
-
-
 def _lost(at: Situation, job: JobState) -> Step:
     """A Job that completed without a result runs again; the trainer finds what it saved and reports that."""
     lost = [one for one in at.status.attempts if one.stage == at.stage and one.reason == RESULT_LOST]
     if len(lost) >= MAX_LOST_RESULTS:
         text = f"Job {job.name} completed {len(lost)} times without a result in its termination message"
         return _fail(at, _failure(Reason.TRAINER_CRASHED, text))
-    if at.status.attempts != at.before.attempts:  # the loss is recorded before its evidence goes
-        return _settle(at, Wait(PENDING, "the result of a completed pod was lost; the stage runs again", 0.0))
-    return DeleteJob(job.name, job.uid, "it completed but its result was lost")
+    return _again(at, job, "it completed but its result was lost")
+
+
+def _again(at: Situation, job: JobState, why: str) -> Step:
+    """A finished Job makes way for a new one."""
+    if at.status.attempts != at.before.attempts:  # what happened is recorded before its evidence goes
+        return _settle(at, Wait(PENDING, f"Job {job.name} is run again: {why}", 0.0))
+    return DeleteJob(job.name, job.uid, why)
 
 
 def _settle(at: Situation, wait: Wait) -> Settle:

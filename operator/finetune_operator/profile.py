@@ -9,7 +9,8 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError
 
 from finetune_api.base import ApiModel, Sha256, sha256_of
-from finetune_api.runtime import Quantity, Toleration
+from finetune_api.quantities import Quantity
+from finetune_api.runtime import Toleration
 from finetune_operator.messages import first_problem
 
 PROFILE_KEY = "profile.yaml"

@@ -49,7 +49,8 @@ class Schedule(Generic[K]):
         """Ends the work on a key that failed and makes it due again. Returns the delay in seconds."""
         count = self._failures.get(key, 0)
         self._failures[key] = count + 1
-        delay = float(min(FIRST_DELAY * 2**count, LONGEST_DELAY))
+        # No float holds 2**1024, which a key comes to in four days of failing.
+        delay = min(FIRST_DELAY * 2.0 ** min(count, 20), LONGEST_DELAY)
         self._release(key)
         self.add(key, now + delay)
         return delay

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from finetune_api.names import API_VERSION, KIND
 from finetune_operator.cache import Cache
-from finetune_operator.children import Metadata
+from finetune_operator.children import Metadata, Pod
 from finetune_operator.client import ApiError
 from finetune_operator.desired import claims, config_map, stage_job
 from finetune_operator.events import announcements
+from finetune_operator.folder import occupant
 from finetune_operator.job_object import JobObject, Key, read_job
 from finetune_operator.kube import Kube
 from finetune_operator.observed import Observed, observe
 from finetune_operator.plan import plan
 from finetune_operator.profile import config_map_name as profile_config_map
 from finetune_operator.profile import parse_profile
+from finetune_operator.refusal import is_the_users
 from finetune_operator.settings import Settings
 from finetune_operator.steps import CreateConfig, CreateJob, DeleteJob, Facts, LookUp, Need, Settle, Setup
 
@@ -45,6 +47,7 @@ class Pass:
     raw: dict[str, Any]
     facts: Facts
     fresh: bool = False  # raw was read live after the last act
+    pods: list[Pod] = field(default_factory=list)  # those that the plan was made from
 
 
 class Reconciler:
@@ -60,12 +63,13 @@ class Reconciler:
         """One pass. Returns in how many seconds to come back though nothing changes; None: not before a change."""
         raw = self._cache.raw(key)
         if raw is None:
-            self._cache.seen(key, finished=False)
+            self._cache.seen(key, self._cache.pods(key), finished=False)
             return None
         this = Pass(key, raw, Facts())
         for _ in range(MAX_STEPS):
             job = read_job(this.raw)
-            observed = observe(job, self._cache.jobs(key), self._cache.pods(key))
+            this.pods = self._cache.pods(key)
+            observed = observe(job, self._cache.jobs(key), this.pods)
             step = plan(job, observed, this.facts, self._clock())
             match step:
                 case Settle():
@@ -75,11 +79,13 @@ class Reconciler:
                     await self._kube.delete_child_job(key[0], step.name, step.uid)
                     return _AGAIN
                 case LookUp():
-                    this.facts = await self._look_up(this, job, observed, step.need)
+                    this.facts = await self._look_up(this, job, observed, step)
                 case CreateConfig() | CreateJob():
                     if not this.fresh:
                         if not await self._refresh(this):
                             return None
+                        # Another job may have come meanwhile: nothing is awaited between this look and the create.
+                        this.facts = replace(this.facts, occupied=None)
                         continue
                     await self._create(this, job, step)
                     this.fresh = False
@@ -95,9 +101,9 @@ class Reconciler:
         this.raw, this.fresh = live, True
         return True
 
-    async def _look_up(self, this: Pass, job: JobObject, observed: Observed, need: Need) -> Facts:
+    async def _look_up(self, this: Pass, job: JobObject, observed: Observed, step: LookUp) -> Facts:
         namespace, name = this.key
-        match need:
+        match step.need:
             case Need.SETUP:
                 return replace(this.facts, setup=await self._setup(job))
             case Need.PODS:
@@ -110,8 +116,15 @@ class Reconciler:
                 return replace(this.facts, missing_claims=tuple(missing))
             case Need.REJECTION:
                 active = observed.evaluate.job or observed.train.job
-                rejection = await self._kube.rejection_of(namespace, active.uid) if active else ""
+                rejection = await self._kube.rejection_of(namespace, active.uid, step.since) if active else ""
                 return replace(this.facts, rejection=rejection)
+            case Need.FOLDER:
+                return replace(this.facts, occupied=self._occupant(this.key, job))
+
+    def _occupant(self, key: Key, job: JobObject) -> str:
+        others = [one for one in self._cache.keys(key[0]) if one != key]
+        found = ((self._cache.raw(one), bool(self._cache.jobs(one))) for one in others)
+        return occupant(job, bool(self._cache.jobs(key)), ((raw, has_job) for raw, has_job in found if raw))
 
     async def _setup(self, job: JobObject) -> Setup:
         namespace = self._settings.operator_namespace
@@ -133,7 +146,11 @@ class Reconciler:
         except ApiError as error:
             if error.status in _REFUSALS:
                 log.warning("%s/%s: %s refused: %s", *this.key, what, error.message)
-                this.facts = replace(this.facts, refusal=f"{what} was refused: {error.message}")
+                words = f"{what} was refused: {error.message}"
+                if error.status == 422 and is_the_users(error.fields, step.order):
+                    this.facts = replace(this.facts, invalid=words)
+                else:
+                    this.facts = replace(this.facts, refusal=words)
                 return
             if error.reason != "AlreadyExists":
                 raise
@@ -179,7 +196,7 @@ class Reconciler:
             log.info("%s/%s: %s", *this.key, _line(replace(job, status=after)))
             for announcement in announcements(before, after):
                 await self._announce(job, announcement)
-        self._cache.seen(this.key, finished)
+        self._cache.seen(this.key, this.pods, finished)
         return step.revisit
 
     async def _announce(self, job: JobObject, announcement: Any) -> None:

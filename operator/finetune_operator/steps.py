@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from finetune_api.results import Stage
@@ -18,6 +19,7 @@ class Need(StrEnum):
     PODS = "Pods"  # a list of the job's pods: the pod watch may lag behind the Job watch
     CLAIMS = "Claims"  # which of the spec's claims don't exist
     REJECTION = "Rejection"  # why a Job has no pod
+    FOLDER = "Folder"  # who comes first at the output folder: told by the cache of all jobs, not by this job's children
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class Facts:
     missing_claims: tuple[str, ...] | None = None
     rejection: str | None = None  # empty: no such event
     config_ready: bool = False
+    occupied: str | None = None  # the job that comes first at the output folder; empty: this one
     refusal: str = ""  # the API server's words for a create that it refused
+    invalid: str = ""  # the same, when it is the spec that has to change
     stale: str = ""  # a child of a deleted job of the same name is in the way
     conflict: str = ""  # somebody else's object holds a child's name
 
@@ -48,6 +52,7 @@ class LookUp:
     """Find something out, then plan again."""
 
     need: Need
+    since: datetime | None = None  # of Rejection: older Events speak of an earlier pod
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import kopf
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 SWEEP_SECONDS = 600.0
 
 Put = Callable[[dict[str, Any]], News]
+List = Callable[[str | None], Awaitable[list[dict[str, Any]]]]
 
 
 def register(registry: kopf.OperatorRegistry, cache: Cache, queue: Queue[Key]) -> None:
@@ -63,14 +64,17 @@ async def fill(kube: Kube, cache: Cache, queue: Queue[Key], settings: Settings) 
     known = cache.uids()
     listed: set[str] = set()
     keys: set[Key] = set()
-    for namespace in settings.watch_namespaces or (None,):
-        for raws, put in (
-            (await kube.list_jobs(namespace), cache.put),
-            (await kube.list_child_jobs(namespace), cache.put_job),
-            (await kube.list_child_pods(namespace), cache.put_pod),
-        ):
-            listed |= {raw["metadata"]["uid"] for raw in raws}
-            keys |= {put(raw)[0] for raw in raws}
+    kinds: list[tuple[List, Put]] = [
+        (kube.list_jobs, cache.put),
+        (kube.list_child_jobs, cache.put_job),
+        (kube.list_child_pods, cache.put_pod),
+    ]
+    with cache.filling():
+        for namespace in settings.watch_namespaces or (None,):
+            for list_, put in kinds:
+                raws = await list_(namespace)
+                listed |= {raw["metadata"]["uid"] for raw in raws}
+                keys |= {put(raw)[0] for raw in raws}
     keys |= cache.sweep(known, listed)
     for key in keys:
         await queue.add(key)

@@ -26,7 +26,6 @@ SPEC = {
     "model": {"source": "pvc://models/base"},
     "dataset": {"source": "pvc://data/rows"},
     "evaluation": {"dataset": {"source": "pvc://data/rows"}},
-    "output": {"destination": "pvc://models/run"},
 }
 
 
@@ -90,10 +89,12 @@ async def settle(
 
 
 def apply(world: Any, name: str, **changes: Any) -> None:
-    """Applies a job."""
+    """Applies a job with an output folder of its own."""
     metadata = {"name": name, "namespace": world.namespace}
     api = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob"}
-    world.apply({**api, "metadata": metadata, "spec": SPEC | changes})
+    world.apply(
+        {**api, "metadata": metadata, "spec": SPEC | {"output": {"destination": f"pvc://models/{name}"}} | changes}
+    )
 
 
 def result(world: Any, name: str, spec_sha256: str) -> str:
@@ -131,6 +132,32 @@ async def test_a_crash_after_any_write_loses_nothing_and_starts_nothing_twice(
     assert crashes >= 3  # a ConfigMap, a Job and a status
 
 
+async def test_a_pod_that_ends_and_is_deleted_while_a_pass_writes_status_does_not_lose_its_result(
+    world: Any, system: str, kube: CrashingKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(world, "quick")
+    assert await settle(kube, world.namespace, "quick")
+    pod = world.run_pod("quick-train")
+    cache = Cache()
+    settings = Settings(operator_namespace="finetune-system", watch_namespaces=(world.namespace,))
+    await fill(kube, cache, Queue[Key](lambda: 0.0), settings)
+    reconciler = Reconciler(kube, cache, settings, lambda: datetime.now(UTC))
+    write = kube.replace_status
+
+    async def slow_write(job: dict[str, Any]) -> dict[str, Any]:
+        digest = world.get("jobs", "quick-train")["metadata"]["annotations"]["finetune.dev/spec-sha256"]
+        world.end_pod(pod, 0, result(world, "quick", digest))
+        cache.remove_pod(world.get("pods", pod))  # the DELETED event
+        return await write(job)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kube, "replace_status", slow_write)
+        await reconciler.reconcile((world.namespace, "quick"))
+    assert not world.status("quick").holds("Trained")
+    await reconciler.reconcile((world.namespace, "quick"))
+    assert world.status("quick").holds("Trained")
+
+
 async def test_a_second_pass_over_a_settled_job_writes_nothing(world: Any, system: str, kube: CrashingKube) -> None:
     apply(world, "calm")
     await settle(kube, world.namespace, "calm")
@@ -160,6 +187,61 @@ async def test_a_missing_claim_is_named_after_its_grace_and_leaves_no_job_behind
     assert status.failure.reason == "VolumeNotFound"
     assert f"there is no PersistentVolumeClaim {world.namespace}/models;" in status.failure.message
     world.until(lambda: world.get("jobs", "claimless-train") is None, "the Job's deletion")
+
+
+async def test_a_job_of_the_same_folder_that_comes_between_look_and_create_is_still_seen(
+    world: Any, system: str, kube: CrashingKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(world, "late")
+    cache, key = Cache(), (world.namespace, "late")
+    raw = world.get("finetunejobs", "late")
+    cache.put(raw)
+    early = {"name": "early", "namespace": world.namespace, "uid": "0", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    live = kube.get_job
+
+    async def meanwhile(*of: str) -> dict[str, Any] | None:
+        cache.put({"metadata": {**early, "resourceVersion": "1"}, "spec": raw["spec"]})
+        return await live(*of)
+
+    monkeypatch.setattr(kube, "get_job", meanwhile)
+    settings = Settings(operator_namespace="finetune-system", watch_namespaces=(world.namespace,))
+    assert await Reconciler(kube, cache, settings, lambda: datetime.now(UTC)).reconcile(key) == 5
+    assert "FineTuneJob early writes to the same folder" in world.status("late").condition("Succeeded").message
+    assert world.get("jobs", "late-train") is None
+
+
+async def test_a_job_that_is_refused_for_what_the_spec_says_fails_with_the_api_server_s_words(
+    world: Any, system: str, kube: CrashingKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(world, "odd", runtime={"tolerations": [{"key": "spot", "operator": "Exists"}]})
+    create = kube.create
+
+    async def as_if_the_schema_let_it_through(manifest: dict[str, Any]) -> dict[str, Any]:
+        if manifest["kind"] == "Job":
+            manifest["spec"]["template"]["spec"]["tolerations"][0]["operator"] = "Perhaps"
+        return await create(manifest)
+
+    monkeypatch.setattr(kube, "create", as_if_the_schema_let_it_through)
+    await settle(kube, world.namespace, "odd")
+    failure = world.status("odd").failure
+    assert failure.reason == "InvalidSpec"
+    assert "tolerations[0].operator" in failure.message
+    assert failure.message.endswith("correct the field and apply under a new name")
+
+
+async def test_a_refusal_of_an_earlier_pod_says_nothing_of_a_later_one(
+    world: Any, system: str, kube: CrashingKube
+) -> None:
+    job = {"kind": "Job", "namespace": world.namespace, "name": "refused", "uid": "job-1"}
+    for name, words, moment in (("e1", "quota", "12:00:00"), ("e2", "policy", "12:00:10")):
+        meta = {"name": name, "namespace": world.namespace}
+        event = {"involvedObject": job, "reason": "FailedCreate", "message": words}
+        times = {"firstTimestamp": f"2026-01-01T{moment}Z", "lastTimestamp": f"2026-01-01T{moment}Z"}
+        world.apply({"apiVersion": "v1", "kind": "Event", "metadata": meta, **event, **times})
+    at = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+    later = [at, at + timedelta(seconds=10.5), at + timedelta(seconds=11)]
+    told = [await kube.rejection_of(world.namespace, "job-1", since) for since in (None, *later)]
+    assert told == ["policy", "policy", "policy", ""]
 
 
 async def test_a_repeated_event_is_counted_instead_of_posted_again(world: Any, system: str, kube: CrashingKube) -> None:

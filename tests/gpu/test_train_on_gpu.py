@@ -22,6 +22,7 @@ from finetune_api.reasons import FAILURES, Reason, exit_code
 REPOSITORY = Path(__file__).parents[2]
 STEPS = 60
 LEFT_BYTES = 2 * 1024**3
+EVALUATION = {"dataset": {"source": "pvc://models/rows"}, "maxNewTokens": 16}
 # Of the published config of Llama-3.2-1B; the vocabulary stays whole, though the test's tokenizer uses half of it.
 LLAMA_1B: dict[str, Any] = {
     "vocab_size": 128256,
@@ -85,9 +86,8 @@ def finetune(claim: Path, name: str, **spec: Any) -> subprocess.CompletedProcess
 @pytest.fixture(scope="module")
 def run_folder(claim: Path) -> Path:
     """The folder of a run as the article's, trained and evaluated."""
-    evaluation = {"dataset": {"source": "pvc://models/rows"}, "maxNewTokens": 16}
     training = {"batchSize": 8, "maxSteps": STEPS, "loggingSteps": 5}
-    assert finetune(claim, "article", training=training, evaluation=evaluation).returncode == 0
+    assert finetune(claim, "article", training=training, evaluation=EVALUATION).returncode == 0
     return (claim / "runs-article" / "latest").resolve()
 
 
@@ -136,13 +136,15 @@ def test_the_report_scores_base_and_tuned_on_every_row(run_folder: Path) -> None
     assert float(evaluation["tuned"]["perplexity"]) < float(evaluation["base"]["perplexity"])
 
 
-def test_the_loss_falls_in_float16_as_on_a_gpu_without_bfloat16(claim: Path) -> None:
+def test_the_loss_falls_and_every_row_is_scored_in_float16_as_on_a_gpu_without_bfloat16(claim: Path) -> None:
     model = {"source": "pvc://models/llama", "dtype": "Float16"}
     training = {"batchSize": 8, "maxSteps": STEPS // 2, "loggingSteps": 5}
-    assert finetune(claim, "half", model=model, training=training).returncode == 0
-    result = result_of((claim / "runs-half" / "latest").resolve())["training"]
+    assert finetune(claim, "half", model=model, training=training, evaluation=EVALUATION).returncode == 0
+    folder = (claim / "runs-half" / "latest").resolve()
+    result = result_of(folder)["training"]
     assert result["dtype"] == "float16"
     assert float(result["finalLoss"]) < 0.8 * float(result["firstLoss"])
+    assert result_of(folder / "report")["evaluation"]["examples"] == 48
 
 
 @pytest.mark.usefixtures("full_gpu")

@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 UID = "11111111-aaaa"
 OLD_UID = "00000000-dead"
 SETUP = Setup(LoadedProfile("default", Profile(image="registry.example/trainer:1"), "f" * 64))
-READY = Facts(setup=SETUP, config_ready=True)
+READY = Facts(setup=SETUP, config_ready=True, occupied="")
 SPEC: dict[str, Any] = {
     "model": {"source": "pvc://models/base"},
     "dataset": {"source": "pvc://data/rows"},
@@ -66,7 +66,7 @@ def pod(
         "creationTimestamp": ago(age),
         "deletionTimestamp": status.pop("deletionTimestamp", None),
         "labels": {"finetune.dev/job": "medqa", "finetune.dev/stage": stage, "finetune.dev/job-uid": uid},
-        "ownerReferences": [{"kind": "Job", "name": "x", "uid": of, "controller": True}],
+        "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "x", "uid": of, "controller": True}],
     }
     state = status.pop("state", None)
     return Pod.model_validate(

@@ -72,7 +72,7 @@ def header_tokenizer(tiny_model: Path) -> Any:
 
 def tokenised(config: RunConfig, chat: ChatFormat) -> tuple[list[ChoiceRow], list[TokenRow]]:
     rows = load_rows(config, config.spec.dataset, "", config.spec.dataset.columns).rows
-    return rows, tokenise(rows, config.spec, chat).rows
+    return rows, tokenise(rows, config.spec, chat, 192).rows
 
 
 def test_a_template_with_a_bos_gives_exactly_one(header_tokenizer: Any, make_config: Any, tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_labels_at_the_wrong_place_are_found_before_training(chatml: ChatFormat)
 
 def test_rows_that_are_too_long_are_dropped_and_counted(chatml: ChatFormat, make_config: Any, tmp_path: Path) -> None:
     long = ChoiceRow("Where? " * 200, ROW.options, "A")
-    tokens = tokenise([ROW, long, ROW], make_config(tmp_path).spec, chatml)
+    tokens = tokenise([ROW, long, ROW], make_config(tmp_path).spec, chatml, 192)
     assert (len(tokens.rows), tokens.dropped) == (2, 1)
-    with pytest.raises(StageError, match="all 1 rows are longer than maxSequenceLength 192") as caught:
-        tokenise([long], make_config(tmp_path).spec, chatml)
+    with pytest.raises(StageError, match="all 1 rows are longer than 192 tokens") as caught:
+        tokenise([long], make_config(tmp_path).spec, chatml, 192)
     assert caught.value.reason is Reason.DATASET_INVALID

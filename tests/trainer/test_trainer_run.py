@@ -26,6 +26,7 @@ def test_the_loss_falls_and_the_result_says_how(run: Any) -> None:
     assert training.trained_tokens > 160 * 40
     assert training.dropped_examples == 0
     assert (training.micro_batch_size, training.dtype) == (4, "float32")
+    assert (training.gradient_checkpointing, training.optimizer) == ("Disabled", "AdamW")
     # Rank 8 on the seven projections of each of two layers (hidden 64, keys and values 32, intermediate 128).
     per_layer = 2 * 8 * (64 + 64) + 2 * 8 * (64 + 32) + 3 * 8 * (64 + 128)
     assert training.trainable_parameters == 2 * per_layer
@@ -149,10 +150,12 @@ def test_a_second_attempt_of_the_same_job_returns_the_result_at_once(run: Any) -
     from finetune_trainer.evaluate import evaluate
     from finetune_trainer.train import train
 
+    (run.folder.parent / "latest").unlink()  # as a kill between the result and the link leaves it
     before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.is_file()}
     assert encode(train(run.config, None)) == encode(run.training)
     assert encode(evaluate(run.config, None)) == encode(run.evaluation)
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.is_file()} == before
+    assert (run.folder.parent / "latest").resolve() == run.folder
 
 
 def test_an_earlier_objects_or_a_damaged_adapter_is_not_taken_for_ours(run: Any, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def take_steps(config: RunConfig, micro_batch: int) -> Steps:
     source = find_model(config, "")
     base = load_base(source, spec, CPU)
     rows = load_rows(config, spec.dataset, "", spec.dataset.columns).rows
-    tokens = tokenise(rows, spec, read_chat_format(base.tokenizer))
+    tokens = tokenise(rows, spec, read_chat_format(base.tokenizer), base.max_length)
     plan = StepPlan(micro_batch, spec.training.batch_size // micro_batch, "Disabled")
     model = add_adapter(base, spec.lora, plan.checkpointing, source)
     reporter = StepReporter(None)
@@ -108,13 +108,42 @@ def test_a_loss_that_is_no_number_ends_the_run_at_its_first_step(
     assert caught.value.reason is Reason.LOSS_DIVERGED
 
 
-def test_a_target_module_that_the_model_lacks_is_named(make_config: Any, tmp_path: Path) -> None:
+def test_a_target_that_is_no_linear_layer_inside_the_model_is_named_with_those_there_are(
+    make_config: Any, tmp_path: Path
+) -> None:
     from finetune_trainer.train import train
 
-    config = make_config(tmp_path, lora={"targetModules": ["q_proj", "wqkv"]})
-    with pytest.raises(StageError, match=r"spec\.lora\.targetModules: the model has no wqkv") as caught:
+    config = make_config(tmp_path, lora={"targetModules": ["q_proj", "wqkv", "embed_tokens", "lm_head", "norm"]})
+    with pytest.raises(StageError, match=r"spec\.lora\.targetModules: the model has no linear layer") as caught:
         train(config, None)
     assert caught.value.reason is Reason.INVALID_SPEC
+    assert "wqkv, embed_tokens, lm_head, norm; it has down_proj, gate_proj, k_proj, o_proj, q_proj" in str(caught.value)
+
+
+def test_rows_keep_to_the_models_context_so_that_nothing_stretches_its_positions(
+    make_config: Any, tmp_path: Path
+) -> None:
+    from finetune_trainer.model import load_base
+
+    config = make_config(tmp_path)
+    model = config.spec.model
+    for wanted, longest in ((4096, 2048), (512, 512)):  # the tiny model's context is 2048
+        spec = config.spec.model_copy(update={"model": model.model_copy(update={"max_sequence_length": wanted})})
+        base = load_base(find_model(config, ""), spec, CPU)
+        assert (base.max_length, base.model.max_seq_length) == (longest, longest)
+
+
+def test_a_model_of_an_unknown_architecture_is_told_in_the_librarys_words(
+    make_config: Any, tmp_path: Path, tiny_model: Path
+) -> None:
+    from finetune_trainer.train import train
+
+    unknown = tmp_path / "unknown"
+    shutil.copytree(tiny_model, unknown)
+    (unknown / "config.json").write_text('{"model_type": "nosuch"}')
+    with pytest.raises(StageError, match="can't be loaded: The checkpoint you are trying to load has model type") as no:
+        train(make_config(tmp_path, model=unknown), None)
+    assert no.value.reason is Reason.MODEL_NOT_FOUND
 
 
 def test_a_model_folder_without_weights_is_no_model(make_config: Any, tmp_path: Path, tiny_model: Path) -> None:
@@ -126,3 +155,27 @@ def test_a_model_folder_without_weights_is_no_model(make_config: Any, tmp_path: 
     with pytest.raises(StageError, match="can't be loaded") as caught:
         train(make_config(tmp_path, model=empty), None)
     assert caught.value.reason is Reason.MODEL_NOT_FOUND
+
+
+def test_biases_that_would_train_in_float16_are_refused() -> None:
+    import torch
+
+    from finetune_api.spec import LoraSpec
+    from finetune_trainer.model import check_trained_types
+
+    layer = torch.nn.Linear(2, 2, dtype=torch.float16)
+    with pytest.raises(StageError, match=r"spec\.lora\.bias All: float16 can't train this model's biases") as caught:
+        check_trained_types(layer, LoraSpec(bias="All"))
+    assert caught.value.reason is Reason.INVALID_SPEC
+    check_trained_types(layer.requires_grad_(False), LoraSpec())
+    check_trained_types(torch.nn.Linear(2, 2, dtype=torch.bfloat16), LoraSpec(bias="All"))
+
+
+def test_a_bias_of_a_4_bit_layer_falls_back_to_its_inputs_type_which_is_why_float16_is_refused() -> None:
+    import bitsandbytes
+    import torch
+
+    layer = bitsandbytes.nn.Linear4bit(64, 64, bias=True, compute_dtype=torch.float16, quant_type="nf4").to("cpu")
+    layer.bias.data = layer.bias.data.float()
+    layer(torch.zeros(1, 64, dtype=torch.float16))
+    assert layer.bias.dtype == torch.float16

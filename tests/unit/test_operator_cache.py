@@ -5,8 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 from finetune_operator.cache import Cache
+from finetune_operator.job_object import Key
+from finetune_operator.kube import Kube
+from finetune_operator.queue import Queue
+from finetune_operator.settings import Settings
+from finetune_operator.watches import fill
 
 KEY = ("ml", "medqa")
+
+
+class OldLists(Kube):
+    """Lists that an API server made before everything was deleted, and that arrive after the DELETED events."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    async def list_jobs(self, namespace: str | None) -> list[dict[str, Any]]:
+        return [job(1)]
+
+    async def list_child_jobs(self, namespace: str | None) -> list[dict[str, Any]]:
+        self._cache.remove(job(4))
+        self._cache.remove_job(child("j", 5))
+        return [child("j", 2)]
+
+    async def list_child_pods(self, namespace: str | None, job: str | None = None) -> list[dict[str, Any]]:
+        self._cache.remove_pod(child("p", 6))
+        self._cache.seen(KEY, self._cache.pods(KEY), finished=False)
+        return [child("p", 3)]
 
 
 def job(version: int, uid: str = "u1") -> dict[str, Any]:
@@ -59,7 +84,20 @@ def test_a_deleted_pod_is_kept_until_a_pass_has_seen_how_it_ended() -> None:
     cache.put(job(1))
     cache.remove_pod(child("p", 2, phase="Succeeded"))
     assert [pod.status.phase for pod in cache.pods(KEY)] == ["Succeeded"]
-    cache.seen(KEY, finished=False)
+    cache.seen(KEY, cache.pods(KEY), finished=False)
+    assert cache.pods(KEY) == []
+
+
+def test_a_pod_that_ends_and_is_deleted_while_a_pass_writes_is_left_for_the_next_pass() -> None:
+    cache = Cache()
+    cache.put(job(1))
+    cache.put_pod(child("p", 2, phase="Running"))
+    planned_from = cache.pods(KEY)
+    cache.remove_pod(child("p", 3, phase="Succeeded"))
+    cache.remove_pod(child("started and ended meanwhile", 4, phase="Failed"))
+    cache.seen(KEY, planned_from, finished=False)
+    assert [pod.status.phase for pod in cache.pods(KEY)] == ["Succeeded", "Failed"]
+    cache.seen(KEY, cache.pods(KEY), finished=False)
     assert cache.pods(KEY) == []
 
 
@@ -70,7 +108,7 @@ def test_a_finished_job_s_ended_children_are_forgotten_and_running_ones_are_not(
     cache.put_job(child("active", 3))
     cache.put_pod(child("ended", 4, phase="Failed"))
     cache.put_pod(child("running", 5, phase="Running"))
-    cache.seen(KEY, finished=True)
+    cache.seen(KEY, cache.pods(KEY), finished=True)
     assert [one.metadata.uid for one in cache.jobs(KEY)] == ["active"]
     assert [one.metadata.uid for one in cache.pods(KEY)] == ["running"]
 
@@ -83,7 +121,7 @@ def test_nothing_is_left_of_a_deleted_job_once_its_children_are_gone() -> None:
     cache.remove(job(4))
     cache.remove_job(child("j", 5))
     cache.remove_pod(child("p", 6))
-    cache.seen(KEY, finished=False)
+    cache.seen(KEY, cache.pods(KEY), finished=False)
     assert len(cache) == 0
 
 
@@ -99,3 +137,9 @@ def test_a_sweep_removes_what_was_known_before_the_list_and_is_not_in_it() -> No
     assert [one.metadata.uid for one in cache.pods(KEY)] == ["kept"]
     assert cache.sweep(cache.uids(), {"kept", "born during the list"}) == {KEY}
     assert cache.raw(KEY) is None
+
+
+async def test_a_list_does_not_bring_back_what_was_deleted_while_it_was_on_its_way() -> None:
+    cache = Cache()
+    await fill(OldLists(cache), cache, Queue[Key](lambda: 0.0), Settings(operator_namespace="finetune-system"))
+    assert len(cache) == 0

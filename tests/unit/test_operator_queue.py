@@ -59,6 +59,15 @@ def test_failures_wait_twice_as_long_each_time_up_to_a_limit_and_a_success_forge
     assert schedule.failed("a", now) == FIRST_DELAY
 
 
+def test_a_key_that_has_failed_for_days_is_still_tried() -> None:
+    schedule: Schedule[str] = Schedule()
+    for _ in range(1100):  # four days of the longest delay
+        schedule.add("a", 0)
+        assert schedule.take(0) == "a"
+        delay = schedule.failed("a", 0)
+    assert delay == LONGEST_DELAY
+
+
 def test_news_about_a_failed_key_does_not_wait_for_its_back_off() -> None:
     schedule: Schedule[str] = Schedule()
     schedule.add("a", 0)

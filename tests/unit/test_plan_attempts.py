@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 
 from finetune_api.reasons import FAILURES, Reason, Retry, exit_code
+from finetune_operator.steps import CreateJob, DeleteJob, Settle
 from plan_questions import (
     NOW,
     READY,
     ago,
     child,
+    decide,
     ended,
     job,
+    message,
     pod,
     settled,
     verdict,
@@ -30,7 +33,8 @@ def test_a_pod_that_runs_becomes_the_attempt_that_was_recorded_with_the_job() ->
 
 @pytest.mark.parametrize("reason", [one for one in FAILURES.values() if one.exit_code], ids=lambda one: one.reason)
 def test_an_exit_code_without_a_result_still_tells_its_reason_and_advice(reason: Any) -> None:
-    failed = child(type="Failed", reason="PodFailurePolicy")
+    why = "BackoffLimitExceeded" if reason.retry is Retry.COUNTS else "PodFailurePolicy"
+    failed = child(type="Failed", reason=why)
     status = settled(job(), failed, ended("p1", reason.exit_code), facts=replace(READY, pods_listed=True))
     assert status.attempts[0].reason == reason.reason
     assert status.crashes == (1 if reason.retry is Retry.COUNTS else None)
@@ -82,16 +86,84 @@ def test_memory_kills_name_the_limit_whether_or_not_the_node_says_oom() -> None:
         assert f"{words} its memory limit of 16Gi; raise spec.runtime.resources" in status.failure.message
 
 
-def test_a_pod_that_outgrew_its_scratch_space_or_its_grace_period_is_no_memory_kill() -> None:
-    failed, facts = child(type="Failed", reason="PodFailurePolicy"), replace(READY, pods_listed=True)
-    words = "Pod ephemeral local storage usage exceeds the total limit of containers 50Gi. "
-    evicted = settled(job(), failed, ended("p1", 137, note=("Evicted", words)), facts=facts)
-    assert verdict(evicted) == ("False", "StorageFull")
-    assert (
-        "exceeds the total limit of containers 50Gi; raise limits of ephemeral-storage" in evicted.conditions[0].message
+OUTGREW = ("Evicted", "Pod ephemeral local storage usage exceeds the total limit of containers 50Gi. ")
+STOPPED = {"reason": "Interrupted", "message": "told to stop", "log": "step 70"}
+
+
+def test_a_pod_that_outgrew_its_scratch_space_fails_the_job_whatever_it_says_and_though_its_policy_lets_it_live() -> (
+    None
+):
+    killed = settled(
+        job(),
+        child(type="Failed", reason="PodFailurePolicy"),
+        ended("p1", 137, note=OUTGREW),
+        facts=replace(READY, pods_listed=True),
     )
-    deleted = settled(job(), failed, ended("p1", 137, deletionTimestamp=ago(1)), facts=facts)
-    assert verdict(deleted) == ("False", "TrainerCrashed")
+    assert verdict(killed) == ("False", "StorageFull")
+    for replacement in ((), (pod("p2", age=10),)):
+        stopped = ended("p1", 75, message("Train", failure=STOPPED), note=OUTGREW)
+        status = settled(job(), child(), stopped, *replacement)
+        assert verdict(status) == ("False", "StorageFull")
+        assert status.failure is not None
+        assert (status.failure.log, status.attempts[0].reason) == ("step 70", "StorageFull")
+        assert "exceeds the total limit of containers 50Gi; raise limits of ephemeral-storage" in status.failure.message
+        assert isinstance(decide(job(status), child(), stopped), DeleteJob)
+
+
+def test_a_mistake_that_the_job_s_policy_sees_is_left_to_it_so_that_the_pod_s_log_stays() -> None:
+    assert verdict(settled(job(), child(), ended("p1", 67))) == ("Unknown", "Pending")
+
+
+def test_a_pod_that_came_to_a_node_without_room_is_tried_again() -> None:
+    refused = pod("p1", phase="Failed", reason="Evicted", message="The node had condition: [DiskPressure]. ")
+    status = settled(job(), child(), refused)
+    assert (verdict(status), status.attempts[0].reason) == (("Unknown", "Pending"), "TrainerCrashed")
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "crashes"),
+    [
+        ({"deletionTimestamp": ago(1)}, "TrainerCrashed", 1),
+        ({"reason": "ContainerStatusUnknown"}, "NodeLost", None),
+    ],
+    ids=["deleted and killed", "lost by its node"],
+)
+def test_a_job_that_its_policy_stopped_at_a_kill_which_is_no_mistake_makes_way_for_a_new_one(
+    how: dict[str, Any], reason: str, crashes: int | None
+) -> None:
+    stopped, facts = child(type="Failed", reason="PodFailurePolicy"), replace(READY, pods_listed=True)
+    first = decide(job(), stopped, ended("p1", 137, **how), facts=facts)
+    assert isinstance(first, Settle)
+    assert (verdict(first.status), first.revisit) == (("Unknown", "Pending"), 0)
+    assert (first.status.attempts[0].reason, first.status.crashes) == (reason, crashes)
+    for children in ((stopped, ended("p1", 137, **how)), (stopped,)):  # a deleted pod is soon gone
+        step = decide(job(first.status), *children, facts=facts)
+        assert isinstance(step, DeleteJob)
+        assert step.uid == "job-1"
+    assert isinstance(decide(job(first.status)), CreateJob)
+
+
+def test_a_killed_pod_that_was_one_crash_too_many_fails_the_job() -> None:
+    stopped, facts = child(type="Failed", reason="PodFailurePolicy"), replace(READY, pods_listed=True)
+    limited = job(scheduling={"backoffLimit": 0})
+    status = settled(limited, stopped, ended("p1", 137, deletionTimestamp=ago(1)), facts=facts)
+    assert verdict(status) == ("False", "TrainerCrashed")
+    assert "more crashes than scheduling.backoffLimit 0 allows; the last: pod p1" in status.conditions[0].message
+
+
+def test_a_job_that_failed_of_something_else_says_nothing_of_the_back_off_limit() -> None:
+    failed = child(type="Failed", reason="DeadlineExceeded")
+    status = settled(job(), failed, ended("p1", 1), facts=replace(READY, pods_listed=True))
+    assert verdict(status) == ("False", "TrainerCrashed")
+    assert status.conditions[0].message.startswith("pod p1 ended with exit code 1")
+
+
+def test_a_stopped_job_whose_pod_nobody_saw_end_fails_rather_than_to_repeat_a_mistake() -> None:
+    running = settled(job(), child(), pod())
+    stopped = child(type="Failed", reason="PodFailurePolicy", message="exit code 67")
+    status = settled(job(running), stopped, facts=replace(READY, pods_listed=True))
+    assert verdict(status) == ("False", "TrainerCrashed")
+    assert "exit code 67" in status.conditions[0].message
 
 
 def test_a_failed_job_keeps_what_was_reached_and_drops_the_estimate() -> None:

@@ -15,6 +15,7 @@ from plan_questions import (
     ago,
     child,
     decide,
+    ended,
     job,
     pod,
     settled,
@@ -80,6 +81,30 @@ def test_a_job_without_pods_is_asked_about_once_its_pod_is_due() -> None:
     assert (verdict(rejected), rejected.conditions[0].message) == (("Unknown", "PodRejected"), "exceeded quota")
     quiet = settled(job(), child(age=5), facts=replace(READY, rejection=""))
     assert verdict(quiet) == ("Unknown", "Pending")
+
+
+def test_a_replacement_that_does_not_come_is_asked_about_with_events_since_the_last_end_only() -> None:
+    gone = ended("p1", 1)
+    early = decide(job(), child(), gone, now=NOW + timedelta(seconds=2))
+    assert isinstance(early, Settle)
+    assert early.revisit == 3
+    status, later = early.status, NOW + timedelta(seconds=5)
+    for children in ((child(), gone), (child(),)):  # a preempted pod is deleted as well
+        assert decide(job(status), *children, now=later) == LookUp(Need.REJECTION, NOW)
+    rejected = settled(job(status), child(), gone, facts=replace(READY, rejection="exceeded quota"), now=later)
+    assert (verdict(rejected), rejected.conditions[0].message) == (("Unknown", "PodRejected"), "exceeded quota")
+    for seconds, revisit in ((5, 5), (20, 20), (600, 30)):
+        late = NOW + timedelta(seconds=seconds)
+        quiet = decide(job(status), child(), gone, facts=replace(READY, rejection=""), now=late)
+        assert isinstance(quiet, Settle)
+        assert (verdict(quiet.status), quiet.revisit) == (("Unknown", "Pending"), revisit)
+
+
+def test_a_new_job_s_first_pod_is_asked_about_though_an_earlier_job_s_pod_is_still_there() -> None:
+    first = settled(job(), child(), ended("p1", 1))
+    again = child(uid="job-2", age=5)
+    recorded = settled(job(first), again, ended("p1", 1), facts=replace(READY, rejection=""))
+    assert decide(job(recorded), again, ended("p1", 1)) == LookUp(Need.REJECTION)
 
 
 def test_the_kubelet_s_back_off_does_not_rewrite_the_pull_error() -> None:

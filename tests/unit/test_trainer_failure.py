@@ -20,9 +20,19 @@ class OutOfMemoryError(RuntimeError):
 @pytest.mark.parametrize(
     ("error", "reason", "code", "words"),
     [
+        (StageError(Reason.INVALID_SPEC, "odd", "do this"), Reason.INVALID_SPEC, 64, "odd; do this"),
         (StageError(Reason.DATASET_INVALID, "row 7"), Reason.DATASET_INVALID, 67, "row 7; mend the named row"),
         (OutOfMemoryError("CUDA out of memory. Tried"), Reason.OUT_OF_MEMORY, 69, "GPU memory ran out"),
         (RuntimeError("CUDA out of memory"), Reason.OUT_OF_MEMORY, 69, "lower microBatchSize"),
+        (RuntimeError("CUDA error: out of memory"), Reason.OUT_OF_MEMORY, 69, "GPU memory ran out: CUDA error"),
+        (RuntimeError("CUDA driver error: out of memory"), Reason.OUT_OF_MEMORY, 69, "GPU memory ran out: CUDA driver"),
+        (
+            ValueError("Unsloth: big does not fit in GPU memory (cuda:0 has 1.00 GB free), so transformers placed …"),
+            Reason.OUT_OF_MEMORY,
+            69,
+            "big does not fit in GPU memory (cuda:0 has 1.00 GB free); take a smaller model or a larger GPU",
+        ),
+        (MemoryError("out of memory"), Reason.OUT_OF_MEMORY, 69, "host memory ran out"),
         (MemoryError(), Reason.OUT_OF_MEMORY, 69, "resources.limits.memory"),
         (OSError(errno.ENOSPC, "No space left on device"), Reason.STORAGE_FULL, 71, "enlarge or clear"),
         (RuntimeError("I/O error: No space left on device"), Reason.STORAGE_FULL, 71, "no space left"),
@@ -86,6 +96,21 @@ def test_a_folder_appears_whole_with_a_manifest_or_not_at_all(tmp_path: Path) ->
     assert manifest
     assert list(manifest.files) == ["weights"]
     assert json.loads((target / MANIFEST).read_text())["files"]["weights"]["sizeBytes"] == 5
+
+
+def test_files_in_sub_folders_stand_in_the_manifest_by_path_and_count_when_it_is_read(tmp_path: Path) -> None:
+    target = tmp_path / "adapter"
+    with new_folder(target) as draft:
+        (draft / "weights").write_text("whole")
+        (draft / "additional_chat_templates").mkdir(mode=0o700)
+        (draft / "additional_chat_templates" / "tool_use.jinja").write_text("{{ messages }}")
+    manifest = read_manifest(target)
+    assert manifest
+    assert sorted(manifest.files) == ["additional_chat_templates/tool_use.jinja", "weights"]
+    assert (target / "additional_chat_templates").stat().st_mode & 0o777 == 0o755
+    assert (target / "additional_chat_templates" / "tool_use.jinja").stat().st_mode & 0o777 == 0o644
+    (target / "additional_chat_templates" / "tool_use.jinja").write_text("{{ messages}}")
+    assert read_manifest(target) is None
 
 
 def test_a_new_folder_takes_the_place_of_an_old_one(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets.exceptions
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -18,11 +21,12 @@ from finetune_api.uris import HubSource
 from finetune_trainer.config import load_config
 from finetune_trainer.dataset import Rows, load_rows
 from finetune_trainer.environment import environment
-from finetune_trainer.failure import StageError
+from finetune_trainer.failure import StageError, failure_of
 from finetune_trainer.folder import open_run_folder
 from finetune_trainer.hub import dataset_rows, resolve_revision
 from finetune_trainer.local import local_config
 from finetune_trainer.lock import fix_dataset, obtain_lock
+from finetune_trainer.save import link_latest
 from finetune_trainer.source import find_model
 
 ROWS = [
@@ -155,6 +159,48 @@ def test_hub_rows_come_with_their_number_and_a_missing_split_is_told(
     refusal(lambda: list(dataset_rows(source, "main", "nosuch")), Reason.DATASET_NOT_FOUND)
 
 
+def test_a_hub_dataset_that_is_a_script_or_has_broken_files_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    (tmp_path / "acme" / "script").mkdir(parents=True)
+    (tmp_path / "acme" / "script" / "script.py").touch()
+    script = HubSource("acme/script")
+    text = refusal(lambda: list(dataset_rows(script, "main", "train")), Reason.DATASET_NOT_FOUND)
+    assert "hf://acme/script split 'train': Dataset scripts are no longer supported" in text
+    (tmp_path / "acme" / "broken").mkdir()
+    (tmp_path / "acme" / "broken" / "train.parquet").write_bytes(b"PAR1 not really")
+    broken = HubSource("acme/broken")
+    text = refusal(lambda: list(dataset_rows(broken, "main", "train")), Reason.DATASET_INVALID)
+    assert "hf://acme/broken split 'train': Parquet magic bytes not found" in text
+    (tmp_path / "acme" / "mixed").mkdir()
+    write_jsonl(tmp_path / "acme" / "mixed" / "train-1.jsonl", ROWS)
+    write_jsonl(tmp_path / "acme" / "mixed" / "train-2.jsonl", [{**ROWS[0], "extra": 1}])
+    mixed = HubSource("acme/mixed")
+    text = refusal(lambda: list(dataset_rows(mixed, "main", "train")), Reason.DATASET_INVALID)
+    assert "Couldn't cast … because column names don't match" in text
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), Reason.STORAGE_FULL),
+        (ConnectionError("peer closed connection"), Reason.TRAINER_CRASHED),
+    ],
+)
+def test_a_full_cache_or_a_lost_connection_is_not_the_datasets_fault(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception, reason: Reason
+) -> None:
+    def load_dataset(*_: object, **__: object) -> None:
+        raise datasets.exceptions.DatasetGenerationError("An error occurred while generating the dataset") from cause
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)  # neither failure can be had on demand
+    with pytest.raises(datasets.exceptions.DatasetGenerationError) as caught:
+        list(dataset_rows(HubSource("acme/rows"), "main", "train"))
+    assert failure_of(caught.value).reason is reason
+
+
 def test_a_claim_has_no_revision_to_resolve() -> None:
     assert resolve_revision("pvc://work/model", "main", "model") == ""
 
@@ -241,3 +287,31 @@ def test_the_cpu_stands_in_for_a_gpu_only_when_none_was_asked_for(tmp_path: Path
     assert variables["UNSLOTH_DISABLE_CPU_FALLBACK"] == "1"
     assert "UNSLOTH_FORCE_CPU" not in variables
     assert "CUDA_VISIBLE_DEVICES" not in variables
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_destination_that_cannot_be_written_is_told_with_the_group_that_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(Path, "touch", refuse)  # root may write anywhere, and a test can't mount
+    with pytest.raises(StageError) as caught:
+        open_run_folder(make_config(tmp_path))
+    failure = failure_of(caught.value)
+    assert failure.reason is Reason.INVALID_SPEC
+    assert f"spec.output.destination pvc://work/out can't be written by this pod's user: [Errno {code}]" in (
+        failure.message
+    )
+    assert "set fsGroup in the profile" in failure.message
+    assert "correct the field" not in failure.message
+
+
+def test_latest_is_pointed_at_the_run_over_a_link_that_a_killed_attempt_left(tmp_path: Path) -> None:
+    folder = open_run_folder(make_config(tmp_path))
+    draft = folder.path.parent / f".latest-{os.getpid()}"
+    draft.symlink_to("nowhere")
+    link_latest(folder)
+    assert (folder.path.parent / "latest").resolve() == folder.path
+    assert not draft.is_symlink()

@@ -8,7 +8,15 @@ import pytest
 
 from finetune_trainer.answers import named_option
 from finetune_trainer.metrics import mcnemar_exact, perplexity, wilson_interval
-from finetune_trainer.questions import batches, option_scores
+from finetune_trainer.questions import (
+    NotFiniteError,
+    Question,
+    Size,
+    first_batch,
+    longest_first,
+    make_score,
+    option_scores,
+)
 from finetune_trainer.rows import ChoiceRow
 
 TEMPLATE = "The correct answer is {answer}."
@@ -66,11 +74,36 @@ def test_an_option_that_begins_another_still_has_a_score() -> None:
     assert scores == pytest.approx([-2.0, -2.5])
 
 
-def test_batches_hold_the_budget_and_lose_no_row() -> None:
-    lengths = [5, 30, 7, 7, 100, 1]
-    found = list(batches(lengths, token_budget=40))
-    assert sorted(index for batch in found for index in batch) == list(range(6))
-    assert all(len(batch) == 1 or max(lengths[index] for index in batch) * len(batch) <= 40 for batch in found)
+def test_a_batch_counts_every_option_with_its_prompt_and_padding() -> None:
+    sizes = [Size(30, 10, 2), Size(10, 10, 4), Size(10, 30, 2)]
+    order = longest_first(sizes)
+    assert first_batch(order, sizes, token_budget=2 * 4 * (30 + 10)) == ([0, 1], 320)
+    assert first_batch(order, sizes, token_budget=2 * 4 * (30 + 10) - 1) == ([0], 80)
+    assert first_batch(order, sizes, token_budget=3 * 4 * (30 + 30)) == ([0, 1, 2], 720)
+
+
+def test_a_question_above_the_budget_stands_alone() -> None:
+    assert first_batch([1, 0], [Size(5, 5), Size(50, 50)], token_budget=1) == ([1], 100)
+
+
+QUESTION = Question(prompt=[1], responses=[[5, 9], [6, 9]], terminator_length=1, letters=[5, 6], right=1)
+
+
+def test_a_score_is_of_the_likeliest_option_and_letter_and_of_the_whole_right_response() -> None:
+    score = make_score(QUESTION, [-1.0, -3.0], [[-2.0, -0.5], [-1.0, -0.25]])
+    assert (score.option, score.letter, score.right_log_likelihood, score.right_tokens) == (1, 0, -1.25, 2)
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+@pytest.mark.parametrize("place", ["letter", "token"])
+def test_nan_is_no_score(value: float, place: str) -> None:
+    letters, likelihoods = [-1.0, -3.0], [[-2.0, -0.5], [-1.0, -0.25]]
+    if place == "letter":
+        letters[1] = value
+    else:
+        likelihoods[0][0] = value
+    with pytest.raises(NotFiniteError):
+        make_score(QUESTION, letters, likelihoods)
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,21 @@ from finetune_api.results import MemoryStatus
 from finetune_api.spec import TrainingSpec
 from finetune_trainer.device import Device
 from finetune_trainer.memory import GIB, device_memory, report_lines, summarise
-from finetune_trainer.policy import ModelShape, StepPlan, plan_step
+from finetune_trainer.policy import ModelShape, Optimizer, StepPlan, optimizer_on, plan_step
 
 LLAMA_1B = ModelShape(layers=16, hidden=2048, intermediate=8192, vocabulary=128256)
+NAMES: tuple[Optimizer, ...] = ("AdamW8bit", "AdamW")
 T4 = Device("cuda", "Tesla T4", 15 * GIB, "float16")
 
 
 def plan(free: int | None, longest: int = 800, **training: Any) -> StepPlan:
     return plan_step(TrainingSpec(**training), LLAMA_1B, longest, free)
+
+
+def test_eight_bit_adam_needs_a_gpu() -> None:
+    cpu = Device("cpu", "CPU", 0, "float32")
+    chosen = [(name, optimizer_on(device, TrainingSpec(optimizer=name))) for device in (T4, cpu) for name in NAMES]
+    assert chosen == [("AdamW8bit", "AdamW8bit"), ("AdamW", "AdamW"), ("AdamW8bit", "AdamW"), ("AdamW", "AdamW")]
 
 
 def test_a_large_gpu_takes_the_whole_batch_at_once_without_recomputing() -> None:

@@ -1,4 +1,4 @@
-"""Base against tuned: both score and answer the same rows, in one loaded model."""
+"""Base against tuned: both score and answer the same rows, in one loaded model, one after the other."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from finetune_api.reasons import Reason
 from finetune_api.spec import EvaluationSpec, FineTuneJobSpec
 from finetune_trainer.answers import named_option
 from finetune_trainer.chat import ChatFormat
 from finetune_trainer.console import say
 from finetune_trainer.device import Device
+from finetune_trainer.failure import StageError
 from finetune_trainer.generation import answer
-from finetune_trainer.questions import Question, Score, make_questions
+from finetune_trainer.questions import NotFiniteError, Question, Score, make_questions
 from finetune_trainer.report import Outcome, Sample
 from finetune_trainer.rows import ChoiceRow, prompt_of, response_of
 from finetune_trainer.scoring import score
 
-# Tokens of a padded batch of prompts. Each prompt's cache is then repeated for its options.
-TOKEN_BUDGET = {"cuda": 8192, "cpu": 2048}
+# Tokens of a padded batch, where each option counts with its prompt, as the cache is repeated for each.
+TOKEN_BUDGET = {"cuda": 32768, "cpu": 8192}
 
 
 @dataclass(frozen=True)
 class Contestants:
-    """A PEFT model, which is the base model while its adapter is off."""
+    """The base model, and what makes it the tuned one in place."""
 
-    model: Any
+    base: Any
+    attach: Callable[[Any], Any]
     chat: ChatFormat
     device: Device
 
@@ -46,10 +49,14 @@ class _Task:
     prompts: list[list[int]]
     max_new_tokens: int
 
-    def run(self, on_scored: Callable[[int], None]) -> tuple[list[Score], list[str]]:
-        model, chat, pad_id = self.contestants.model, self.contestants.chat, self.contestants.pad_id
-        budget = TOKEN_BUDGET[self.contestants.device.kind]
-        scores = score(model, self.questions, pad_id, budget, on_scored)
+    def run(self, name: str, model: Any, on_scored: Callable[[int], None]) -> tuple[list[Score], list[str]]:
+        say(f"scoring the {name} model on {len(self.questions)} rows")
+        chat, pad_id, device = self.contestants.chat, self.contestants.pad_id, self.contestants.device
+        budget = TOKEN_BUDGET[device.kind]
+        try:
+            scores = score(model, self.questions, pad_id, budget, on_scored)
+        except NotFiniteError as error:
+            raise StageError(Reason.EVALUATION_FAILED, not_finite(name, device)) from error
         return scores, answer(model, self.prompts, chat, pad_id, self.max_new_tokens, budget)
 
 
@@ -67,19 +74,19 @@ class _Counter:
 def compare(
     contestants: Contestants, rows: list[ChoiceRow], spec: FineTuneJobSpec, on_scored: Callable[[int, int], None]
 ) -> Outcome:
-    """Scores all rows and answers the sample prompts. ``on_scored`` gets rows scored so far, and of how many."""
+    """Scores all rows and answers the sample prompts. ``on_scored`` gets rows scored so far, and of how many.
+
+    Raises StageError (EvaluationFailed) for likelihoods that are not finite, torch.OutOfMemoryError when one row alone
+    is too large for the GPU.
+    """
     evaluation = spec.evaluation
     assert evaluation, "a comparison needs spec.evaluation"
     started = time.monotonic()
     task = _make_task(contestants, rows, spec, evaluation)
     counter = _Counter(on_scored, len(rows) * (2 if evaluation.compare_with_base else 1))
-    base: tuple[list[Score], list[str]] | None = None
-    if evaluation.compare_with_base:
-        say(f"scoring the base model on {len(rows)} rows")
-        with contestants.model.disable_adapter():
-            base = task.run(counter)
-    say(f"scoring the tuned model on {len(rows)} rows")
-    scores, answers = task.run(counter)
+    # Base first: the adapter's biases overwrite its own.
+    base = task.run("base", contestants.base, counter) if evaluation.compare_with_base else None
+    scores, answers = task.run("tuned", contestants.attach(contestants.base), counter)
     samples = _samples(rows, spec, base[1] if base else None, answers)
     return Outcome(rows, base[0] if base else None, scores, samples, time.monotonic() - started)
 
@@ -91,6 +98,17 @@ def _make_task(
     questions = make_questions(rows, dataset.prompt_template, dataset.response_template, contestants.chat)
     prompts = [question.prompt for question in questions[: evaluation.sample_prompts]]
     return _Task(contestants, questions, prompts, evaluation.max_new_tokens)
+
+
+def not_finite(name: str, device: Device) -> str:
+    """What to say of NaN and infinite likelihoods of the ``name`` (base or tuned) model, and what to do."""
+    if device.dtype == "float16":
+        advice = "its numbers overflow there, so set spec.model.dtype BFloat16 and take a GPU that has it"
+    elif name == "base":
+        advice = "check the weights of spec.model.source"
+    else:
+        advice = "the training may have diverged, so lower spec.training.learningRate"
+    return f"the {name} model's likelihoods are not finite in {device.dtype} on {device.name}: {advice}"
 
 
 def _samples(

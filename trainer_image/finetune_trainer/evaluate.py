@@ -1,22 +1,24 @@
-"""The evaluation stage, top to bottom: inputs → base and adapter, loaded once → comparison → report → result."""
+"""The evaluation stage, top to bottom: inputs → base model, loaded once → comparison → report → result."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
 from finetune_api.results import EvaluationStatus, ModelScores, StageResult
+from finetune_api.spec import FineTuneJobSpec
 from finetune_trainer.chat import read_chat_format
 from finetune_trainer.console import say
 from finetune_trainer.failure import StageError
 from finetune_trainer.files import write_text
 from finetune_trainer.folder import open_run_folder
-from finetune_trainer.prepare import prepare_evaluation
+from finetune_trainer.prepare import Inputs, prepare_evaluation
 from finetune_trainer.progress import Pace, ProgressPusher, make_push
-from finetune_trainer.report import evaluation_status, report_document
+from finetune_trainer.report import Outcome, evaluation_status, report_document
 from finetune_trainer.result import lineage, read_result, stage_result, write_result
 from finetune_trainer.train import finished_training
 
@@ -39,15 +41,8 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
             Reason.EVALUATION_FAILED, f"the adapter {config.run_uri / 'adapter'} is missing, damaged or another job's"
         )
     inputs = prepare_evaluation(config, folder)
-
-    from finetune_trainer.comparison import Contestants, compare
-    from finetune_trainer.tuned import load_tuned  # torch, transformers and PEFT take seconds to import
-
-    say(f"loading {inputs.model.name} in 4 bit (NF4) and its adapter")
-    model, tokenizer = load_tuned(inputs.model, folder.adapter, inputs.device)
-    contestants = Contestants(model, read_chat_format(tokenizer, spec.model.chat_template), inputs.device)
     final_loss = trained.training.final_loss if trained.training else None
-    outcome = compare(contestants, inputs.rows.rows, spec, _progress(pusher, final_loss))
+    outcome = _compare(inputs, folder.adapter, spec, _progress(pusher, final_loss))
 
     status = evaluation_status(outcome, spec.evaluation, str(config.run_uri / "report" / "report.json"))
     for line in _lines(status):
@@ -59,6 +54,28 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
     result = stage_result(config, "Evaluate", sections)
     write_result(folder.evaluation_result, result)
     return result
+
+
+def _compare(inputs: Inputs, adapter: Path, spec: FineTuneJobSpec, on_scored: Callable[[int, int], None]) -> Outcome:
+    from torch import OutOfMemoryError
+
+    from finetune_trainer.comparison import Contestants, compare
+    from finetune_trainer.tuned import attach, load_base, load_tokenizer  # PEFT and transformers take seconds to import
+
+    chat = read_chat_format(load_tokenizer(adapter), spec.model.chat_template)
+    say(f"loading {inputs.model.name} in 4 bit (NF4)")
+    try:
+        base = load_base(inputs.model, inputs.device)
+        contestants = Contestants(base, lambda model: attach(model, adapter), chat, inputs.device)
+        return compare(contestants, inputs.rows.rows, spec, on_scored)
+    except OutOfMemoryError as error:
+        # Not OutOfMemory, whose advice is for training. PyTorch's hints after the sizes are of no use in a pod.
+        sizes = str(error).partition(" If reserved")[0].rstrip(".")
+        raise StageError(
+            Reason.EVALUATION_FAILED,
+            f"GPU memory ran out, even with one held-out row at a time: {sizes}; "
+            "take a GPU with more memory, or shorten the held-out rows and their options",
+        ) from error
 
 
 def _progress(pusher: ProgressPusher | None, final_loss: str | None) -> Callable[[int, int], None]:

@@ -12,20 +12,25 @@ from finetune_api.results import FailureStatus
 MESSAGE_LENGTH = 1024
 LOG_LENGTH = 2048
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_MODEL_TOO_LARGE = "does not fit in GPU memory"  # Unsloth's words when bitsandbytes would need the CPU's
 
 
 class StageError(Exception):
-    """A failure whose reason is known. The text says what was wrong and where, in one line."""
+    """A failure whose reason is known. The text says what was wrong and where, in one line.
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    ``advice`` stands in for the reason's own where that would mislead.
+    """
+
+    def __init__(self, reason: Reason, message: str, advice: str = "") -> None:
         super().__init__(message)
         self.reason = reason
+        self.advice = advice or FAILURES[reason].advice
 
 
 def failure_of(error: BaseException) -> FailureStatus:
     """What status says about an exception that ended the stage."""
-    reason, message = _classify(error)
-    advice = f"; {FAILURES[reason].advice}"
+    known = _classify(error)
+    reason, message, advice = known.reason, str(known), f"; {known.advice}"
     return FailureStatus(
         reason=reason,
         message=cut(message, MESSAGE_LENGTH - len(advice)) + advice,
@@ -39,22 +44,26 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _classify(error: BaseException) -> tuple[Reason, str]:
-    for cause in _chain(error):
+def _classify(error: BaseException) -> StageError:
+    for cause in causes(error):
         if isinstance(cause, StageError):
-            return cause.reason, str(cause)
+            return cause
         if isinstance(cause, KeyboardInterrupt):
-            return Reason.INTERRUPTED, "interrupted"
-        if _is_gpu_out_of_memory(cause):
-            return Reason.OUT_OF_MEMORY, f"GPU memory ran out: {_sizes(cause)}"
+            return StageError(Reason.INTERRUPTED, "interrupted")
         if isinstance(cause, MemoryError):
-            return Reason.OUT_OF_MEMORY, "host memory ran out: raise resources.limits.memory, too"
+            return StageError(Reason.OUT_OF_MEMORY, "host memory ran out: raise resources.limits.memory, too")
+        if _MODEL_TOO_LARGE in str(cause):
+            fact = first_line(cause).partition(", so ")[0]  # hints for callers of Unsloth follow
+            return StageError(Reason.OUT_OF_MEMORY, fact, "take a smaller model or a larger GPU")
+        if _is_gpu_out_of_memory(cause):
+            return StageError(Reason.OUT_OF_MEMORY, f"GPU memory ran out: {_sizes(cause)}")
         if _is_storage_full(cause):
-            return Reason.STORAGE_FULL, f"no space left: {_first_line(cause)}"
-    return Reason.TRAINER_CRASHED, f"{type(error).__name__}: {_first_line(error)}"
+            return StageError(Reason.STORAGE_FULL, f"no space left: {first_line(cause)}")
+    return StageError(Reason.TRAINER_CRASHED, f"{type(error).__name__}: {first_line(error)}")
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception itself and then what caused it, from the outside in."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -64,13 +73,14 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_gpu_out_of_memory(error: BaseException) -> bool:
-    # By name: torch may not have been imported yet, and bitsandbytes raises a RuntimeError with CUDA's words.
-    return type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in str(error)
+    # By name: torch may not have been imported yet. Others raise what they like with CUDA's words, such as
+    # "CUDA error: out of memory" and "CUDA driver error: out of memory".
+    return type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
 
 
 def _sizes(error: BaseException) -> str:
     """Who holds how much of the GPU; PyTorch's hints that follow are of no use in a pod."""
-    return _first_line(error).partition(" If reserved")[0].rstrip(".")
+    return first_line(error).partition(" If reserved")[0].rstrip(".")
 
 
 def _is_storage_full(error: BaseException) -> bool:
@@ -78,7 +88,8 @@ def _is_storage_full(error: BaseException) -> bool:
     return (isinstance(error, OSError) and error.errno in _FULL) or "No space left on device" in str(error)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text that isn't empty, or its type's name."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 

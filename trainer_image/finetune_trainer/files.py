@@ -25,7 +25,7 @@ class ManifestFile(ApiModel):
 
 
 class Manifest(ApiModel):
-    """Every file of a folder except the manifest itself, by name."""
+    """Every file of a folder and its sub-folders except the manifest itself, by path such as ``sub/file``."""
 
     files: dict[str, ManifestFile] = Field(min_length=1)
 
@@ -52,9 +52,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         yield draft
-        manifest = Manifest(files={file.name: _describe(file) for file in sorted(draft.iterdir())})
+        # A tokenizer with several chat templates writes a sub-folder.
+        files = sorted(entry for entry in draft.rglob("*") if entry.is_file())
+        manifest = Manifest(files={file.relative_to(draft).as_posix(): _describe(file) for file in files})
         write_text(draft / MANIFEST, manifest.model_dump_json(by_alias=True, indent=2) + "\n")
-        for entry in (draft, *draft.iterdir()):
+        for entry in (draft, *draft.rglob("*")):
             entry.chmod(0o755 if entry.is_dir() else 0o644)  # readable for whoever serves the adapter
         _replace_folder(draft, path)
     finally:

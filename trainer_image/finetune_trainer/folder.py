@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
 from finetune_trainer.failure import StageError
+
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+# The field itself is right, so the reason's own advice would mislead.
+_OPEN_IT = (
+    "have the administrator set fsGroup in the profile, or mount the claim read-write; then apply under a new name"
+)
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,16 @@ def open_run_folder(config: RunConfig) -> RunFolder:
         probe.unlink()
     except ValueError as error:
         raise StageError(Reason.INVALID_SPEC, f"spec.output.destination: {error}") from error
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StageError(
+            Reason.INVALID_SPEC, f"spec.output.destination {config.spec.output.destination} is no folder: {error}"
+        ) from error
+    except OSError as error:
+        if error.errno not in _CLOSED:
+            raise
         raise StageError(
             Reason.INVALID_SPEC,
-            f"spec.output.destination {config.spec.output.destination} is no folder that this pod's user can write: "
-            f"{error}",
+            f"spec.output.destination {config.spec.output.destination} can't be written by this pod's user: {error}",
+            _OPEN_IT,
         ) from error
     return RunFolder(folder)

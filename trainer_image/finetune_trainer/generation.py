@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from finetune_trainer.batching import in_batches
 from finetune_trainer.chat import ChatFormat
-from finetune_trainer.questions import batches
+from finetune_trainer.questions import Size
 from finetune_trainer.scoring import pad_left
 
 
@@ -16,8 +17,8 @@ def answer(
     model: Any, prompts: list[list[int]], chat: ChatFormat, pad_id: int, max_new_tokens: int, token_budget: int
 ) -> list[str]:
     """Answers each prompt (token ids) greedily, up to a stop token or ``max_new_tokens``. Returns texts in order."""
-    texts: dict[int, str] = {}
-    for batch in batches([len(prompt) + max_new_tokens for prompt in prompts], token_budget):
+
+    def answer_batch(batch: list[int]) -> list[str]:
         ids, mask = pad_left([prompts[index] for index in batch], pad_id)
         output = model.generate(
             input_ids=ids.to(model.device),
@@ -31,5 +32,6 @@ def answer(
             pad_token_id=pad_id,
         )
         answers = chat.tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
-        texts |= {index: text.strip() for index, text in zip(batch, answers, strict=True)}
-    return [texts[index] for index in range(len(prompts))]
+        return [text.strip() for text in answers]
+
+    return in_batches(answer_batch, [Size(len(prompt), max_new_tokens) for prompt in prompts], token_budget)

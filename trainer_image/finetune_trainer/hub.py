@@ -9,9 +9,11 @@ from typing import Any, Literal
 from finetune_api.reasons import Reason
 from finetune_api.uris import ClaimPath, HubSource, parse_source
 from finetune_trainer.failure import StageError
+from finetune_trainer.hub_failure import is_elsewhere
 
 Kind = Literal["model", "dataset"]
 _PROBE_FILE = {"model": "config.json", "dataset": "README.md"}
+_SCRIPT = "Dataset scripts are no longer supported"  # the start of a RuntimeError
 _NOT_FOUND = {"model": Reason.MODEL_NOT_FOUND, "dataset": Reason.DATASET_NOT_FOUND}
 
 
@@ -54,13 +56,36 @@ def _cached_commit(location: HubSource, revision: str, kind: Kind) -> str:
 def dataset_rows(location: HubSource, revision: str, split: str) -> Iterator[tuple[int, Any]]:
     """Yields (row number from 1, raw row) of a hub dataset's split.
 
-    Raises StageError (DatasetNotFound) when the repository has no such data or split.
+    Raises StageError: DatasetNotFound when the repository has no such data or split, DatasetInvalid when its files
+    can't be read.
     """
     from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+    from pyarrow import ArrowException
 
+    where = f"hf://{location.repository} split {split!r}"
     try:
         rows = load_dataset(location.repository, split=split, revision=revision)
-    except (DatasetNotFoundError, FileNotFoundError, ValueError) as error:
-        raise StageError(Reason.DATASET_NOT_FOUND, f"hf://{location.repository} split {split!r}: {error}") from error
+    except (DatasetsError, ArrowException, FileNotFoundError, RuntimeError, ValueError) as error:
+        if is_elsewhere(error, HF_HUB_OFFLINE):
+            raise
+        if isinstance(error, (DatasetsError, ArrowException)) and not isinstance(error, FileNotFoundError):
+            raise StageError(Reason.DATASET_INVALID, f"{where}: {_unreadable(error)}") from error
+        if isinstance(error, (FileNotFoundError, ValueError)) or str(error).startswith(_SCRIPT):
+            raise StageError(Reason.DATASET_NOT_FOUND, f"{where}: {error}") from error
+        raise
     yield from enumerate(rows, start=1)
+
+
+def _unreadable(error: Exception) -> str:
+    """What was wrong with a file: the second line of the library's own text, or else its cause's first and last."""
+    lines = _lines(error)
+    if len(lines) > 1:
+        return lines[1]
+    lines = _lines(error.__cause__ or error)
+    return f"{lines[0]} … {lines[-1]}" if len(lines) > 1 else "".join(lines)
+
+
+def _lines(error: BaseException) -> list[str]:
+    return [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from finetune_api.spec import TrainingSpec
+from finetune_trainer.device import Device, Dtype
 
 Checkpointing = Literal["Unsloth", "Enabled", "Disabled"]
+Optimizer = Literal["AdamW8bit", "AdamW"]
 # Padded batches gain little on a CPU, and activations of a small one stay in its caches.
 CPU_MICRO_BATCH = 4
 # The rest is for the optimizer's state, fragmentation and the allocator's rounding.
@@ -64,6 +66,16 @@ def plan_step(training: TrainingSpec, shape: ModelShape, longest: int, free_byte
     chosen = next((candidate for candidate in modes if fits[candidate] >= size), modes[-1])
     micro = wanted if isinstance(wanted, int) else _largest_divisor(batch, fits[chosen])
     return StepPlan(micro, batch // micro, chosen)
+
+
+def optimizer_on(device: Device, training: TrainingSpec) -> Optimizer:
+    """The optimizer that runs: the spec's, or AdamW where 8 bits need a GPU."""
+    return training.optimizer if device.kind == "cuda" else "AdamW"
+
+
+def computed_in(arguments: Any) -> Dtype:
+    """The type that a trainer with these arguments computes in. Unsloth changes them for models that need another."""
+    return "bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else "float32"
 
 
 def _largest_divisor(number: int, limit: int) -> int:

@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 
 from finetune_trainer.chat import ChatFormat
 from finetune_trainer.rows import ChoiceRow, prompt_of, response_of
+
+
+class NotFiniteError(ArithmeticError):
+    """A model's likelihoods are NaN or infinite, so that no option is likelier than another."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Tokens of a question, or of the padded shape of a batch's questions: each option has a prompt of its own."""
+
+    prompt: int
+    response: int  # the longest
+    options: int = 1
+
+    @property
+    def tokens(self) -> int:
+        """All of them."""
+        return self.options * (self.prompt + self.response)
+
+    def padded_with(self, other: Size) -> Size:
+        """The smallest shape that holds either."""
+        return Size(
+            max(self.prompt, other.prompt), max(self.response, other.response), max(self.options, other.options)
+        )
 
 
 @dataclass(frozen=True)
@@ -18,6 +42,11 @@ class Question:
     terminator_length: int  # tokens at the end of each response that end the turn
     letters: list[int]  # the token that each option's letter begins with
     right: int  # index of the right option
+
+    @property
+    def size(self) -> Size:
+        """What it takes in a batch."""
+        return Size(len(self.prompt), max(map(len, self.responses)), len(self.responses))
 
 
 @dataclass(frozen=True)
@@ -61,14 +90,38 @@ def option_scores(
     return [sum(values[shared:end]) / (end - shared) for values, end in zip(log_likelihoods, ends, strict=True)]
 
 
-def batches(lengths: list[int], token_budget: int) -> Iterator[list[int]]:
-    """Groups indices by similar length, longest first, so that a padded batch has at most ``token_budget`` tokens.
+def make_score(question: Question, letters: list[float], log_likelihoods: list[list[float]]) -> Score:
+    """A model's score from its log-likelihoods of the letters and of each token of each response.
 
-    A sequence longer than the budget stands alone.
+    Raises NotFiniteError when one of them is not finite.
     """
-    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
-    start = 0
-    while start < len(order):
-        size = max(1, token_budget // lengths[order[start]])
-        yield order[start : start + size]
-        start += size
+    if not all(math.isfinite(value) for values in [letters, *log_likelihoods] for value in values):
+        raise NotFiniteError
+    by_option = option_scores(question.responses, log_likelihoods, question.terminator_length)
+    right = log_likelihoods[question.right]
+    return Score(
+        option=by_option.index(max(by_option)),
+        letter=letters.index(max(letters)),
+        right_log_likelihood=sum(right),
+        right_tokens=len(right),
+    )
+
+
+def longest_first(sizes: list[Size]) -> list[int]:
+    """Indices in the order in which questions of similar size meet."""
+    return sorted(range(len(sizes)), key=lambda index: (-sizes[index].tokens, index))
+
+
+def first_batch(order: list[int], sizes: list[Size], token_budget: int) -> tuple[list[int], int]:
+    """The indices at the head of ``order`` that fit into one padded batch of ``token_budget``, and its tokens.
+
+    One question stands there in any case, even when it is larger than the budget.
+    """
+    padded = sizes[order[0]]
+    count = 1
+    for index in order[1:]:
+        grown = padded.padded_with(sizes[index])
+        if (count + 1) * grown.tokens > token_budget:
+            break
+        padded, count = grown, count + 1
+    return order[:count], count * padded.tokens

@@ -67,7 +67,16 @@ def _text(raw: Mapping[str, Any], column: str) -> str:
     value = _cell(raw, column)
     if not isinstance(value, str) or not value.strip():
         raise _BadCellError(column, f"must be a text that is not empty, not {_shown(value)}")
+    _check_unicode(value, column)
     return value.strip()
+
+
+def _check_unicode(text: str, column: str) -> None:
+    try:  # JSON can hold half of a surrogate pair
+        text.encode()
+    except UnicodeEncodeError as error:
+        problem = f"{_shown(text[error.start])} at character {error.start + 1} is no Unicode character"
+        raise _BadCellError(column, problem) from error
 
 
 def _options(raw: Mapping[str, Any], column: str) -> dict[str, str]:
@@ -80,8 +89,10 @@ def _options(raw: Mapping[str, Any], column: str) -> dict[str, str]:
         )
     options = {str(letter): text for letter, text in value.items() if text is not None}  # Parquet fills gaps with null
     for letter, text in options.items():
+        _check_unicode(letter, column)
         if not isinstance(text, str) or not text.strip():
             raise _BadCellError(column, f"option {letter} must be a text that is not empty, not {_shown(text)}")
+        _check_unicode(text, column)
     if len(options) < 2:
         raise _BadCellError(column, f"needs at least 2 options, has {len(options)}")
     return {letter: text.strip() for letter, text in options.items()}

@@ -38,6 +38,7 @@ def link_latest(folder: RunFolder) -> None:
     link = folder.path.parent / "latest"
     draft = link.with_name(f".latest-{os.getpid()}")
     try:
+        draft.unlink(missing_ok=True)  # in a pod every attempt has the same PID
         draft.symlink_to(Path(folder.path.name), target_is_directory=True)
         draft.replace(link)
     except OSError:  # an object store behind a file system driver has no links; the URI names the run anyway

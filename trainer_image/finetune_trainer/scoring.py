@@ -7,7 +7,11 @@ from typing import Any
 
 import torch
 
-from finetune_trainer.questions import Question, Score, batches, option_scores
+from finetune_trainer.batching import in_batches
+from finetune_trainer.questions import Question, Score, make_score
+
+# Logits that exist at a time, rows x tokens x vocabulary: a quarter of a gigabyte in half precision.
+MAX_LOGITS = 2**27
 
 
 def score(
@@ -17,13 +21,17 @@ def score(
     token_budget: int,
     on_scored: Callable[[int], None] = lambda count: None,
 ) -> list[Score]:
-    """Scores all questions in their order. ``on_scored`` gets the number of each batch's rows."""
-    scores: dict[int, Score] = {}
-    for batch in batches([len(question.prompt) for question in questions], token_budget):
+    """Scores all questions in their order. ``on_scored`` gets the number of each batch's rows.
+
+    Raises NotFiniteError when a likelihood is not finite, torch.OutOfMemoryError when one question alone is too large.
+    """
+
+    def score_batch(batch: list[int]) -> list[Score]:
         found = _score_batch(model, [questions[index] for index in batch], pad_id)
-        scores |= dict(zip(batch, found, strict=True))
         on_scored(len(batch))
-    return [scores[index] for index in range(len(questions))]
+        return found
+
+    return in_batches(score_batch, [question.size for question in questions], token_budget)
 
 
 def pad_left(sequences: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,21 +60,9 @@ def _score_batch(model: Any, questions: list[Question], pad_id: int) -> list[Sco
     next_token = first.logits[:, -1].float().log_softmax(-1).cpu()  # (rows, vocabulary)
     tokens = _response_likelihoods(model, questions, first.past_key_values, mask, next_token, pad_id)
     return [
-        _score_of(question, row, likelihoods)
+        make_score(question, row[question.letters].tolist(), likelihoods)
         for question, row, likelihoods in zip(questions, next_token, tokens, strict=True)
     ]
-
-
-def _score_of(question: Question, next_token: torch.Tensor, likelihoods: list[list[float]]) -> Score:
-    by_option = option_scores(question.responses, likelihoods, question.terminator_length)
-    by_letter = next_token[question.letters]
-    right = likelihoods[question.right]
-    return Score(
-        option=max(range(len(by_option)), key=by_option.__getitem__),
-        letter=int(by_letter.argmax()),
-        right_log_likelihood=sum(right),
-        right_tokens=len(right),
-    )
 
 
 def _response_likelihoods(
@@ -84,17 +80,8 @@ def _response_likelihoods(
     ids = torch.tensor([response + [pad_id] * (width - len(response)) for response in flat])
     present = torch.tensor([[1] * len(response) + [0] * (width - len(response)) for response in flat])
     mask = mask.repeat_interleave(options, dim=0)
-    positions = mask.sum(-1, keepdim=True) + torch.arange(width)
     cache.batch_repeat_interleave(options)
-    device = model.device
-    logits = model(
-        input_ids=ids.to(device),
-        attention_mask=torch.cat([mask, present], dim=1).to(device),
-        position_ids=positions.to(device),
-        past_key_values=cache,
-        use_cache=True,
-    ).logits
-    later = _gather(logits[:, :-1], ids[:, 1:].to(logits.device)).cpu()  # token i + 1 is predicted at i
+    later = _later_likelihoods(model, ids, torch.cat([mask, present], dim=1), cache, next_token.shape[-1])
     firsts = next_token.repeat_interleave(options, dim=0).gather(1, ids[:, :1])
     values = torch.cat([firsts, later], dim=1).tolist()
     per_response = [row[: len(response)] for row, response in zip(values, flat, strict=True)]
@@ -102,6 +89,30 @@ def _response_likelihoods(
         per_response[start : start + len(question.responses)]
         for start, question in zip(range(0, len(flat), options), questions, strict=True)
     ]
+
+
+def _later_likelihoods(model: Any, ids: torch.Tensor, mask: torch.Tensor, cache: Any, vocabulary: int) -> torch.Tensor:
+    """Log-likelihoods of all but the first of the tokens ``ids`` (rows, width), which follow the cached ones.
+
+    ``mask`` covers cached and new tokens. The tokens go through the model in pieces of at most MAX_LOGITS logits.
+    """
+    rows, width = ids.shape
+    cached = mask.shape[1] - width
+    positions = mask[:, :cached].sum(-1, keepdim=True) + torch.arange(width)
+    step = max(1, MAX_LOGITS // (rows * vocabulary))
+    device = model.device
+    found = [torch.empty(rows, 0)]
+    for start in range(0, width - 1, step):  # the last token predicts nothing that is scored
+        end = min(start + step, width - 1)
+        logits = model(
+            input_ids=ids[:, start:end].to(device),
+            attention_mask=mask[:, : cached + end].to(device),
+            position_ids=positions[:, start:end].to(device),
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
+        found.append(_gather(logits, ids[:, start + 1 : end + 1].to(logits.device)).cpu())
+    return torch.cat(found, dim=1)
 
 
 def _gather(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -11,12 +11,12 @@ from trl import SFTConfig, SFTTrainer
 from finetune_api.spec import FineTuneJobSpec
 from finetune_trainer.callbacks import ReportingCallback
 from finetune_trainer.device import Device
-from finetune_trainer.policy import StepPlan
+from finetune_trainer.policy import StepPlan, optimizer_on
 from finetune_trainer.steps import StepReporter
 from finetune_trainer.tokens import IGNORED, TokenRow
 
 _SCHEDULERS = {"Linear": "linear", "Cosine": "cosine", "Constant": "constant_with_warmup"}
-_GPU_OPTIMIZERS = {"AdamW8bit": "adamw_8bit", "AdamW": "adamw_torch_fused"}
+_OPTIMIZERS = {"AdamW8bit": "adamw_8bit", "AdamW": "adamw_torch_fused"}
 
 
 def training_arguments(spec: FineTuneJobSpec, plan: StepPlan, device: Device, scratch: str) -> Any:
@@ -32,7 +32,7 @@ def training_arguments(spec: FineTuneJobSpec, plan: StepPlan, device: Device, sc
         learning_rate=float(training.learning_rate),
         warmup_steps=training.warmup_steps,
         lr_scheduler_type=_SCHEDULERS[training.scheduler],
-        optim=_GPU_OPTIMIZERS[training.optimizer] if on_gpu else "adamw_torch",
+        optim=_OPTIMIZERS[optimizer_on(device, training)] if on_gpu else "adamw_torch",
         weight_decay=float(training.weight_decay),
         seed=training.seed,
         data_seed=training.seed,
@@ -79,8 +79,8 @@ def build_trainer(
         callbacks=[ReportingCallback(reporter)],
     )
     trainer.remove_callback(PrinterCallback)
-    if device.dtype == "float32":
-        # TRL made the adapter bfloat16, which a CPU without it computes several times slower.
+    if device.dtype != "bfloat16":
+        # TRL made the adapter bfloat16, which a device without it computes several times slower.
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()

@@ -35,8 +35,8 @@ class TokenRows:
         return max(len(row.input_ids) for row in self.rows)
 
 
-def tokenise(rows: list[ChoiceRow], spec: FineTuneJobSpec, chat: ChatFormat) -> TokenRows:
-    """Tokenises rows and drops those longer than ``maxSequenceLength`` tokens.
+def tokenise(rows: list[ChoiceRow], spec: FineTuneJobSpec, chat: ChatFormat, limit: int) -> TokenRows:
+    """Tokenises rows and drops those longer than ``limit`` tokens.
 
     Raises StageError: DatasetInvalid when no row is left, InvalidSpec when the labels don't decode to the responses.
     """
@@ -48,13 +48,13 @@ def tokenise(rows: list[ChoiceRow], spec: FineTuneJobSpec, chat: ChatFormat) -> 
         TokenRow(prompt + answer, (prompt if on_all else [IGNORED] * len(prompt)) + answer)
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
-    limit = spec.model.max_sequence_length
     kept = [row for row in whole if len(row.input_ids) <= limit]
     if not kept:
         shortest = min(len(row.input_ids) for row in whole)
         raise StageError(
             Reason.DATASET_INVALID,
-            f"all {len(rows)} rows are longer than maxSequenceLength {limit} (the shortest has {shortest} tokens)",
+            f"all {len(rows)} rows are longer than {limit} tokens, spec.model.maxSequenceLength or the model's context "
+            f"(the shortest has {shortest})",
         )
     if not on_all:
         check_labels(whole[:_CHECKED_ROWS], responses[:_CHECKED_ROWS], chat)

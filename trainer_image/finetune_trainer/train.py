@@ -16,7 +16,7 @@ from finetune_trainer.device import Device
 from finetune_trainer.files import remove_drafts
 from finetune_trainer.folder import RunFolder, open_run_folder
 from finetune_trainer.memory import measure_after, measure_before, report_lines
-from finetune_trainer.policy import StepPlan, plan_step
+from finetune_trainer.policy import StepPlan, computed_in, optimizer_on, plan_step
 from finetune_trainer.prepare import prepare_training
 from finetune_trainer.progress import ProgressPusher
 from finetune_trainer.result import lineage, read_result, stage_result, write_result
@@ -33,6 +33,7 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
     folder = open_run_folder(config)
     if done := finished_training(config, folder):
         say(f"already trained: {folder.training_result}")
+        link_latest(folder)  # a kill may have come between the result and the link
         return done
     remove_drafts(folder.path)
 
@@ -45,15 +46,18 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
 
     say(f"loading {inputs.model.name} in 4 bit (NF4)")
     base = load_base(inputs.model, spec, device)
+    if base.max_length < spec.model.max_sequence_length:
+        say(f"maxSequenceLength: {base.max_length}, the model's context, in place of {spec.model.max_sequence_length}")
     chat = read_chat_format(base.tokenizer, spec.model.chat_template)
-    tokens = tokenise(inputs.rows.rows, spec, chat)
+    tokens = tokenise(inputs.rows.rows, spec, chat, base.max_length)
     say(f"tokenised: {len(tokens.rows)} rows, longest {tokens.longest} tokens, {tokens.dropped} dropped as too long")
     say(f"loss on: {spec.training.loss_on.lower()}, which follow {chat.response_marker!r}, end {chat.terminator!r}")
 
     plan = plan_step(spec.training, base.shape, tokens.longest, _free_bytes(device))
     say(_describe(plan))
-    if device.kind == "cpu" and spec.training.optimizer == "AdamW8bit":
-        say("optimizer: AdamW in place of AdamW8bit, which needs a GPU")
+    optimizer = optimizer_on(device, spec.training)
+    if optimizer != spec.training.optimizer:
+        say(f"optimizer: {optimizer} in place of {spec.training.optimizer}, which needs a GPU")
     model = add_adapter(base, spec.lora, plan.checkpointing, inputs.model)
 
     from finetune_trainer.sft import build_trainer
@@ -72,7 +76,7 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
     adapter = save_adapter(model, base.tokenizer, config, folder)
     say(f"saved: {adapter.uri}, {adapter.files} files, {adapter.size_bytes / 1e6:.1f} MB, sha256 {adapter.sha256}")
     sections = {
-        "training": _training_status(trainer, model, tokens, plan, reporter, seconds, spec.training.batch_size, device),
+        "training": _training_status(trainer, model, tokens, plan, reporter, seconds, optimizer),
         "memory": memory,
         "adapter": adapter,
         "lineage": lineage(config, inputs.lock),
@@ -114,10 +118,10 @@ def _training_status(
     plan: StepPlan,
     reporter: StepReporter,
     seconds: float,
-    batch_size: int,
-    device: Device,
+    optimizer: str,
 ) -> TrainingStatus:
     state, history = trainer.state, reporter.history
+    batch_size = plan.micro_batch * plan.accumulation
     adapter_size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return TrainingStatus(
         steps=state.global_step,
@@ -131,7 +135,9 @@ def _training_status(
         trainable_parameters=adapter_size,
         total_parameters=_base_size(model) + adapter_size,
         micro_batch_size=plan.micro_batch,
-        dtype=device.dtype,
+        gradient_checkpointing=plan.checkpointing,
+        optimizer=optimizer,
+        dtype=computed_in(trainer.args),
     )
 
 

@@ -1,4 +1,4 @@
-"""Loads base model and adapter for evaluation, once: with the adapter off it is the base model.
+"""Loads the base model for evaluation, and puts the adapter on it.
 
 Plain transformers and PEFT, as anyone who uses the adapter would load it: what is measured is what was shipped.
 """
@@ -16,10 +16,10 @@ from finetune_trainer.device import Device
 from finetune_trainer.source import ModelSource
 
 
-def load_tuned(source: ModelSource, adapter: Path, device: Device) -> tuple[Any, Any]:
-    """The base model in NF4 with the adapter on top, in evaluation mode, and the tokenizer saved with the adapter."""
+def load_base(source: ModelSource, device: Device) -> Any:
+    """The base model in NF4, in evaluation mode."""
     dtype = getattr(torch, device.dtype)
-    base = AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(
         source.name,
         revision=source.revision,
         trust_remote_code=source.trust_remote_code,
@@ -33,5 +33,17 @@ def load_tuned(source: ModelSource, adapter: Path, device: Device) -> tuple[Any,
             bnb_4bit_compute_dtype=dtype,
         ),
     )
-    model = PeftModel.from_pretrained(base, adapter).eval()
-    return model, AutoTokenizer.from_pretrained(adapter)
+    return model.eval()
+
+
+def load_tokenizer(adapter: Path) -> Any:
+    """The tokenizer saved with the adapter."""
+    return AutoTokenizer.from_pretrained(adapter)
+
+
+def attach(base: Any, adapter: Path) -> Any:
+    """The tuned model: ``base`` itself with the adapter on it, in evaluation mode.
+
+    From then on ``base`` is lost, even with the adapter off: trained biases take the place of its own.
+    """
+    return PeftModel.from_pretrained(base, adapter).eval()

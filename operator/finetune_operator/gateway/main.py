@@ -19,6 +19,7 @@ from kubernetes.aio.config import ConfigException
 
 from finetune_operator.client import API_ERRORS, connect, describe
 from finetune_operator.gateway.auth import Authenticator
+from finetune_operator.gateway.connections import Bounds, Door, listening
 from finetune_operator.gateway.flusher import Flusher
 from finetune_operator.gateway.jobs import JobStatuses
 from finetune_operator.gateway.keys import SigningKeys
@@ -60,9 +61,10 @@ async def serve(settings: Settings) -> None:
         store = ProgressStore(Schedule(settings.flush_seconds, settings.writes_per_second), settings.max_jobs)
         flusher = _flusher(settings, store, api)
         applications = _endpoint(settings, store, api).application(), health_application(lambda: not stop.is_set())
-        async with _listening(*applications, settings, tls):
+        async with _listening(*applications, settings, tls) as doors:
             log.info("Serving on port %d as %s", settings.port, ", ".join(settings.hosts))
-            await _until(stop, flusher.run(), _renew(certificates, tls, settings))
+            services = flusher.run(), _renew(certificates, tls, settings), *(door.accept() for door in doors)
+            await _until(stop, *services)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 await flusher.drain()
@@ -91,22 +93,14 @@ def _endpoint(settings: Settings, store: ProgressStore, api: ApiClient) -> PushE
 @contextlib.asynccontextmanager
 async def _listening(
     push: web.Application, health: web.Application, settings: Settings, tls: ServingContext
-) -> AsyncIterator[None]:
-    """Listens on both ports for as long as the block runs."""
-    async with _runner(push) as push_runner, _runner(health) as health_runner:
-        await web.TCPSite(push_runner, settings.address, settings.port, ssl_context=tls.context).start()
-        await web.TCPSite(health_runner, settings.address, settings.health_port).start()
-        yield
-
-
-@contextlib.asynccontextmanager
-async def _runner(application: web.Application) -> AsyncIterator[web.AppRunner]:
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    try:
-        yield runner
-    finally:
-        await runner.cleanup()
+) -> AsyncIterator[tuple[Door, Door]]:
+    """Both ports, open for as long as the block runs."""
+    bounds = Bounds(settings.max_connections, settings.head_seconds)
+    async with (
+        listening(push, settings.address, settings.port, bounds, tls.context) as pushes,
+        listening(health, settings.address, settings.health_port, bounds) as probes,
+    ):
+        yield pushes, probes
 
 
 async def _renew(certificates: CertificateStore, tls: ServingContext, settings: Settings) -> None:

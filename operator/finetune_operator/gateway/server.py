@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-# A body of 64 KiB takes milliseconds; whoever sends it byte by byte only holds a connection.
+# A body of 64 KiB takes milliseconds; whoever sends it byte by byte must not hold one of the few connections.
 BODY_SECONDS = 10.0
 
 
@@ -122,4 +122,6 @@ def _status(code: HTTPStatus, message: str) -> web.Response:
     outcome = "Success" if code is HTTPStatus.OK else "Failure"
     reason = "" if code is HTTPStatus.OK else code.phrase.title().replace(" ", "")
     body = {"kind": "Status", "apiVersion": "v1", "status": outcome, "reason": reason, "message": message}
-    return web.json_response({**body, "code": code.value}, status=code.value)
+    response = web.json_response({**body, "code": code.value}, status=code.value)
+    response.force_close()  # connections are few, and the next push comes in seconds
+    return response

@@ -25,7 +25,10 @@ class Settings(BaseModel):
     writes_per_second: Annotated[float, Field(alias="GATEWAY_WRITES_PER_SECOND", gt=0, le=1000)] = 30.0
     max_jobs: Annotated[int, Field(alias="GATEWAY_MAX_JOBS", ge=1, le=1_000_000)] = 10_000
     pushes_per_second: Annotated[float, Field(alias="GATEWAY_PUSHES_PER_SECOND", gt=0, le=1000)] = 1.0
-
+    # A port each. With TLS, asyncio's buffer and the longest head a connection takes 0.5 MiB, without TLS 0.2 MiB: with
+    # the process's own 75 MiB, all of them stay below the container's limit of 256Mi.
+    max_connections: Annotated[int, Field(alias="GATEWAY_MAX_CONNECTIONS", ge=1, le=100_000)] = 192
+    head_seconds: Annotated[float, Field(alias="GATEWAY_HEAD_SECONDS", gt=0, le=3600)] = 10.0
     renewal_seconds: Annotated[float, Field(alias="GATEWAY_RENEWAL_CHECK_SECONDS", gt=0, le=86_400)] = 600.0
 
     @property

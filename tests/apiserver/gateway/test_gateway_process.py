@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+
+import pytest
 
 from embedded_cluster.control_plane import ControlPlane
 from embedded_cluster.process import wait_until
+from finetune_operator.gateway.connections import LIFE_SECONDS
 from gateway_process import SYSTEM, Gateway, running_gateway
 from gateway_runs import SECONDS, Run, body
 
@@ -29,6 +34,30 @@ def test_what_is_unwritten_at_the_end_of_the_process_is_written(
         second.process.send_signal(signal.SIGTERM)
         assert second.process.wait(SECONDS) == 0, second.log.read_text()
     run.shows(11, pod)
+
+
+def test_idle_connections_take_no_more_than_their_places_and_lose_them(
+    gateway: Gateway, gateway_kubeconfig: Path, run: Run
+) -> None:
+    pod = run.start()
+    token = run.token(pod)
+    bounds = {"GATEWAY_MAX_CONNECTIONS": "4", "GATEWAY_HEAD_SECONDS": "3"}
+    with running_gateway(gateway_kubeconfig, gateway.authority.parent, **bounds) as second, ExitStack() as stack:
+        trusted = ssl.create_default_context(cafile=str(second.authority))
+
+        def connect() -> socket.socket:
+            patience = LIFE_SECONDS / 2  # after which it is not for the head that a connection ends
+            return stack.enter_context(socket.create_connection(("localhost", second.port), timeout=patience))
+
+        silent = connect()
+        idlers = [stack.enter_context(trusted.wrap_socket(connect(), server_hostname="localhost")) for _ in range(3)]
+        for idler in idlers:
+            idler.sendall(b"POST / HTTP/1.1\r\nHost: gateway\r\nX-Unfinished: ")
+        with pytest.raises(OSError, match=r"EOF|reset|closed"):
+            trusted.wrap_socket(connect(), server_hostname="localhost")
+        assert [idler.recv(1) for idler in (*idlers, silent)] == [b"", b"", b"", b""]
+        assert second.push(run, token, body(1)).code == 200
+        assert "All 4 connections are taken" in second.log.read_text()
 
 
 def test_a_renewed_certificate_is_served_without_a_restart(

@@ -1,0 +1,136 @@
+"""Who may hold the gateway's memory: so many connections at a time, each for so long, whatever it sends.
+
+Anybody in the cluster may connect, and aiohttp by itself counts no connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_SECONDS = 5.0
+# A push is answered sooner; who reads no answer, or sends on and on, is cut off.
+LIFE_SECONDS = 30.0
+GOODBYE_SECONDS = 2.0
+# A push has seven header fields, a token less than 2 KiB. A head of this size costs the parser 0.2 MiB.
+MAX_FIELDS, MAX_FIELD_BYTES = 16, 4096
+RETRY_SECONDS = 1.0
+TELL_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """At most so many connections, and so many seconds until one has sent the head of its request."""
+
+    connections: int
+    head_seconds: float
+
+
+class Door:
+    """Lets connections in to an HTTP handler, and closes at once what comes while all places are taken."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        handler: Callable[[], asyncio.Protocol],
+        places: int,
+        context: ssl.SSLContext | None,
+    ) -> None:
+        self._listener = listener
+        self._handler = handler
+        self._places = places
+        self._context = context
+        self._taken = 0
+        self._told = -TELL_SECONDS
+
+    async def accept(self) -> None:
+        """Accepts until cancelled; requests in work go on then."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                try:
+                    connection, _ = await loop.sock_accept(self._listener)
+                except OSError as error:  # the client is gone already, or there is no file descriptor left
+                    log.warning("A connection could not be accepted: %s", error)
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                if self._taken >= self._places:
+                    connection.close()
+                    self._tell(loop.time())
+                    continue
+                self._taken += 1
+                group.create_task(self._serve(connection))
+
+    async def _serve(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        lost = loop.create_future()
+        seconds = (HANDSHAKE_SECONDS, GOODBYE_SECONDS) if self._context else (None, None)
+        try:
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: _Watched(self._handler(), lost),
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=seconds[0],
+                ssl_shutdown_timeout=seconds[1],
+            )
+            await asyncio.wait([lost], timeout=LIFE_SECONDS)
+            transport.abort()
+        except Exception as error:  # a failed handshake, mostly; no client may end the process
+            log.debug("A connection failed: %s", error)
+        finally:
+            self._taken -= 1
+
+    def _tell(self, now: float) -> None:
+        if now - self._told >= TELL_SECONDS:
+            self._told = now
+            log.warning("All %d connections are taken; new ones are closed", self._places)
+
+
+class _Watched(asyncio.Protocol):
+    """A handler whose connection's end is told; asyncio tells it to nobody else."""
+
+    def __init__(self, handler: asyncio.Protocol, lost: asyncio.Future[None]) -> None:
+        self._handler = handler
+        self._lost = lost
+        self.connection_made = handler.connection_made  # type: ignore[method-assign]
+        self.data_received = handler.data_received  # type: ignore[method-assign]
+        self.eof_received = handler.eof_received  # type: ignore[method-assign]
+        self.pause_writing = handler.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = handler.resume_writing  # type: ignore[method-assign]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._handler.connection_lost(exc)
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+
+@asynccontextmanager
+async def listening(
+    application: web.Application, address: str, port: int, bounds: Bounds, context: ssl.SSLContext | None = None
+) -> AsyncIterator[Door]:
+    """A door to an application, for as long as the block runs; after it, requests in work are answered."""
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        keepalive_timeout=bounds.head_seconds,  # aiohttp counts it from the connection's begin, too
+        max_headers=MAX_FIELDS,
+        max_field_size=MAX_FIELD_BYTES,
+    )
+    await runner.setup()
+    try:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.create_server((address, port), family=family, backlog=128) as listener:
+            listener.setblocking(False)
+            assert runner.server is not None  # after setup
+            yield Door(listener, runner.server, bounds.connections, context)
+    finally:
+        await runner.cleanup()

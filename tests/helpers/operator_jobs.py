@@ -1,0 +1,55 @@
+"""FineTuneJobs for a real API server, and what their trainers report."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from finetune_api.base import canonical_json
+
+ADAPTER = {"uri": "pvc://models/run/adapter", "sha256": "b" * 64, "sizeBytes": 45, "files": 3}
+TRAINING = {"steps": 200, "firstLoss": "2.31", "finalLoss": "0.312", "runtimeSeconds": 102, "trainedTokens": 10200}
+EVALUATION = {
+    "summary": "0.41→0.45",
+    "examples": 1273,
+    "base": {"accuracy": "0.412"},
+    "tuned": {"accuracy": "0.447"},
+    "pairedTest": {"baseOnly": 10, "tunedOnly": 30, "pValue": "0.012"},
+}
+
+
+def job(name: str, namespace: str, *, evaluated: bool = True, **runtime: Any) -> dict[str, Any]:
+    """A small FineTuneJob with an output folder of its own."""
+    evaluation = {"evaluation": {"dataset": {"source": "pvc://data/rows"}}} if evaluated else {}
+    return {
+        "apiVersion": "finetune.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "model": {"source": "pvc://models/base"},
+            "dataset": {"source": "pvc://data/rows"},
+            "output": {"destination": f"pvc://models/{name}"},
+            "scheduling": {"backoffLimit": 0},
+            "runtime": runtime,
+            **evaluation,
+        },
+    }
+
+
+def message(world: Any, name: str, stage: str, **sections: Any) -> str:
+    """A termination message as the trainer would write it for this very job."""
+    config = json.loads(world.get("configmaps", f"{name}-config")["data"]["config.json"])
+    result = {
+        "version": 1,
+        "stage": stage,
+        "jobUID": config["job"]["uid"],
+        "specSha256": config["specSha256"],
+        "finishedAt": "2026-01-01T00:00:00Z",
+        **sections,
+    }
+    return canonical_json(result)
+
+
+def trained(world: Any, name: str) -> str:
+    """The trainer's result."""
+    return message(world, name, "Train", training=TRAINING, adapter=ADAPTER, memory={"summary": "1.3/79 GiB (1.7%)"})
