@@ -8,8 +8,9 @@ PYTHON ?= python3
 CLUSTER ?= embedded
 FINETUNE_STATE_DIR ?= /var/lib/finetune-operator
 FINETUNE_PHASES := $(FINETUNE_STATE_DIR)/run/phases.tsv
+comma := ,
 # What the tests start is on this machine; a proxy can't reach it.
-no_proxy := $(if $(no_proxy),$(no_proxy),$(NO_PROXY)),localhost,127.0.0.1,10.96.0.0/16,10.97.0.0/16,10.97.0.1
+no_proxy := $(addsuffix $(comma),$(or $(no_proxy),$(NO_PROXY)))localhost,127.0.0.1,10.96.0.0/16,10.97.0.0/16,10.97.0.1
 NO_PROXY := $(no_proxy)
 export CLUSTER REGISTRY FINETUNE_STATE_DIR FINETUNE_PHASES no_proxy NO_PROXY
 

@@ -50,3 +50,8 @@ Number = Annotated[str, Field(max_length=32)]
 def number(value: float, digits: int = 6) -> str:
     """A float as the short decimal text that status fields carry."""
     return f"{value:.{digits}g}"
+
+
+def cut(text: str, length: int) -> str:
+    """The text, shortened to a length in characters; what is missing shows as '…'."""
+    return text if len(text) <= length else text[: length - 1] + "…"

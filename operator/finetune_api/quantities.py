@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
 from typing import Annotated
 
@@ -22,8 +21,9 @@ Quantity = Annotated[
 
 def amount(quantity: str) -> Decimal:
     """The number that a valid Quantity stands for."""
-    number, suffix = re.fullmatch(r"([+0-9.]+)(.*)", quantity).groups()  # type: ignore[union-attr]
+    number = quantity.rstrip("numkMGTPEi")
+    suffix = quantity[len(number) :]
     if suffix.endswith("i"):
         power: int = 1024 ** (1 + "KMGTPE".index(suffix[0]))
         return Decimal(number) * power
-    return Decimal(number).scaleb(_DECIMAL[suffix]) if suffix in _DECIMAL else Decimal(number + suffix)
+    return Decimal(number).scaleb(_DECIMAL.get(suffix, 0))

@@ -14,12 +14,12 @@ from finetune_api.rules import rule, validations
 # Kubernetes' qualified names: an optional DNS prefix, and at most 63 characters.
 _NAME = r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]"
 _PREFIX = r"([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
-LABEL_KEY = f"^{_PREFIX}{_NAME}$"
+_KEY = f"{_PREFIX}{_NAME}"
+LABEL_KEY = f"^{_KEY}$"
 LABEL_KEY_LENGTH = 253 + 1 + 63
 
 LabelValue = Annotated[str, Field(max_length=63, pattern=f"^({_NAME})?$")]
 ResourceList = Annotated[dict[str, Quantity], Field(max_length=16)]
-
 
 RESOURCES = ("cpu", "memory", "ephemeral-storage")
 
@@ -91,7 +91,7 @@ class Toleration(ApiModel):
     key: str | None = Field(
         default=None,
         max_length=LABEL_KEY_LENGTH,
-        pattern=f"^({LABEL_KEY[1:-1]})?$",
+        pattern=f"^({_KEY})?$",
         description="Taint key; absent matches all keys.",
     )
     operator: Literal["Exists", "Equal"] | None = Field(default=None, description="How key and value are compared.")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from finetune_api.base import cut
 from finetune_api.reasons import FAILURES, Reason
 from finetune_api.status import MAX_MESSAGE
 
 
 def one_line(text: str, limit: int = MAX_MESSAGE) -> str:
     """The text on one line, cut to ``limit`` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    return cut(" ".join(text.split()), limit)
 
 
 def with_advice(reason: Reason, text: str) -> str:

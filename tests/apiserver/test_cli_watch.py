@@ -20,10 +20,11 @@ import yaml
 from kubernetes.client import ApiException
 
 from embedded_cluster.control_plane import ControlPlane
+from embedded_cluster.process import wait_until
 from finetune_cli.client import JobClient, JobEvent, JobList, connect
 from finetune_cli.errors import CliError
 from finetune_cli.follow import Clock, Follower, Seen, Waiting
-from watch_command import Command, Watch, wait_for
+from watch_command import DEADLINE_SECONDS, Command, Watch
 
 DATA = Path(__file__).parents[1] / "data/cli"
 CLOCK = Clock(time.monotonic, time.sleep)
@@ -218,7 +219,7 @@ def test_a_lost_connection_is_said_and_the_watch_goes_on(
             relay.cut()  # the first may come before the watch is open, which then opens on a new connection
             return "trying again\n" in command.output
 
-        wait_for(cut_until_said, lambda: command.output)
+        wait_until(cut_until_said, DEADLINE_SECONDS, "the word of a lost connection")
         job.write_status("succeeded")
         assert command.wait() == 0, command.errors
 

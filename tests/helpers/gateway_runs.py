@@ -57,6 +57,12 @@ class Run:
         created(self.apiserver, self.namespace, stage_job(self, stage, owner or self))
         return self.pods(stage, 1)[0]
 
+    def running(self) -> Pod:
+        """A training pod that the operator has recorded."""
+        pod = self.start()
+        self.record(pod)
+        return pod
+
     def retry(self, stage: str, old: Pod) -> Pod:
         """Has the Job controller make a second pod, in a later second."""
         wait_until(lambda: f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}" > old.created, 5, "the next second")

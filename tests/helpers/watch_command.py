@@ -7,21 +7,15 @@ import pty
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from embedded_cluster.errors import ClusterError
+from embedded_cluster.process import wait_until
 
 DEADLINE_SECONDS = 60
 # They have rich take a pipe for a terminal.
 COLOUR_SWITCHES = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
-
-
-def wait_for(condition: Callable[[], bool], what: Callable[[], str]) -> None:
-    """Returns once the condition holds; fails with ``what`` when it never does."""
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < end, what()
-        time.sleep(0.05)
 
 
 @dataclass
@@ -63,7 +57,10 @@ class Command:
             os.close(stream)
 
     def wait_for_output(self, text: str) -> None:
-        wait_for(lambda: text in self.output, lambda: f"no {text!r} in:\n{self.output}\n{self.errors}")
+        try:
+            wait_until(lambda: text in self.output, DEADLINE_SECONDS, f"{text!r} in the output")
+        except ClusterError as error:
+            raise AssertionError(f"{error}:\n{self.output}\n{self.errors}") from error
 
     def wait(self) -> int:
         code = self._process.wait(DEADLINE_SECONDS)

@@ -13,7 +13,7 @@ from finetune_api.results import EvaluationStatus, ModelScores, StageResult
 from finetune_api.spec import FineTuneJobSpec
 from finetune_trainer.chat import read_chat_format
 from finetune_trainer.console import say
-from finetune_trainer.failure import StageError
+from finetune_trainer.failure import StageError, gpu_sizes
 from finetune_trainer.files import write_text
 from finetune_trainer.folder import open_run_folder
 from finetune_trainer.prepare import Inputs, prepare_evaluation
@@ -69,11 +69,10 @@ def _compare(inputs: Inputs, adapter: Path, spec: FineTuneJobSpec, on_scored: Ca
         contestants = Contestants(base, lambda model: attach(model, adapter), chat, inputs.device)
         return compare(contestants, inputs.rows.rows, spec, on_scored)
     except OutOfMemoryError as error:
-        # Not OutOfMemory, whose advice is for training. PyTorch's hints after the sizes are of no use in a pod.
-        sizes = str(error).partition(" If reserved")[0].rstrip(".")
+        # Not OutOfMemory, whose advice is for training.
         raise StageError(
             Reason.EVALUATION_FAILED,
-            f"GPU memory ran out, even with one held-out row at a time: {sizes}; "
+            f"GPU memory ran out, even with one held-out row at a time: {gpu_sizes(error)}; "
             "take a GPU with more memory, or shorten the held-out rows and their options",
         ) from error
 

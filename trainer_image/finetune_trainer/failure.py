@@ -6,6 +6,7 @@ import errno
 import traceback
 from collections.abc import Iterator
 
+from finetune_api.base import cut
 from finetune_api.reasons import FAILURES, Reason, exit_code
 from finetune_api.results import FailureStatus
 
@@ -39,11 +40,6 @@ def failure_of(error: BaseException) -> FailureStatus:
     )
 
 
-def cut(text: str, length: int) -> str:
-    """The text, shortened to a length in characters; what is missing shows as '…'."""
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
 def _classify(error: BaseException) -> StageError:
     for cause in causes(error):
         if isinstance(cause, StageError):
@@ -56,7 +52,7 @@ def _classify(error: BaseException) -> StageError:
             fact = first_line(cause).partition(", so ")[0]  # hints for callers of Unsloth follow
             return StageError(Reason.OUT_OF_MEMORY, fact, "take a smaller model or a larger GPU")
         if _is_gpu_out_of_memory(cause):
-            return StageError(Reason.OUT_OF_MEMORY, f"GPU memory ran out: {_sizes(cause)}")
+            return StageError(Reason.OUT_OF_MEMORY, f"GPU memory ran out: {gpu_sizes(cause)}")
         if _is_storage_full(cause):
             return StageError(Reason.STORAGE_FULL, f"no space left: {first_line(cause)}")
     return StageError(Reason.TRAINER_CRASHED, f"{type(error).__name__}: {first_line(error)}")
@@ -78,7 +74,7 @@ def _is_gpu_out_of_memory(error: BaseException) -> bool:
     return type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
 
 
-def _sizes(error: BaseException) -> str:
+def gpu_sizes(error: BaseException) -> str:
     """Who holds how much of the GPU; PyTorch's hints that follow are of no use in a pod."""
     return first_line(error).partition(" If reserved")[0].rstrip(".")
 

@@ -6,10 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_api.base import number
+from finetune_api.base import cut, number
 from finetune_api.results import EvaluationStatus, Interval, ModelScores, PairedTest, SampleAnswer
 from finetune_api.spec import EvaluationSpec
-from finetune_trainer.failure import cut
 from finetune_trainer.metrics import mcnemar_exact, perplexity, wilson_interval
 from finetune_trainer.questions import Score
 from finetune_trainer.rows import ChoiceRow

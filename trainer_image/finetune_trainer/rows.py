@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from finetune_api.base import cut
 from finetune_api.inputs import ColumnsSpec
 from finetune_api.reasons import Reason
-from finetune_trainer.failure import StageError, cut
+from finetune_trainer.failure import StageError
 
 _MAX_SHOWN = 60
 

@@ -101,11 +101,21 @@ class _Watched(asyncio.Protocol):
     def __init__(self, handler: asyncio.Protocol, lost: asyncio.Future[None]) -> None:
         self._handler = handler
         self._lost = lost
-        self.connection_made = handler.connection_made  # type: ignore[method-assign]
-        self.data_received = handler.data_received  # type: ignore[method-assign]
-        self.eof_received = handler.eof_received  # type: ignore[method-assign]
-        self.pause_writing = handler.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = handler.resume_writing  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._handler.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._handler.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._handler.eof_received()
+
+    def pause_writing(self) -> None:
+        self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._handler.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._handler.connection_lost(exc)

@@ -24,8 +24,7 @@ from gateway_runs import SECONDS, Run, body
 def test_what_is_unwritten_at_the_end_of_the_process_is_written(
     gateway: Gateway, gateway_kubeconfig: Path, run: Run
 ) -> None:
-    pod = run.start()
-    run.record(pod)
+    pod = run.running()
     token = run.token(pod)
     with running_gateway(gateway_kubeconfig, gateway.authority.parent, GATEWAY_FLUSH_SECONDS="3600") as second:
         second.push(run, token, body(10))

@@ -15,8 +15,7 @@ from gateway_runs import SECONDS, Run, body, condition
 
 
 def test_a_push_is_shown_in_status(gateway: Gateway, run: Run) -> None:
-    pod = run.start()
-    run.record(pod)
+    pod = run.running()
     assert gateway.push(run, run.token(pod), body(12, loss=0.53)) == Answer(200, "taken")
     run.shows(12, pod)
     progress = run.status["progress"]
@@ -31,8 +30,7 @@ def test_a_push_is_shown_in_status(gateway: Gateway, run: Run) -> None:
 def test_a_push_before_the_first_status_waits_for_it(gateway: Gateway, run: Run) -> None:
     pod = run.start()
     other = Run.create(run.apiserver, run.namespace, "other")
-    recorded = other.start()
-    other.record(recorded)
+    recorded = other.running()
     assert gateway.push(run, run.token(pod), body(1)).code == 200
     assert gateway.push(other, other.token(recorded), body(2)).code == 200
     other.shows(2, recorded)
@@ -42,8 +40,7 @@ def test_a_push_before_the_first_status_waits_for_it(gateway: Gateway, run: Run)
 
 
 def test_steps_of_a_pod_never_go_back(gateway: Gateway, run: Run) -> None:
-    pod = run.start()
-    run.record(pod)
+    pod = run.running()
     token = run.token(pod)
     assert gateway.push(run, token, body(20)).code == 200
     assert gateway.push(run, token, body(19)) == Answer(409, "a later step of this pod is already known")
@@ -51,8 +48,7 @@ def test_steps_of_a_pod_never_go_back(gateway: Gateway, run: Run) -> None:
 
 
 def test_a_new_attempt_may_start_lower_and_the_old_pod_is_heard_no_more(gateway: Gateway, run: Run) -> None:
-    old = run.start()
-    run.record(old)
+    old = run.running()
     gateway.push(run, run.token(old), body(20))
     run.shows(20, old)
     new = run.retry("train", old)
@@ -63,8 +59,7 @@ def test_a_new_attempt_may_start_lower_and_the_old_pod_is_heard_no_more(gateway:
 
 
 def test_the_evaluator_takes_over_from_the_trainer(gateway: Gateway, run: Run) -> None:
-    trainer = run.start()
-    run.record(trainer)
+    trainer = run.running()
     gateway.push(run, run.token(trainer), body(60, loss=0.4))
     run.shows(60, trainer)
     evaluator = run.start("evaluate")
@@ -75,8 +70,7 @@ def test_the_evaluator_takes_over_from_the_trainer(gateway: Gateway, run: Run) -
 
 
 def test_a_late_push_never_lands_on_a_namesake(gateway: Gateway, run: Run) -> None:
-    old = run.start()
-    run.record(old)
+    old = run.running()
     token = run.token(old)
     gateway.push(run, token, body(20))
     run.shows(20, old)
@@ -86,8 +80,7 @@ def test_a_late_push_never_lands_on_a_namesake(gateway: Gateway, run: Run) -> No
     gone = ("-n", run.namespace, "get", "job", f"{run.name}-train")
     wait_until(lambda: run.apiserver.kubectl.run(*gone).returncode != 0, SECONDS, "deletion of the old Job")
     namesake = Run.create(run.apiserver, run.namespace)
-    new = namesake.start()
-    namesake.record(new)
+    new = namesake.running()
     # The gateway still knows the old pod: it takes a push, finds another UID, and takes no more.
     assert gateway.push(run, token, body(50)).code == 200
     assert gateway.refuses(run, token, body(51), 409).message == "the job is finished or deleted"
@@ -97,8 +90,7 @@ def test_a_late_push_never_lands_on_a_namesake(gateway: Gateway, run: Run) -> No
 
 
 def test_a_late_push_never_replaces_what_the_operator_wrote_at_the_end(gateway: Gateway, run: Run) -> None:
-    pod = run.start()
-    run.record(pod)
+    pod = run.running()
     token = run.token(pod)
     gateway.push(run, token, body(40))
     run.shows(40, pod)
@@ -111,12 +103,11 @@ def test_a_late_push_never_replaces_what_the_operator_wrote_at_the_end(gateway: 
 
 
 def test_a_job_that_the_operator_did_not_record_is_not_believed(gateway: Gateway, run: Run) -> None:
-    run.record(run.start())
+    run.running()
     forged = run.start("evaluate")  # whoever may create Jobs can name the FineTuneJob as its controller
     assert gateway.push(run, run.token(forged), body(59)).code == 200
     later = Run.create(run.apiserver, run.namespace, "later")
-    pod = later.start()
-    later.record(pod)
+    pod = later.running()
     gateway.push(later, later.token(pod), body(1))
     later.shows(1, pod)
     assert "progress" not in run.status
@@ -125,8 +116,7 @@ def test_a_job_that_the_operator_did_not_record_is_not_believed(gateway: Gateway
 def test_a_pod_that_floods_is_told_to_wait_and_others_are_heard(
     gateway: Gateway, gateway_kubeconfig: Path, run: Run
 ) -> None:
-    pod = run.start()
-    run.record(pod)
+    pod = run.running()
     token = run.token(pod)
     other = Run.create(run.apiserver, run.namespace, "other")
     calm = other.start()
@@ -178,8 +168,7 @@ callback.on_train_end(None, state, control)
 
 
 def test_hugging_faces_own_callback_reports(gateway: Gateway, run: Run, tmp_path: Path) -> None:
-    pod = run.start()
-    run.record(pod)
+    pod = run.running()
     token = tmp_path / "token"
     token.write_text(run.token(pod))
     environment = os.environ | {

@@ -107,8 +107,7 @@ def mint(apiserver: ControlPlane) -> Mint:
     accounts = ("-n", "mint", "get", "serviceaccount", "default")
     wait_until(lambda: apiserver.kubectl.run(*accounts).returncode == 0, SECONDS, "the default service account")
     run = Run.create(apiserver, "mint")
-    pod = run.start()
-    run.record(pod)
+    pod = run.running()
     return Mint(run, run.token(pod))
 
 
