@@ -11,14 +11,14 @@ from typing import Any
 
 import kopf
 
-from finetune_operator.cache import Cache
-from finetune_operator.client import API_ERRORS, connect, describe
-from finetune_operator.job_object import Key
-from finetune_operator.kube import Kube
-from finetune_operator.queue import Queue
-from finetune_operator.reconciler import Reconciler
+from finetune_operator.finetunejob.job_object import Key
+from finetune_operator.finetunejob.reconcile import Reconciler
+from finetune_operator.runtime.client import API_ERRORS, connect, describe
+from finetune_operator.runtime.queue import Queue
+from finetune_operator.runtime.requests import Kube
+from finetune_operator.runtime.store import Cache
+from finetune_operator.runtime.watches import fill, register, settings_of, sweep_forever
 from finetune_operator.settings import Settings
-from finetune_operator.watches import fill, register, settings_of, sweep_forever
 
 log = logging.getLogger(__name__)
 WORKERS = 8

@@ -12,15 +12,15 @@ import pytest_asyncio
 
 from finetune_api.base import canonical_json
 from finetune_api.job import ObjectMeta
-from finetune_operator.cache import Cache
-from finetune_operator.client import connect
-from finetune_operator.events import Announcement
-from finetune_operator.job_object import Key
-from finetune_operator.kube import Kube
-from finetune_operator.queue import Queue
-from finetune_operator.reconciler import Reconciler
+from finetune_operator.finetunejob.events import Announcement
+from finetune_operator.finetunejob.job_object import Key
+from finetune_operator.finetunejob.reconcile import Reconciler
+from finetune_operator.runtime.client import connect
+from finetune_operator.runtime.queue import Queue
+from finetune_operator.runtime.requests import Kube
+from finetune_operator.runtime.store import Cache
+from finetune_operator.runtime.watches import fill
 from finetune_operator.settings import Settings
-from finetune_operator.watches import fill
 
 SPEC = {
     "model": {"source": "pvc://models/base"},

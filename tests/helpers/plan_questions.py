@@ -8,12 +8,12 @@ from typing import Any
 
 from finetune_api.base import canonical_json, format_time
 from finetune_api.status import FineTuneJobStatus
-from finetune_operator.children import Job, Pod
-from finetune_operator.job_object import JobObject, read_job
-from finetune_operator.observed import observe
-from finetune_operator.plan import plan
-from finetune_operator.profile import LoadedProfile, Profile
-from finetune_operator.steps import Facts, Settle, Setup, Step
+from finetune_operator.finetunejob.job_object import JobObject, read_job
+from finetune_operator.finetunejob.observed import observe
+from finetune_operator.finetunejob.plan import plan
+from finetune_operator.finetunejob.steps import Facts, Settle, Setup, Step
+from finetune_operator.workload.objects import Job, Pod
+from finetune_operator.workload.profile import LoadedProfile, Profile
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 UID = "11111111-aaaa"

@@ -11,8 +11,8 @@ import pytest
 from finetune_api.config import ClaimMount, JobReference, RunConfig
 from finetune_api.reasons import Reason
 from finetune_api.spec import FineTuneJobSpec
-from finetune_trainer.dataset import Rows, load_rows
-from finetune_trainer.failure import StageError
+from finetune_trainer.data.load import Rows, load_rows
+from finetune_trainer.stage.failure import StageError
 
 ROWS = [
     {"question": f"Which {number}?", "options": ["one", "two"], "answer": "two", "answer_idx": "B"}

@@ -19,8 +19,8 @@ from finetune_api.config import ClaimMount, JobReference, RunConfig
 from finetune_api.progress import ProgressPush
 from finetune_api.results import StageResult
 from finetune_api.spec import FineTuneJobSpec
-from finetune_trainer.environment import prepare_environment
-from finetune_trainer.progress import ProgressPusher
+from finetune_trainer.stage.environment import prepare_environment
+from finetune_trainer.stage.progress import ProgressPusher
 
 DATA = Path(__file__).parent.parent / "data"
 CREATURES = ("heron", "otter", "badger", "lizard")
@@ -123,8 +123,8 @@ class Run:
 @pytest.fixture(scope="session")
 def run(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Forty steps of four rows on the tiny model, then the evaluation."""
-    from finetune_trainer.evaluate import evaluate
-    from finetune_trainer.train import train
+    from finetune_trainer.evaluation.evaluate import evaluate
+    from finetune_trainer.training.train import train
 
     training = {"maxSteps": 40, "loggingSteps": 15, "learningRate": "2e-2"}
     config = make_config(tmp_path_factory.mktemp("run"), training=training)

@@ -12,11 +12,11 @@ from pathlib import Path
 from finetune_api.config import RunConfig
 from finetune_api.names import CONFIG_DIRECTORY, CONFIG_FILE
 from finetune_api.reasons import Reason, exit_code
-from finetune_trainer.config import load_config
-from finetune_trainer.console import say
-from finetune_trainer.failure import StageError
-from finetune_trainer.local import local_config
-from finetune_trainer.stages import run_stage
+from finetune_trainer.local_run import local_config
+from finetune_trainer.stage.config import load_config
+from finetune_trainer.stage.console import say
+from finetune_trainer.stage.failure import StageError
+from finetune_trainer.stage_runner import run_stage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

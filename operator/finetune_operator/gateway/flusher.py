@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from finetune_operator.client import API_ERRORS, describe
 from finetune_operator.gateway.decision import Decision, Report, decide, json_patch
 from finetune_operator.gateway.jobs import JobStatuses
 from finetune_operator.gateway.limits import TokenBucket
 from finetune_operator.gateway.store import ProgressStore
+from finetune_operator.runtime.client import API_ERRORS, describe
 
 log = logging.getLogger(__name__)
 

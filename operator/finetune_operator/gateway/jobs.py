@@ -9,9 +9,9 @@ from kubernetes.aio.client import ApiClient
 
 from finetune_api import names
 from finetune_api.status import FineTuneJobStatus
-from finetune_operator.client import JSON_PATCH, ApiError, path, request
 from finetune_operator.gateway.decision import CurrentJob
 from finetune_operator.gateway.identity import JobKey
+from finetune_operator.runtime.client import JSON_PATCH, ApiError, path, request
 
 
 class JobStatuses:

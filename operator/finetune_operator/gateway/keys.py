@@ -10,8 +10,8 @@ from collections.abc import Callable
 from jwt import PyJWK, PyJWKSet, PyJWTError
 from kubernetes.aio.client import ApiClient
 
-from finetune_operator.client import API_ERRORS, describe, request
 from finetune_operator.gateway.refusal import unauthenticated, unavailable
+from finetune_operator.runtime.client import API_ERRORS, describe, request
 
 log = logging.getLogger(__name__)
 

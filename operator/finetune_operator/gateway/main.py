@@ -17,7 +17,6 @@ from aiohttp import web
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.config import ConfigException
 
-from finetune_operator.client import API_ERRORS, connect, describe
 from finetune_operator.gateway.auth import Authenticator
 from finetune_operator.gateway.connections import Bounds, Door, listening
 from finetune_operator.gateway.flusher import Flusher
@@ -30,6 +29,7 @@ from finetune_operator.gateway.server import PushEndpoint, health_application
 from finetune_operator.gateway.settings import Settings, read_settings
 from finetune_operator.gateway.store import ProgressStore, Schedule
 from finetune_operator.gateway.tls import ServingContext
+from finetune_operator.runtime.client import API_ERRORS, connect, describe
 
 log = logging.getLogger(__name__)
 

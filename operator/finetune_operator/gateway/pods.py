@@ -9,9 +9,9 @@ from http import HTTPStatus
 
 from kubernetes.aio.client import ApiClient
 
-from finetune_operator.client import API_ERRORS, ApiError, describe, path, request
 from finetune_operator.gateway.identity import BoundObject, ChildMeta, JobKey, Reporter, batch_job_of, reporter_of
 from finetune_operator.gateway.refusal import forbidden, unavailable
+from finetune_operator.runtime.client import API_ERRORS, ApiError, describe, path, request
 
 # Owners and labels of a running stage's pod don't change; a mistaken label may be mended.
 CACHED_SECONDS = 600.0

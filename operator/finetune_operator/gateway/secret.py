@@ -12,8 +12,8 @@ from typing import Any
 from kubernetes.aio.client import ApiClient
 
 from finetune_api import names
-from finetune_operator.client import ApiError, path, request
 from finetune_operator.gateway.certificates import Bundle, refresh
+from finetune_operator.runtime.client import ApiError, path, request
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from kubernetes.aio.client import ApiClient
 from embedded_cluster.control_plane import ControlPlane
 from finetune_api import names
 from finetune_api.progress import ProgressStatus
-from finetune_operator.client import API_ERRORS, ApiError, connect
 from finetune_operator.gateway.certificates import Bundle
 from finetune_operator.gateway.decision import CurrentJob, Report
 from finetune_operator.gateway.flusher import Flusher
@@ -24,6 +23,7 @@ from finetune_operator.gateway.jobs import JobStatuses
 from finetune_operator.gateway.limits import Rate, TokenBucket
 from finetune_operator.gateway.secret import CertificateStore, MissingObjectError
 from finetune_operator.gateway.store import ProgressStore, Schedule, Verdict
+from finetune_operator.runtime.client import API_ERRORS, ApiError, connect
 
 NOW = datetime.now(UTC)
 HOSTS = ["finetune-gateway.finetune-system.svc"]
@@ -270,6 +270,6 @@ async def test_a_missing_object_is_named(api: ApiClient, apiserver: ControlPlane
 
 
 async def test_a_request_that_hangs_ends(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("finetune_operator.client.REQUEST_SECONDS", 0.001)
+    monkeypatch.setattr("finetune_operator.runtime.client.REQUEST_SECONDS", 0.001)
     with pytest.raises(API_ERRORS):
         await JobStatuses(api).read(JobKey("default", "medqa", "uid-1"))

@@ -1,0 +1,1 @@
+"""The FineTuneJob controller: observe, plan, act, and the status that it writes."""

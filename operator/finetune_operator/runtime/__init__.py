@@ -1,0 +1,1 @@
+"""What any controller needs: connection, requests, watches, the store of watched objects, the queue of keys."""

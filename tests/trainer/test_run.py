@@ -1,0 +1,190 @@
+"""One run from rows to report: what it learns, saves, pushes and says."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_api.config import JobReference
+from finetune_api.progress import progress_of
+from finetune_api.reasons import Reason
+from finetune_api.termination import LIMIT_BYTES, decode, encode
+from finetune_trainer.stage.failure import StageError
+from finetune_trainer.stage.files import MANIFEST, read_manifest, sha256_of_file
+
+
+def test_the_loss_falls_and_the_result_says_how(run: Any) -> None:
+    training = run.training.training
+    assert training.steps == 40
+    assert float(training.final_loss) < 0.5 * float(training.first_loss)
+    assert training.examples_seen == 160
+    assert training.trained_tokens > 160 * 40
+    assert training.dropped_examples == 0
+    assert (training.micro_batch_size, training.dtype) == (4, "float32")
+    assert (training.gradient_checkpointing, training.optimizer) == ("Disabled", "AdamW")
+    # Rank 8 on the seven projections of each of two layers (hidden 64, keys and values 32, intermediate 128).
+    per_layer = 2 * 8 * (64 + 64) + 2 * 8 * (64 + 32) + 3 * 8 * (64 + 128)
+    assert training.trainable_parameters == 2 * per_layer
+    base = 49152 * 64 + 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64) + 64
+    assert training.total_parameters == base + 2 * per_layer
+
+
+def test_tuned_beats_base_on_rows_that_neither_has_seen(run: Any) -> None:
+    evaluation = run.evaluation.evaluation
+    assert evaluation.examples == 12
+    assert float(evaluation.tuned.perplexity) < float(evaluation.base.perplexity)
+    assert evaluation.summary == f"{float(evaluation.base.accuracy):.2f}→{float(evaluation.tuned.accuracy):.2f}"
+    assert float(evaluation.tuned.accuracy_interval95.low) <= float(evaluation.tuned.accuracy)
+    assert len(evaluation.samples) == 3
+    assert all(sample.tuned != sample.base for sample in evaluation.samples)
+    assert all(sample.tuned.startswith("The correct answer is") for sample in evaluation.samples)
+    assert evaluation.samples[0].base_invented
+
+
+def test_both_results_fit_a_termination_message_and_stand_beside_the_artefacts(run: Any) -> None:
+    for result, path in ((run.training, "result.json"), (run.evaluation, "report/result.json")):
+        message = encode(result)
+        assert len(message.encode()) <= LIMIT_BYTES
+        decoded = decode(message)
+        assert decoded
+        assert decoded.job_uid == "uid-1"
+        assert decode((run.folder / path).read_text()) == decode(result.model_dump_json(by_alias=True))
+
+
+def test_the_report_holds_every_row_of_both_models(run: Any) -> None:
+    report = json.loads((run.folder / "report" / "report.json").read_text())
+    assert len(report["rows"]) == 12
+    right = sum(row["tuned"]["option"] == row["right"] for row in report["rows"])
+    assert float(run.evaluation.evaluation.tuned.accuracy) == pytest.approx(right / 12, abs=1e-5)
+    assert sum(report["letters"]["base"]["byLetter"].values()) == 12
+    assert run.evaluation.evaluation.report_uri == str(run.config.run_uri / "report" / "report.json")
+
+
+def test_the_saved_folder_is_whole_and_named_by_its_manifest(run: Any) -> None:
+    adapter = run.training.adapter
+    manifest = read_manifest(run.adapter)
+    assert manifest
+    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "chat_template.jinja"} <= set(
+        manifest.files
+    )
+    assert adapter.files == len(manifest.files)
+    assert adapter.sha256 == sha256_of_file(run.adapter / MANIFEST)
+    assert adapter.uri == str(run.config.run_uri / "adapter")
+    assert (run.folder.parent / "latest").resolve() == run.folder
+    assert sorted(path.name for path in run.folder.iterdir()) == ["adapter", "report", "result.json", "run.lock.json"]
+
+
+def test_the_adapter_names_its_base_by_the_mounted_path(run: Any, tiny_model: Path) -> None:
+    settings = json.loads((run.adapter / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str(tiny_model)
+    assert settings["target_modules"] == sorted(run.config.spec.lora.target_modules)
+
+
+def test_plain_peft_loads_the_adapter_and_gives_the_answers_of_the_report(run: Any, tiny_model: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.float32,
+    )
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, quantization_config=quantised, dtype=torch.float32)
+    model, tokenizer = PeftModel.from_pretrained(base, run.adapter), AutoTokenizer.from_pretrained(run.adapter)
+    report = json.loads((run.folder / "report" / "report.json").read_text())
+    assert len(report["samples"]) == 3
+    for sample in report["samples"]:
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": sample["prompt"]}],
+            add_generation_prompt=True,
+            return_tensors="pt",
+            return_dict=True,
+        )
+        output = model.generate(**prompt, max_new_tokens=24, do_sample=False)
+        text = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert text.strip() == sample["tuned"]["answer"]
+
+
+def test_progress_goes_from_the_first_step_to_the_last_with_the_newest_loss(run: Any) -> None:
+    statuses = [progress_of(push, "Train", "pod") for push in run.training_pushes]
+    steps = [status.step for status in statuses]
+    assert steps == sorted(steps)
+    last = statuses[-1]
+    assert (last.step, last.total_steps, last.percent, last.remaining_seconds) == (40, 40, 100, 0)
+    assert float(last.loss or "nan") == pytest.approx(float(run.training.training.final_loss))
+    assert last.learning_rate is not None
+    assert last.epoch == "5"
+    assert (last.tokens_per_second or 0) > 0
+
+
+def test_the_evaluation_counts_rows_and_keeps_the_final_loss(run: Any) -> None:
+    last = progress_of(run.evaluation_pushes[-1], "Evaluate", "pod")
+    assert (last.step, last.total_steps) == (24, 24)
+    assert last.loss == run.training.training.final_loss
+
+
+def test_the_lineage_ties_rows_spec_and_versions(run: Any) -> None:
+    lineage = run.evaluation.lineage
+    assert lineage.spec_sha256 == run.config.spec_sha256
+    assert lineage.dataset_sha256 == run.training.lineage.dataset_sha256
+    assert lineage.evaluation_sha256 not in (None, lineage.dataset_sha256)
+    assert lineage.seed == 700
+    assert "unsloth==" in lineage.packages
+
+
+def test_memory_of_the_process_is_told_on_a_cpu(run: Any) -> None:
+    memory = run.training.memory
+    assert memory.devices == []
+    assert memory.host.peak_bytes >= memory.host.before_bytes > 100 << 20
+    assert "GiB" in memory.summary
+
+
+def test_a_second_attempt_of_the_same_job_returns_the_result_at_once(run: Any) -> None:
+    from finetune_trainer.evaluation.evaluate import evaluate
+    from finetune_trainer.training.train import train
+
+    (run.folder.parent / "latest").unlink()  # as a kill between the result and the link leaves it
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.is_file()}
+    assert encode(train(run.config, None)) == encode(run.training)
+    assert encode(evaluate(run.config, None)) == encode(run.evaluation)
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.is_file()} == before
+    assert (run.folder.parent / "latest").resolve() == run.folder
+
+
+def test_an_earlier_objects_or_a_damaged_adapter_is_not_taken_for_ours(run: Any, tmp_path: Path) -> None:
+    from finetune_trainer.stage.run_folder import RunFolder
+    from finetune_trainer.training.train import finished_training
+
+    assert finished_training(run.config, RunFolder(run.folder))
+    namesake = JobReference(namespace="ml", name="tiny", uid="uid-2")
+    assert finished_training(run.config.model_copy(update={"job": namesake}), RunFolder(run.folder)) is None
+    copy = tmp_path / "out" / run.folder.name
+    shutil.copytree(run.folder, copy)
+    mounts = [mount.model_copy(update={"path": str(tmp_path)}) for mount in run.config.mounts[:1]]
+    moved = run.config.model_copy(update={"mounts": mounts})
+    assert finished_training(moved, RunFolder(copy))
+    weights = copy / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00\x01")
+    assert finished_training(moved, RunFolder(copy)) is None
+
+
+def test_an_evaluation_without_an_adapter_fails_clearly(make_config: Any, tmp_path: Path) -> None:
+    from finetune_trainer.evaluation.evaluate import evaluate
+
+    with pytest.raises(StageError, match="missing, damaged or another job's") as caught:
+        evaluate(make_config(tmp_path), None)
+    assert caught.value.reason is Reason.EVALUATION_FAILED
+
+
+def test_perplexity_is_the_exponential_of_what_the_report_adds_up(run: Any) -> None:
+    rows = json.loads((run.folder / "report" / "report.json").read_text())["rows"]
+    total = sum(row["tuned"]["rightLogLikelihood"] for row in rows)
+    tokens = sum(row["tuned"]["rightTokens"] for row in rows)
+    assert float(run.evaluation.evaluation.tuned.perplexity) == pytest.approx(math.exp(-total / tokens), rel=1e-3)

@@ -1,0 +1,46 @@
+"""Which fields of a refused Job are the user's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from finetune_operator.workload.job import Order
+from finetune_operator.workload.profile import LoadedProfile, Profile
+from finetune_operator.workload.refusal import is_the_users
+from plan_questions import job
+
+POD = "spec.template.spec."
+RUNTIME = {"tolerations": [{"key": "spot", "operator": "Exists"}], "nodeSelector": {"pool": "gpu"}}
+
+
+def users(*fields: str, **profile: Any) -> bool:
+    """Whether the fields are the user's, with one toleration in the spec."""
+    subject = job(runtime=RUNTIME)
+    assert subject.spec is not None
+    loaded = LoadedProfile("default", Profile(image="registry.example/trainer:1", **profile), "f" * 64)
+    return is_the_users([POD + field for field in fields], Order(subject.metadata, subject.spec, loaded, None))
+
+
+@pytest.mark.parametrize("field", ["containers[0].resources.requests[gpus]", "tolerations[0].operator", "nodeSelector"])
+def test_a_field_that_only_the_spec_gives_is_the_user_s(field: str) -> None:
+    assert users(field)
+    assert not users(field, "volumes[0].name")
+
+
+@pytest.mark.parametrize(
+    ("field", "profile"),
+    [
+        ("containers[0].resources.limits[nvidia.com/gpu]", {}),
+        ("containers[0].image", {}),
+        ("tolerations[1].operator", {"tolerations": [{"key": "x", "operator": "Exists"}]}),
+        ("nodeSelector", {"node_selector": {"zone": "a"}}),
+    ],
+)
+def test_a_field_that_the_profile_gives_is_not(field: str, profile: dict[str, Any]) -> None:
+    assert not users(field, **profile)
+
+
+def test_a_refusal_that_names_no_field_is_nobody_s() -> None:
+    assert not users()

@@ -1,0 +1,1 @@
+"""The evaluation stage: base against tuned on held-out rows."""

@@ -1,0 +1,1 @@
+"""What every stage shares: configuration, environment, folder, progress, result, failure."""

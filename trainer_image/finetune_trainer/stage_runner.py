@@ -1,0 +1,75 @@
+"""Runs one stage and turns however it ends into a result, a termination message and an exit code."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+
+from finetune_api.config import RunConfig
+from finetune_api.reasons import Reason, exit_code
+from finetune_api.results import FailureStatus, Stage, StageResult
+from finetune_trainer.stage.console import say
+from finetune_trainer.stage.environment import prepare_environment
+from finetune_trainer.stage.failure import failure_of
+from finetune_trainer.stage.progress import ProgressPusher, http_sender
+from finetune_trainer.stage.result import failed_result, write_termination_message
+
+
+def run_stage(stage: Stage, config: RunConfig, termination_log: Path | None) -> int:
+    """Runs a stage. Returns the exit code of :mod:`finetune_api.reasons`, 0 for success."""
+    prepare_environment(config)
+    _exit_on_sigterm(stage, config, termination_log)
+    pusher: ProgressPusher | None = None
+    try:
+        pusher = ProgressPusher(http_sender(config.progress)) if config.progress else None
+        result = _stage_function(stage, config, pusher)
+    except (Exception, KeyboardInterrupt) as error:
+        failure = failure_of(error)
+        if failure.reason is Reason.TRAINER_CRASHED:
+            traceback.print_exc(file=sys.stderr)
+        return _end_with_failure(stage, config, termination_log, failure)
+    finally:
+        if pusher:
+            pusher.close()
+    write_termination_message(termination_log, result)
+    return 0
+
+
+def _stage_function(stage: Stage, config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
+    if stage == "Train":
+        from finetune_trainer.training.train import train
+
+        return train(config, pusher)
+    from finetune_trainer.evaluation.evaluate import evaluate
+
+    return evaluate(config, pusher)
+
+
+def _end_with_failure(stage: Stage, config: RunConfig, termination_log: Path | None, failure: FailureStatus) -> int:
+    say(f"{failure.reason}: {failure.message}")
+    write_termination_message(termination_log, failed_result(config, stage, failure))
+    return exit_code(failure.reason)
+
+
+def _exit_on_sigterm(stage: Stage, config: RunConfig, termination_log: Path | None) -> None:
+    """PID 1 ignores SIGTERM unless it asks for it. Artefacts are written to drafts, so leaving at once is safe."""
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        failure = FailureStatus(
+            reason=Reason.INTERRUPTED,
+            message="stopped by SIGTERM before the stage was done",
+            exit_code=exit_code(Reason.INTERRUPTED),
+        )
+        # Not say(): print is not re-entrant, and the signal may have come in the middle of one.
+        os.write(sys.stdout.fileno(), f"{failure.reason}: {failure.message}\n".encode())
+        write_termination_message(termination_log, failed_result(config, stage, failure))
+        for child in multiprocessing.active_children():
+            child.terminate()
+        os._exit(exit_code(failure.reason))  # no clean-up of libraries, which may hang in the middle of a step
+
+    signal.signal(signal.SIGTERM, leave)

@@ -1,0 +1,1 @@
+"""TRL and Unsloth: the general engine."""
