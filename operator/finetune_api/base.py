@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
 from pydantic.alias_generators import to_camel
 
 
@@ -24,6 +24,15 @@ class ApiModel(BaseModel):
     def to_api(self) -> dict[str, Any]:
         """The JSON form for the API server: camelCase keys, absent instead of null."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class StatusModel(ApiModel):
+    """Base of what stands in status. It keeps fields that it does not know.
+
+    Status is written whole, so that an older operator, after a rollback, would otherwise drop what a newer one wrote.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
 
 def canonical_json(value: Any) -> str:
@@ -45,6 +54,12 @@ Time = Annotated[datetime, PlainSerializer(format_time, return_type=str)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
 # Decimals that we write ourselves (a loss may be any number): bounded text, read with float().
 Number = Annotated[str, Field(max_length=32)]
+Short = Annotated[str, Field(max_length=256)]
+# One CamelCase word for tools. An open string, never an enum: an older operator meets the words of a newer one.
+Word = Annotated[str, Field(min_length=1, max_length=64)]
+# The largest integer that every JSON reader keeps exactly (RFC 8259, section 6).
+MAX_COUNT = 2**53 - 1
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 
 
 def number(value: float, digits: int = 6) -> str:
@@ -55,3 +70,25 @@ def number(value: float, digits: int = 6) -> str:
 def cut(text: str, length: int) -> str:
     """The text, shortened to a length in characters; what is missing shows as '…'."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def one_line(text: str, length: int) -> str:
+    """The text on one line, cut to a length in characters."""
+    return cut(" ".join(text.split()), length)
+
+
+def with_advice(text: str, advice: str, length: int) -> str:
+    """What was wrong on one line, cut if it must be, then what to do next, whole."""
+    ending = f"; {advice}"
+    return one_line(text.rstrip(". "), length - len(ending)) + ending
+
+
+def first_problem(error: ValidationError, prefix: str = "") -> str:
+    """The first error of a model as 'field: what is wrong, not <value>', with the number of further ones."""
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    field = ".".join(str(part) for part in (prefix, *first["loc"]) if part != "")
+    given = first.get("input")
+    value = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return one_line(f"{field or 'the document'}: {first['msg'].removeprefix('Value error, ')}{value}{more}", 512)

@@ -1,4 +1,4 @@
-"""What the operator hands to a stage's pod, as one file of a ConfigMap. A local run writes the same."""
+"""What the operator hands to a stage's pod, as one file. A local run writes the same."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import Field
 
 from finetune_api.base import ApiModel, Sha256
-from finetune_api.spec import FineTuneJobSpec
-from finetune_api.uris import ClaimPath, parse_claim
+from finetune_api.defaults import ResolvedSpec
+from finetune_api.uris import ClaimPath
 
 
 class JobReference(ApiModel):
@@ -36,21 +36,17 @@ class ProgressEndpoint(ApiModel):
 
 
 class RunConfig(ApiModel):
-    """One run: both stages read the same file."""
+    """One run: all stages read the same fields."""
 
     job: JobReference
-    spec: FineTuneJobSpec  # resolved
-    spec_sha256: Sha256
+    spec: ResolvedSpec
+    training_sha256: Sha256
+    evaluation_sha256: Sha256 | None = None
     mounts: Annotated[list[ClaimMount], Field(max_length=8)] = []
     progress: ProgressEndpoint | None = None
     image: str = ""
     profile_sha256: Sha256 | None = None
     trust_remote_code: bool = False
-
-    @property
-    def run_uri(self) -> ClaimPath:
-        """The folder that this run writes to: ``<destination>/<first 12 digits of specSha256>``."""
-        return parse_claim(self.spec.output.destination) / self.spec_sha256[:12]
 
     def local_path(self, location: ClaimPath) -> Path:
         """Where a claim's path lies in this pod. Raises ValueError when the claim is not mounted."""

@@ -9,8 +9,24 @@ from typing import Any
 import yaml
 
 from finetune_api import names
-from finetune_api.job import PRINTER_COLUMNS, FineTuneJob
+from finetune_api.job import FineTuneJob
 from finetune_api.rules import DECIMAL_PATTERN
+
+_VERDICT = '.status.conditions[?(@.type=="Succeeded")]'
+# What `kubectl get ftj` shows. A column reads one path, which is why status has summaries.
+PRINTER_COLUMNS: list[dict[str, Any]] = [
+    {"name": "Stage", "type": "string", "jsonPath": ".status.stage"},
+    {"name": "Reason", "type": "string", "jsonPath": f"{_VERDICT}.reason"},
+    {"name": "Progress", "type": "string", "jsonPath": ".status.progress.summary"},
+    {"name": "Loss", "type": "string", "jsonPath": ".status.progress.loss"},
+    {"name": "Accuracy", "type": "string", "jsonPath": ".status.evaluation.summary"},
+    {"name": "VRAM", "type": "string", "jsonPath": ".status.memory.summary"},
+    {"name": "ETA", "type": "string", "jsonPath": ".status.progress.remaining"},
+    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    {"name": "Message", "type": "string", "jsonPath": f"{_VERDICT}.message", "priority": 1},
+    {"name": "Adapter", "type": "string", "jsonPath": ".status.adapter.uri", "priority": 1},
+    {"name": "Node", "type": "string", "jsonPath": ".status.attempts[-1:].node", "priority": 1},
+]
 
 # What a structural schema carries unchanged (apiextensions.k8s.io/v1 JSONSchemaProps).
 _KEPT = {

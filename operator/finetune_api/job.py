@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -43,17 +43,3 @@ class FineTuneJob(ApiModel):
     metadata: ObjectMeta
     spec: FineTuneJobSpec = Field(description="What is asked for.")
     status: FineTuneJobStatus = Field(default=FineTuneJobStatus(), description="What has become of it.")
-
-
-# What `kubectl get ftj` shows. A column reads one path, which is why status has summaries.
-PRINTER_COLUMNS: list[dict[str, Any]] = [
-    {"name": "Stage", "type": "string", "jsonPath": ".status.stage"},
-    {"name": "Progress", "type": "string", "jsonPath": ".status.progress.summary"},
-    {"name": "Loss", "type": "string", "jsonPath": ".status.progress.loss"},
-    {"name": "Accuracy", "type": "string", "jsonPath": ".status.evaluation.summary"},
-    {"name": "VRAM", "type": "string", "jsonPath": ".status.memory.summary"},
-    {"name": "ETA", "type": "string", "jsonPath": ".status.progress.remaining"},
-    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-    {"name": "Adapter", "type": "string", "jsonPath": ".status.adapter.uri", "priority": 1},
-    {"name": "Node", "type": "string", "jsonPath": ".status.attempts[-1:].node", "priority": 1},
-]

@@ -17,7 +17,16 @@ JOB_LABEL = f"{GROUP}/job"
 STAGE_LABEL = f"{GROUP}/stage"
 # The owner's UID, so that a pod of a deleted namesake is never taken for ours.
 JOB_UID_LABEL = f"{GROUP}/job-uid"
-SPEC_ANNOTATION = f"{GROUP}/spec-sha256"
+TRAINING_ANNOTATION = f"{GROUP}/training-sha256"
+PROFILE_ANNOTATION = f"{GROUP}/profile-sha256"
+# On a stage's pod template: the run's configuration and the gateway's CA, which the pod reads as files through the
+# downward API. So they can change no more than the Job's template can.
+CONFIG_ANNOTATION = f"{GROUP}/config"
+CA_ANNOTATION = f"{GROUP}/gateway-ca"
+# The container whose exit code and termination message count, whatever else is injected into the pod.
+CONTAINER = "trainer"
+# The gateway writes its CA to this ConfigMap of the operator's namespace, and the operator reads it there.
+GATEWAY_CA_CONFIG_MAP = "finetune-gateway-ca"
 
 # A child's name is the job's plus a suffix of at most 6 characters; a Job's name must fit a label (63).
 MAX_NAME_LENGTH = 57
@@ -31,7 +40,7 @@ CLAIM_DIRECTORY = "/mnt/claims"
 
 
 def child_name(job_name: str, suffix: str) -> str:
-    """The name of a child object: ``<job>-<suffix>`` (suffixes: train, eval, config)."""
+    """The name of a child object: ``<job>-<suffix>`` (suffixes: those of finetune_api.stages)."""
     return f"{job_name}-{suffix}"
 
 

@@ -7,8 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from finetune_api.base import ApiModel, Number, Time
-from finetune_api.results import MAX_COUNT, Count, Short, Stage
+from finetune_api.base import MAX_COUNT, ApiModel, Count, Number, Short, StatusModel, Time, Word
 
 MetricText = Annotated[str, Field(max_length=64)]
 MAX_BODY_BYTES = 65_536
@@ -41,11 +40,11 @@ class ProgressPush(ApiModel):
     trainer_status: TrainerStatus
 
 
-class ProgressStatus(ApiModel):
-    """``status.progress``: how far the current stage has come."""
+class ProgressStatus(StatusModel):
+    """``status.progress``: how far the running attempt has come."""
 
-    stage: Stage = Field(default="Train", description="The stage that step counts.")
-    pod: Short = Field(default="", description="The attempt's pod. A new one may start at a lower step.")
+    stage: Word = Field(default="Train", description="The stage that step counts.")
+    pod: Short | None = Field(default=None, description="The attempt's pod. A new one may start at a lower step.")
     step: Count = Field(default=0, description="Optimizer steps done; rows scored while evaluating.")
     total_steps: Count = Field(default=0, description="Steps of the stage.")
     percent: Annotated[int, Field(ge=0, le=100)] = Field(default=0, description="Share of steps done.")
@@ -54,12 +53,12 @@ class ProgressStatus(ApiModel):
     learning_rate: Number | None = Field(default=None, description="Learning rate last used.")
     tokens_per_second: Count | None = Field(default=None, description="Training speed.")
     remaining_seconds: Count | None = Field(default=None, description="Estimate for the current stage.")
-    summary: Short = Field(default="", description="Steps done of all, for people.")
-    remaining: Short = Field(default="", description="The estimate for people, such as '2m 10s'.")
+    summary: Short | None = Field(default=None, description="Steps done of all, for people.")
+    remaining: Short | None = Field(default=None, description="The estimate for people, such as '2m 10s'.")
     last_update_time: Time | None = Field(default=None, description="When the trainer said so.")
 
 
-def progress_of(push: ProgressPush, stage: Stage, pod: str) -> ProgressStatus:
+def progress_of(push: ProgressPush, stage: str, pod: str) -> ProgressStatus:
     """Reads a push into status form. Metrics that are no finite numbers, or counts out of range, are left out."""
     status = push.trainer_status
     step, total = _whole(status.metric("current_step", "step")), _whole(status.metric("total_steps"))
@@ -76,7 +75,7 @@ def progress_of(push: ProgressPush, stage: Stage, pod: str) -> ProgressStatus:
         tokens_per_second=_whole(status.metric("tokens_per_second")),
         remaining_seconds=status.estimated_remaining_seconds,
         summary=f"{step or 0}/{total}" if total else f"{percent or 0}%",
-        remaining=format_duration(status.estimated_remaining_seconds),
+        remaining=format_duration(status.estimated_remaining_seconds) or None,
         last_update_time=status.last_updated_time,
     )
 

@@ -6,38 +6,45 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from finetune_api.base import ApiModel, Number, Sha256, Time
-from finetune_api.reasons import Reason
+from finetune_api.base import ApiModel, Count, Number, Sha256, Short, StatusModel, Time, Word
+from finetune_api.stages import TRAIN
 
-Short = Annotated[str, Field(max_length=256)]
 URI = Annotated[str, Field(max_length=1024)]
-# The largest integer that every JSON reader keeps exactly (RFC 8259, section 6).
-MAX_COUNT = 2**53 - 1
-Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
-Stage = Literal["Train", "Evaluate"]
+Text = Annotated[str, Field(max_length=512)]
+MAX_MESSAGE = 1024
+MAX_LOG = 2048
+MAX_ADVICE = 8
 
 
-class TrainingStatus(ApiModel):
+class TrainingStatus(StatusModel):
     """What training came to."""
 
     steps: Count = Field(description="Optimizer steps taken.")
     first_loss: Number | None = Field(default=None, description="Loss of the first logged step.")
     final_loss: Number | None = Field(default=None, description="Loss of the last logged step.")
+    final_gradient_norm: Number | None = Field(
+        default=None, description="Norm of the gradient at the last logged step, before clipping."
+    )
     runtime_seconds: Count = Field(description="Wall-clock seconds of training, without loading.")
-    runtime: Short = Field(default="", description="The same for people, such as '1m 42s'.")
+    runtime: Short | None = Field(default=None, description="The same for people, such as '1m 42s'.")
     trained_tokens: Count = Field(default=0, description="Tokens that went through the model.")
     examples_seen: Count = Field(default=0, description="Rows that went through the model, repeats counted.")
     dropped_examples: Count = Field(default=0, description="Rows left out: too long, or without a response token.")
     trainable_parameters: Count = Field(default=0, description="Parameters of the adapter.")
     total_parameters: Count = Field(default=0, description="Parameters of base model and adapter.")
     micro_batch_size: Count = Field(default=0, description="Examples per forward pass that the trainer chose.")
-    gradient_checkpointing: Short = Field(default="", description="How the trainer kept activations.")
-    optimizer: Short = Field(default="", description="Optimizer that ran: AdamW8bit becomes AdamW on a CPU.")
-    dtype: Short = Field(default="", description="Type that training computed in.")
-    engine: Short = Field(default="Unsloth", description="What ran the training step.")
+    warmup_steps: Count = Field(default=0, description="Steps of linear warm-up that were taken.")
+    gradient_checkpointing: Short | None = Field(default=None, description="How the trainer kept activations.")
+    optimizer: Short | None = Field(default=None, description="Optimizer that ran: AdamW8bit becomes AdamW on a CPU.")
+    dtype: Short | None = Field(default=None, description="Type that training computed in.")
+    attention: Short | None = Field(default=None, description="Attention kernel that ran, such as cuDNN.")
+    engine: Short | None = Field(default=None, description="What ran the training step, such as Unsloth.")
+    metrics_uri: URI | None = Field(
+        default=None, alias="metricsURI", description="Where metrics.jsonl lies: a line per logged step."
+    )
 
 
-class DeviceMemory(ApiModel):
+class DeviceMemory(StatusModel):
     """Memory of one GPU, in bytes."""
 
     name: Short = Field(description="The device's own name.")
@@ -49,7 +56,7 @@ class DeviceMemory(ApiModel):
     peak_percent: Number = Field(description="Peak as a percentage of the device's memory.")
 
 
-class HostMemory(ApiModel):
+class HostMemory(StatusModel):
     """Memory of the trainer's process on the host, in bytes."""
 
     before_bytes: Count = Field(description="Resident before training, model loaded.")
@@ -57,15 +64,20 @@ class HostMemory(ApiModel):
     limit_bytes: Count | None = Field(default=None, description="The container's memory limit, where there is one.")
 
 
-class MemoryStatus(ApiModel):
+class MemoryStatus(StatusModel):
     """Peak memory of training."""
 
     summary: Short = Field(description="Peak over total, such as '1.3/79 GiB (1.7%)'; on a CPU, host memory.")
-    devices: list[DeviceMemory] = Field(default=[], max_length=16, description="One entry per GPU.")
+    devices: list[DeviceMemory] = Field(
+        default=[],
+        max_length=16,
+        description="One entry per GPU.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
     host: HostMemory | None = Field(default=None, description="The trainer's process.")
 
 
-class AdapterStatus(ApiModel):
+class AdapterStatus(StatusModel):
     """Where the adapter lies and how to know that it is whole."""
 
     uri: URI = Field(description="Where the adapter lies.")
@@ -74,99 +86,175 @@ class AdapterStatus(ApiModel):
     files: Count = Field(description="Number of files.")
 
 
-class LineageStatus(ApiModel):
-    """What it would take to repeat the run."""
+class LineageStatus(StatusModel):
+    """What the run was made from. What ran it stands in status.stages[].lineage."""
 
-    model_revision: Short = Field(default="", description="Commit of a hub model; empty for a pvc:// source.")
-    dataset_revision: Short = Field(default="", description="Commit of a hub dataset; empty for a pvc:// source.")
-    dataset_sha256: Sha256 | None = Field(default=None, description="Digest of the training rows as read.")
-    evaluation_sha256: Sha256 | None = Field(default=None, description="Digest of the evaluation rows as read.")
-    image: Annotated[str, Field(max_length=512)] = Field(default="", description="Image of the trainer, by digest.")
-    profile_sha256: Sha256 | None = Field(default=None, description="Digest of the administrator's profile.")
-    trainer_version: Short = Field(default="", description="Version of the trainer's package.")
-    packages: Annotated[str, Field(max_length=512)] = Field(
-        default="", description="Versions of torch, transformers, trl, peft, unsloth, bitsandbytes."
+    model_revision: Short | None = Field(default=None, description="Commit of a hub model.")
+    model_sha256: Sha256 | None = Field(
+        default=None, description="Fingerprint of a pvc:// model: names, sizes and content of its weights and settings."
     )
-    seed: Count = Field(default=0, description="spec.training.seed.")
-    spec_sha256: Sha256 | None = Field(default=None, description="Digest of the spec's immutable fields.")
+    dataset_revision: Short | None = Field(default=None, description="Commit of a hub dataset.")
+    dataset_sha256: Sha256 | None = Field(default=None, description="Digest of the training rows as read, in order.")
+    evaluation_dataset_revision: Short | None = Field(default=None, description="Commit of a held-out hub dataset.")
+    evaluation_dataset_sha256: Sha256 | None = Field(
+        default=None, description="Digest of the held-out rows as read, in order."
+    )
+    seed: Count | None = Field(default=None, description="spec.training.seed.")
+    training_sha256: Sha256 | None = Field(
+        default=None, description="Digest of method, model, dataset, lora and training: it names the adapter."
+    )
+    evaluation_sha256: Sha256 | None = Field(
+        default=None, description="Digest of trainingSha256 and evaluation: it names the report."
+    )
 
 
-class Interval(ApiModel):
+class StageLineage(StatusModel):
+    """What ran a stage."""
+
+    image: Annotated[str, Field(max_length=512)] | None = Field(
+        default=None, description="Image of the trainer, by digest where the node says so."
+    )
+    profile_sha256: Sha256 | None = Field(default=None, description="Digest of the administrator's profile.")
+    trainer_version: Short | None = Field(default=None, description="Version of the trainer's package.")
+    packages: Annotated[str, Field(max_length=512)] | None = Field(
+        default=None, description="Versions of torch, transformers, trl, peft, unsloth, bitsandbytes."
+    )
+    device: Short | None = Field(default=None, description="What it computed on.")
+
+
+class Interval(StatusModel):
     """A 95% Wilson score interval (Wilson 1927) of a proportion."""
 
     low: Number = Field(description="Lower end.")
     high: Number = Field(description="Upper end.")
 
 
-class ModelScores(ApiModel):
-    """Scores of one model on the held-out rows. Accuracies are proportions from 0 to 1."""
+class MetricValue(StatusModel):
+    """A metric of one model."""
 
-    accuracy: Number | None = Field(default=None, description="By the likeliest option; see spec.evaluation.metrics.")
-    accuracy_interval95: Interval | None = Field(default=None, description="95% Wilson interval of accuracy.")
-    letter_accuracy: Number | None = Field(default=None, description="By the likeliest letter.")
-    letter_accuracy_interval95: Interval | None = Field(default=None, description="95% Wilson interval of it.")
-    perplexity: Number | None = Field(default=None, description="Of the right responses, per token.")
+    value: Number = Field(description="The value; accuracies are proportions from 0 to 1.")
+    interval95: Interval | None = Field(default=None, description="95% interval, where the metric has one.")
 
 
-class PairedTest(ApiModel):
+class PairedTest(StatusModel):
     """Whether tuned differs from base by more than chance, on the same rows."""
 
-    name: Short = Field(default="McNemar exact", description="The test.")
+    name: Short = Field(description="The test, such as 'McNemar exact'.")
     base_only: Count = Field(description="Rows that only the base model had right.")
     tuned_only: Count = Field(description="Rows that only the tuned model had right.")
-    p_value: Number = Field(description="Two-sided p-value.")
 
 
-class SampleAnswer(ApiModel):
-    """One prompt answered by both models. Texts are cut to fit; report.json has them whole."""
+class MetricStatus(StatusModel):
+    """One metric of base and tuned on the held-out rows."""
 
-    prompt: Annotated[str, Field(max_length=512)] = Field(description="The question.")
-    expected: Annotated[str, Field(max_length=256)] = Field(description="The right response.")
-    base: Annotated[str, Field(max_length=512)] = Field(default="", description="The base model's answer.")
-    tuned: Annotated[str, Field(max_length=512)] = Field(default="", description="The tuned model's answer.")
-    base_invented: bool = Field(default=False, description="The base model named an option that is not there.")
-    tuned_invented: bool = Field(default=False, description="The tuned model named an option that is not there.")
-
-
-class EvaluationStatus(ApiModel):
-    """Base against tuned on the held-out rows."""
-
-    summary: Short = Field(description="Accuracy of base and tuned, such as '0.41→0.45'.")
-    examples: Count = Field(description="Rows scored (n).")
-    base: ModelScores | None = Field(default=None, description="The base model, its adapter disabled.")
-    tuned: ModelScores = Field(description="The tuned model.")
+    name: Word = Field(description="As in spec.evaluation.metrics.")
+    base: MetricValue | None = Field(default=None, description="The base model, without the adapter.")
+    tuned: MetricValue | None = Field(default=None, description="The tuned model.")
+    difference: Number | None = Field(default=None, description="Tuned minus base.")
+    p_value: Number | None = Field(default=None, description="Two-sided p-value of pairedTest.")
     paired_test: PairedTest | None = Field(default=None, description="Base against tuned, row by row.")
-    runtime_seconds: Count = Field(default=0, description="Wall-clock seconds, without loading.")
-    samples: list[SampleAnswer] = Field(default=[], max_length=3, description="Prompts answered by both.")
-    report_uri: Annotated[str, Field(max_length=1024, alias="reportURI")] = Field(
-        default="", alias="reportURI", description="Where report.json lies."
+    examples: Count | None = Field(default=None, description="Rows that it counts, where these are not all.")
+    omitted: Annotated[str, Field(max_length=256)] | None = Field(
+        default=None, description="Why the metric has no value on these rows."
     )
 
 
-class FailureStatus(ApiModel):
+class Answer(StatusModel):
+    """A model's answer in words, cut to fit; the report has it whole."""
+
+    text: Text = Field(description="What the model said.")
+    names: Word = Field(
+        description="What the answer names: Option (one that is there), NoSuchOption (an invented one), or Nothing "
+        "(none, or it was cut)."
+    )
+    option: Annotated[str, Field(max_length=16)] | None = Field(
+        default=None, description="Letter of the option that it names."
+    )
+    right: bool | None = Field(default=None, description="Whether that is the right one.")
+
+
+class SampleAnswer(StatusModel):
+    """One prompt answered by both models."""
+
+    prompt: Text = Field(description="The question.")
+    expected: Annotated[str, Field(max_length=256)] = Field(description="The right response.")
+    base: Answer | None = Field(default=None, description="The base model's answer.")
+    tuned: Answer | None = Field(default=None, description="The tuned model's answer.")
+
+
+class EvaluationStatus(StatusModel):
+    """Base against tuned on the held-out rows."""
+
+    summary: Short = Field(description="The first metric of base and tuned, such as '0.41→0.45'.")
+    examples: Count = Field(description="Rows scored (n).")
+    dropped_examples: Count = Field(default=0, description="Held-out rows left out because they exceed the context.")
+    shared_examples: Count = Field(default=0, description="Held-out rows whose question is among the training rows.")
+    metrics: list[MetricStatus] = Field(
+        default=[],
+        max_length=32,
+        description="One entry per metric, in the order of the spec.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    runtime_seconds: Count = Field(default=0, description="Wall-clock seconds, without loading.")
+    samples: list[SampleAnswer] = Field(
+        default=[],
+        max_length=3,
+        description="Prompts answered by both.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
+    report_uri: URI | None = Field(default=None, alias="reportURI", description="Where report.json lies.")
+
+    def metric(self, name: str) -> MetricStatus | None:
+        """The entry of a metric, if it is there."""
+        return next((metric for metric in self.metrics if metric.name == name), None)
+
+
+class Advice(StatusModel):
+    """Something that a careful user would want to know; it stops nothing."""
+
+    reason: Word = Field(description="One word for tools.")
+    message: Annotated[str, Field(max_length=512)] = Field(description="What was seen, and what to do about it.")
+
+
+class FailureStatus(StatusModel):
     """Why a stage ended without a result."""
 
-    reason: Reason = Field(description="One word for tools.")
-    message: Annotated[str, Field(max_length=1024)] = Field(description="What was wrong, where, and what to do next.")
-    exit_code: int | None = Field(default=None, ge=0, le=255, description="Exit code of the container.")
-    log: Annotated[str, Field(max_length=2048)] = Field(default="", description="The last lines of the log.")
+    reason: Word = Field(description="One word for tools; docs/failure-reasons.md lists them.")
+    message: Annotated[str, Field(max_length=MAX_MESSAGE)] = Field(
+        description="What was wrong, where, and what to do next."
+    )
+    exit_code: Annotated[int, Field(ge=0, le=255)] | None = Field(
+        default=None, description="Exit code of the container."
+    )
+    log: Annotated[str, Field(max_length=MAX_LOG)] | None = Field(
+        default=None, description="The last lines of the log."
+    )
 
 
 class StageResult(ApiModel):
     """The termination message of a stage's pod, and result.json beside its artefacts.
 
-    Exactly one of ``failure`` and the stage's own sections is set. ``job_uid`` and ``spec_sha256`` say which object and
+    Exactly one of ``failure`` and the stage's own sections is set. ``job_uid`` and the digests say which object and
     which spec it belongs to, so that a late message never lands on a namesake.
     """
 
     version: Literal[1] = 1
-    stage: Stage
+    stage: Word
     job_uid: Annotated[str, Field(max_length=64, alias="jobUID")]
-    spec_sha256: Sha256
+    training_sha256: Sha256
+    evaluation_sha256: Sha256 | None = None  # of an evaluation
     finished_at: Time
+    reused: bool = False  # the artefacts are those of an identical job, nothing was computed
     training: TrainingStatus | None = None
     memory: MemoryStatus | None = None
     adapter: AdapterStatus | None = None
     evaluation: EvaluationStatus | None = None
     lineage: LineageStatus | None = None
+    stage_lineage: StageLineage | None = None
+    advice: Annotated[list[Advice], Field(max_length=MAX_ADVICE)] = []
     failure: FailureStatus | None = None
+
+    def belongs_to(self, stage: str, job_uid: str, training_sha256: str, evaluation_sha256: str | None) -> bool:
+        """Whether this is the result of a stage of one object with these digests."""
+        same_run = (self.stage, self.job_uid, self.training_sha256) == (stage, job_uid, training_sha256)
+        return same_run and (stage == TRAIN.name or self.evaluation_sha256 == evaluation_sha256)

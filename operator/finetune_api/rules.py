@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -74,26 +74,61 @@ class Within(TextRule):
 
 @dataclass(frozen=True)
 class Placeholders(TextRule):
-    """A template with known placeholders, one of them required."""
+    """A template with known placeholders, at least one of ``required`` among them.
+
+    A placeholder is a name in braces and nothing else: no conversion, no format, no attribute. Literal braces are
+    doubled, as in Python's format strings.
+    """
 
     known: tuple[str, ...]
-    required: str
+    required: tuple[str, ...]
 
     def check(self, text: str) -> str:
         try:
-            used = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+            fields = [field for field in string.Formatter().parse(text) if field[1] is not None]
         except ValueError as error:
             raise ValueError(f"not a template: {error}; write literal braces as {{{{ and }}}}") from error
-        if unknown := used - set(self.known):
-            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; there are {', '.join(self.known)}")
-        if self.required not in used:
-            raise ValueError(f"must contain {{{self.required}}}")
+        for _, name, form, conversion in fields:
+            if form or conversion:
+                raise ValueError(f"placeholder {{{name}}} must stand alone, without '!' or ':'")
+            if name not in self.known:
+                raise ValueError(f"unknown placeholder {{{name}}}; there are {', '.join(self.known)}")
+        if not {name for _, name, _, _ in fields} & set(self.required):
+            raise ValueError(f"must contain {self._words()}")
         return text
 
     def cel(self) -> dict[str, str]:
-        placeholder = f"{{{self.required}}}"
-        return rule(f"self.contains('{placeholder}')", f"must contain the placeholder {placeholder}")
+        plain = "self.replace('{{', '').replace('}}', '')"
+        bare = plain + "".join(f".replace('{{{name}}}', '')" for name in self.known)
+        has = " || ".join(f"{plain}.contains('{{{name}}}')" for name in self.required)
+        return rule(
+            f"({has}) && !{bare}.matches('[{{}}]')",
+            f"must contain the placeholder {self._words()}, and no other braces than those of "
+            f"{', '.join(f'{{{name}}}' for name in self.known)}; literal braces are doubled",
+        )
+
+    def _words(self) -> str:
+        return " or ".join(f"{{{name}}}" for name in self.required)
+
+
+def fill(template: str, **values: str) -> str:
+    """The template with its placeholders filled in, in one pass: braces in a value are text.
+
+    ``template`` has passed :class:`Placeholders`.
+    """
+    parts = []
+    for literal, name, _, _ in string.Formatter().parse(template):
+        parts.append(literal)
+        if name is not None:
+            parts.append(values[name])
+    return "".join(parts)
 
 
 # Decimals are text, since Kubernetes API conventions rule out floats in a spec: their text changes between clients.
-Decimal = Annotated[str, Field(pattern=DECIMAL_PATTERN, max_length=32)]
+def _quoted(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f'is a number where a decimal text is meant: put it in quotes, as "{value:g}"')
+    return value
+
+
+Decimal = Annotated[str, BeforeValidator(_quoted), Field(pattern=DECIMAL_PATTERN, max_length=32)]

@@ -1,21 +1,22 @@
-"""``FineTuneJob.spec``: what a user asks for. Every default that needs no other field stands here."""
+"""``FineTuneJob.spec``: what a user asks for. Defaults that need no other field stand here, the rest in defaults.py."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from finetune_api.base import ApiModel, sha256_of
-from finetune_api.inputs import DatasetSpec, EvaluationDatasetSpec, ModelSpec
+from finetune_api.base import ApiModel
+from finetune_api.dataset import DatasetSpec, EvaluationDatasetSpec
+from finetune_api.model import ModelSpec
 from finetune_api.rules import Decimal, Within, rule, validations
 from finetune_api.runtime import RuntimeSpec, SchedulingSpec
 from finetune_api.uris import DestinationURI
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
-# What follows from no other field but would be wrong to default in the schema beside maxSteps.
-DEFAULT_EPOCHS = 3
+ALL_LINEAR = "AllLinear"
+_ALONE = "AllLinear stands alone: it names every linear layer"
 
 
 class LoraSpec(ApiModel):
@@ -39,13 +40,26 @@ class LoraSpec(ApiModel):
     )
     bias: Literal["None", "All", "LoraOnly"] = Field(default="None", description="Which bias vectors are trained.")
     target_modules: list[Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.]+$")]] = Field(
-        default=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+        default=[ALL_LINEAR],
         min_length=1,
         max_length=32,
-        description="Linear modules that get an adapter, by the last part of their name.",
-        json_schema_extra={"x-kubernetes-list-type": "set"},
+        description="Linear modules that get an adapter, by the last part of their name. [AllLinear]: every linear "
+        "layer but the output head; for a Llama q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "set",
+            **validations(rule(f"!('{ALL_LINEAR}' in self) || self.size() == 1", _ALONE)),
+        },
     )
     seed: Seed = Field(default=42, description="Seed of the adapter's initial weights.")
+
+    @field_validator("target_modules")
+    @classmethod
+    def _check_targets(cls, targets: list[str]) -> list[str]:
+        if ALL_LINEAR in targets and len(targets) > 1:
+            raise ValueError(_ALONE)
+        if len(set(targets)) < len(targets):
+            raise ValueError("a module is named twice")
+        return targets
 
 
 MicroBatchSize = Annotated[
@@ -62,6 +76,9 @@ MicroBatchSize = Annotated[
         }
     ),
 ]
+
+
+LearningRate = Annotated[Decimal, Within(0, 1, above=True)]
 
 
 class TrainingSpec(ApiModel):
@@ -88,10 +105,17 @@ class TrainingSpec(ApiModel):
         default=None, ge=1, le=10_000_000, description="Optimizer steps. Neither this nor epochs: 3 epochs."
     )
     epochs: int | None = Field(default=None, ge=1, le=1000, description="Passes over the training rows.")
-    learning_rate: Annotated[Decimal, Within(0, 1, above=True)] = Field(
-        default="2e-4", description="Peak learning rate, a decimal string. 1e-4 to 5e-4 is usual for QLoRA."
+    learning_rate: LearningRate | None = Field(
+        default=None,
+        description='Peak learning rate, a decimal in quotes, such as "2e-4". Left out, it follows from the method: '
+        '"2e-4" for QLoRA, where 1e-4 to 5e-4 is usual.',
     )
-    warmup_steps: int = Field(default=5, ge=0, le=1_000_000, description="Steps of linear warm-up.")
+    warmup_steps: int = Field(
+        default=5,
+        ge=0,
+        le=1_000_000,
+        description="Steps of linear warm-up, of which a run takes at most half of its steps.",
+    )
     scheduler: Literal["Linear", "Cosine", "Constant"] = Field(
         default="Linear", description="How the learning rate goes from its peak to the last step."
     )
@@ -120,7 +144,7 @@ class TrainingSpec(ApiModel):
         return self
 
 
-Metric = Literal["Accuracy", "LetterAccuracy", "Perplexity"]
+MetricName = Literal["Accuracy", "LetterAccuracy", "Perplexity"]
 
 
 class EvaluationSpec(ApiModel):
@@ -128,7 +152,7 @@ class EvaluationSpec(ApiModel):
 
     dataset: EvaluationDatasetSpec = Field(description="Held-out rows.")
     compare_with_base: bool = Field(default=True, description="Score the base model on the same rows.")
-    metrics: list[Metric] = Field(
+    metrics: list[MetricName] = Field(
         default=["Accuracy", "LetterAccuracy", "Perplexity"],
         min_length=1,
         max_length=3,
@@ -146,7 +170,7 @@ class OutputSpec(ApiModel):
     """Where the artefacts go."""
 
     destination: DestinationURI = Field(
-        description="pvc://<claim>/<path>. A run writes below <destination>/<first 12 digits of specSha256>/."
+        description="pvc://<claim>/<path>. A run writes below <destination>/<first 12 digits of trainingSha256>/."
     )
     formats: list[Literal["Adapter"]] = Field(
         default=["Adapter"],
@@ -157,7 +181,7 @@ class OutputSpec(ApiModel):
     )
 
 
-# Fields that name the run. They can't change once the object exists, and they make up specSha256.
+# They can't change once the object exists; see defaults.py for the digests that name adapter and report.
 IMMUTABLE_FIELDS = ("method", "model", "dataset", "lora", "training", "evaluation", "output")
 
 
@@ -187,22 +211,3 @@ class FineTuneJobSpec(ApiModel):
     output: OutputSpec = Field(description="Where the artefacts go.")
     runtime: RuntimeSpec = Field(default=RuntimeSpec(), description="The pod that a stage runs in.")
     scheduling: SchedulingSpec = Field(default=SchedulingSpec(), description="Retries.")
-
-    def resolved(self) -> Self:
-        """This spec with the defaults that depend on other fields filled in.
-
-        The operator and a local run share it, and the child's ConfigMap shows its outcome.
-        """
-        update: dict[str, Any] = {"lora": self.lora or LoraSpec()}
-        if self.training.max_steps is None and self.training.epochs is None:
-            update["training"] = self.training.model_copy(update={"epochs": DEFAULT_EPOCHS})
-        return self.model_copy(update=update)
-
-    def sha256(self) -> str:
-        """The digest that names a run: of the immutable fields, resolved, without what equals its default.
-
-        Leaving defaults out keeps the digest of an old spec when a later version adds a field.
-        """
-        return sha256_of(
-            self.resolved().model_dump(mode="json", by_alias=True, exclude_defaults=True, include=set(IMMUTABLE_FIELDS))
-        )

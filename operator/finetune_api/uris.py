@@ -87,3 +87,4 @@ class Destination(TextRule):
 
 SourceURI = Annotated[str, Field(max_length=512), Source()]
 DestinationURI = Annotated[str, Field(max_length=512), Destination()]
+Revision = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._/-]+$")]

@@ -1,0 +1,35 @@
+"""Where a run's artefacts lie below its destination. Operator and trainer share it; docs/results.md shows the tree."""
+
+from __future__ import annotations
+
+from finetune_api.uris import ClaimPath, parse_claim
+
+DIGEST_LENGTH = 12
+
+ADAPTER = "adapter"
+RESULT = "result.json"
+METRICS = "metrics.jsonl"
+LOCK = "run.lock.json"
+EVALUATIONS = "evaluations"
+REPORT = "report.json"
+LATEST = "latest"
+
+
+def run_folder(destination: str, training_sha256: str) -> ClaimPath:
+    """The folder that jobs of one training share: ``<destination>/<first 12 digits of trainingSha256>``.
+
+    The first to come writes there; an identical job finds its result there. A job that needs other artefacts under the
+    same digest (another image, other rows behind the same source) writes to :func:`own_folder` instead, so that what a
+    status names by digest never changes. Raises ValueError for a destination that is no pvc:// URI.
+    """
+    return parse_claim(destination) / training_sha256[:DIGEST_LENGTH]
+
+
+def own_folder(destination: str, training_sha256: str, job_uid: str) -> ClaimPath:
+    """The folder of one job alone, beside the shared one: ``<shared>-<first 8 characters of the job's UID>``."""
+    return parse_claim(destination) / f"{training_sha256[:DIGEST_LENGTH]}-{job_uid[:8]}"
+
+
+def evaluation_folder(folder: ClaimPath, evaluation_sha256: str) -> ClaimPath:
+    """Where an evaluation's report and result lie inside a run's folder."""
+    return folder / EVALUATIONS / evaluation_sha256[:DIGEST_LENGTH]

@@ -1,0 +1,36 @@
+"""One table of the stages of a job: their names in status, on labels, in names of children and in conditions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from finetune_api.spec import FineTuneJobSpec
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage. Its pods run ``finetune_trainer <command>``."""
+
+    name: str  # in status.stages, status.attempts, status.progress and in results
+    command: str  # the trainer's argument, and the value of the stage label
+    suffix: str  # of the child's name, at most 5 characters: see names.MAX_NAME_LENGTH
+    condition: str  # the condition that holds once its result is recorded
+    active: str  # status.stage, and the reason of conditions, while its pod runs
+
+    def __str__(self) -> str:
+        return self.name
+
+
+TRAIN = Stage("Train", "train", "train", "Trained", "Training")
+EVALUATE = Stage("Evaluate", "evaluate", "eval", "Evaluated", "Evaluating")
+
+STAGES = (TRAIN, EVALUATE)
+BY_NAME = {stage.name: stage for stage in STAGES}
+BY_COMMAND = {stage.command: stage for stage in STAGES}
+
+
+def stages_of(spec: FineTuneJobSpec) -> tuple[Stage, ...]:
+    """The stages that a spec asks for, in order."""
+    return (TRAIN, EVALUATE) if spec.evaluation else (TRAIN,)
