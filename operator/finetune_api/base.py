@@ -88,7 +88,9 @@ def first_problem(error: ValidationError, prefix: str = "") -> str:
     errors = error.errors(include_url=False)
     first = errors[0]
     field = ".".join(str(part) for part in (prefix, *first["loc"]) if part != "")
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return one_line(f'unknown field "{field}"{more}', 512)
     given = first.get("input")
     value = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return one_line(f"{field or 'the document'}: {first['msg'].removeprefix('Value error, ')}{value}{more}", 512)

@@ -47,6 +47,7 @@ class ResolvedSpec(FineTuneJobSpec):
             include=set(_TRAINING_FIELDS),
             exclude=_INDIFFERENT,
         )
+        named["dataset"]["format"] = self.dataset.format  # a default of its own class, yet rows are read by it
         return sha256_of(named)
 
     def evaluation_sha256(self) -> str | None:

@@ -12,6 +12,10 @@ from finetune_api.rules import rule, validations
 from finetune_api.spec import FineTuneJobSpec
 from finetune_api.status import FineTuneJobStatus
 
+# A DNS label short enough that the names of children fit one, too.
+NAME_PATTERN = f"^[a-z0-9]([-a-z0-9]{{0,{MAX_NAME_LENGTH - 2}}}[a-z0-9])?$"
+NAME_RULE = f"metadata.name must be at most {MAX_NAME_LENGTH} lower-case letters, digits and '-'"
+
 
 class ObjectMeta(ApiModel):
     """The part of metav1.ObjectMeta that we read."""
@@ -29,14 +33,7 @@ class ObjectMeta(ApiModel):
 class FineTuneJob(ApiModel):
     """FineTuneJob runs one fine-tune: train, then evaluate base against tuned."""
 
-    model_config = {
-        "json_schema_extra": validations(
-            rule(
-                f"self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{{0,{MAX_NAME_LENGTH - 2}}}[a-z0-9])?$')",
-                f"metadata.name must be at most {MAX_NAME_LENGTH} lower-case letters, digits and '-'",
-            )
-        )
-    }
+    model_config = {"json_schema_extra": validations(rule(f"self.metadata.name.matches('{NAME_PATTERN}')", NAME_RULE))}
 
     api_version: Literal["finetune.dev/v1alpha1"] = API_VERSION
     kind: Literal["FineTuneJob"] = KIND

@@ -34,7 +34,7 @@ _BAD_KEY = "a key of chatTemplateKwargs is no variable of a template, or one tha
 
 def _template_variables(kwargs: dict[str, str]) -> dict[str, str]:
     for key in kwargs:
-        if not re.match(_KEY, key) or key in RESERVED_KWARGS:
+        if not re.fullmatch(_KEY, key) or key in RESERVED_KWARGS:
             raise ValueError(f"{_BAD_KEY}: {key!r}")
     return kwargs
 

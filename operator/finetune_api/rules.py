@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import string
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -72,6 +72,11 @@ class Within(TextRule):
         return f"{'above' if self.above else 'at least'} {self.low:g} and at most {self.high:g}"
 
 
+# What a template is made of besides plain text: doubled braces, which stand for one, a placeholder, or a stray brace.
+_PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_BRACES = {"{{": "{", "}}": "}"}
+
+
 @dataclass(frozen=True)
 class Placeholders(TextRule):
     """A template with known placeholders, at least one of ``required`` among them.
@@ -84,31 +89,38 @@ class Placeholders(TextRule):
     required: tuple[str, ...]
 
     def check(self, text: str) -> str:
-        try:
-            fields = [field for field in string.Formatter().parse(text) if field[1] is not None]
-        except ValueError as error:
-            raise ValueError(f"not a template: {error}; write literal braces as {{{{ and }}}}") from error
-        for _, name, form, conversion in fields:
-            if form or conversion:
-                raise ValueError(f"placeholder {{{name}}} must stand alone, without '!' or ':'")
-            if name not in self.known:
-                raise ValueError(f"unknown placeholder {{{name}}}; there are {', '.join(self.known)}")
-        if not {name for _, name, _, _ in fields} & set(self.required):
-            raise ValueError(f"must contain {self._words()}")
+        used = set()
+        for piece in _PIECE.finditer(text):
+            name = piece.group(1)
+            if name is None and piece.group() not in _BRACES:
+                raise ValueError(
+                    f"no template: '{piece.group()}' at character {piece.start() + 1} stands alone; "
+                    "write literal braces as {{ and }}"
+                )
+            if name is not None and name not in self.known:
+                raise ValueError(
+                    f"unknown placeholder {piece.group()}; there are {self._braced(self.known, ', ')}, without '!' "
+                    "or ':'; write literal braces as {{ and }}"
+                )
+            used.add(name)
+        if not used & set(self.required):
+            raise ValueError(f"must contain the placeholder {self._braced(self.required, ' or ')}")
         return text
 
     def cel(self) -> dict[str, str]:
-        plain = "self.replace('{{', '').replace('}}', '')"
-        bare = plain + "".join(f".replace('{{{name}}}', '')" for name in self.known)
-        has = " || ".join(f"{plain}.contains('{{{name}}}')" for name in self.required)
+        # What is cut out leaves a space, or else its neighbours could join to a placeholder.
+        opened = "self.replace('{{', ' ')"
+        has = " || ".join(f"{opened}.contains('{{{name}}}')" for name in self.required)
+        rest = opened + "".join(f".replace('{{{name}}}', ' ')" for name in self.known) + ".replace('}}', ' ')"
         return rule(
-            f"({has}) && !{bare}.matches('[{{}}]')",
-            f"must contain the placeholder {self._words()}, and no other braces than those of "
-            f"{', '.join(f'{{{name}}}' for name in self.known)}; literal braces are doubled",
+            f"({has}) && !{rest}.matches('[{{}}]')",
+            f"must contain the placeholder {self._braced(self.required, ' or ')}, and no other braces than those of "
+            f"{self._braced(self.known, ', ')}; literal braces are doubled",
         )
 
-    def _words(self) -> str:
-        return " or ".join(f"{{{name}}}" for name in self.required)
+    @staticmethod
+    def _braced(names: tuple[str, ...], between: str) -> str:
+        return between.join(f"{{{name}}}" for name in names)
 
 
 def fill(template: str, **values: str) -> str:
@@ -116,18 +128,18 @@ def fill(template: str, **values: str) -> str:
 
     ``template`` has passed :class:`Placeholders`.
     """
-    parts = []
-    for literal, name, _, _ in string.Formatter().parse(template):
-        parts.append(literal)
-        if name is not None:
-            parts.append(values[name])
-    return "".join(parts)
+
+    def _filled(piece: re.Match[str]) -> str:
+        name = piece.group(1)
+        return _BRACES[piece.group()] if name is None else values[name]
+
+    return _PIECE.sub(_filled, template)
 
 
 # Decimals are text, since Kubernetes API conventions rule out floats in a spec: their text changes between clients.
 def _quoted(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise ValueError(f'is a number where a decimal text is meant: put it in quotes, as "{value:g}"')
+        raise ValueError(f'must be of type string, not number: put it in quotes, as "{value:g}"')
     return value
 
 

@@ -118,7 +118,7 @@ _NO_LABEL = "a key of nodeSelector is no label key, like pool or example.com/poo
 
 
 def _label_keys(labels: dict[str, str]) -> dict[str, str]:
-    if not all(len(key) <= LABEL_KEY_LENGTH and re.match(LABEL_KEY, key) for key in labels):
+    if not all(len(key) <= LABEL_KEY_LENGTH and re.fullmatch(LABEL_KEY, key) for key in labels):
         raise ValueError(_NO_LABEL)
     return labels
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from finetune_api.base import ApiModel
 from finetune_api.dataset import DatasetSpec, EvaluationDatasetSpec
@@ -62,16 +62,24 @@ class LoraSpec(ApiModel):
         return targets
 
 
+_MICRO_BATCH = "must be Auto or a number of examples from 1 to 1024"
+
+
+def _micro_batch(value: Any) -> Any:
+    # In place of the union's own error, which speaks of both types.
+    if value == "Auto" or (type(value) is int and 1 <= value <= 1024):
+        return value
+    raise ValueError(_MICRO_BATCH)
+
+
 MicroBatchSize = Annotated[
-    Literal["Auto"] | Annotated[int, Field(ge=1, le=1024)],
+    Literal["Auto"] | int,
+    BeforeValidator(_micro_batch),
     Field(
         json_schema_extra={
             "x-kubernetes-int-or-string": True,
             **validations(
-                rule(
-                    "type(self) == string ? self == 'Auto' : (self >= 1 && self <= 1024)",
-                    "must be Auto or a number of examples from 1 to 1024",
-                )
+                rule("type(self) == string ? self == 'Auto' : (self >= 1 && self <= 1024)", _MICRO_BATCH),
             ),
         }
     ),

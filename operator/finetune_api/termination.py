@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic import ValidationError
 
 from finetune_api.base import canonical_json, cut
-from finetune_api.results import Answer, EvaluationStatus, SampleAnswer, StageResult
+from finetune_api.results import Answer, EvaluationStatus, MetricStatus, MetricValue, SampleAnswer, StageResult
 
 LIMIT_BYTES = 4096
 _SAMPLE_LENGTHS = (512, 320, 200, 120, 60, 0)
 _LOG_LENGTHS = (2048, 1200, 600, 200, 0, 0)
+_MESSAGE_LENGTHS = (600, 300, 150)
 
 
 def encode(result: StageResult) -> str:
-    """Encodes a result in at most 4,096 bytes, shortening sample answers and log lines first, then leaving out advice.
+    """Encodes a result in at most 4,096 bytes.
 
-    Raises ValueError when it can't be made to fit, which the bounds of the other fields rule out.
+    Sample answers and log lines are shortened first; then advice is left out, then the message of a failure is cut, and
+    at last go the tests and intervals of metrics, which the report has. Raises ValueError when it can't be made to fit,
+    which the bounds of the other fields rule out.
     """
-    for sample_length, log_length in zip(_SAMPLE_LENGTHS, _LOG_LENGTHS, strict=True):
-        text = _encoded(_shortened(result, sample_length, log_length))
-        if _fits(text):
+    for shorter in _ever_shorter(result):
+        text = canonical_json(shorter.to_api())
+        if len(text.encode()) <= LIMIT_BYTES:
             return text
-    text = _encoded(_shortened(result, 0, 0).model_copy(update={"advice": []}))
-    if not _fits(text):
-        raise ValueError(f"a result of {len(text.encode())} bytes does not fit a termination message")
-    return text
+    raise ValueError(f"a result of {len(text.encode())} bytes does not fit a termination message")
+
+
+def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
+    shorter = result
+    for sample_length, log_length in zip(_SAMPLE_LENGTHS, _LOG_LENGTHS, strict=True):
+        shorter = _shortened(result, sample_length, log_length)
+        yield shorter
+    shorter = shorter.model_copy(update={"advice": []})
+    yield shorter
+    if shorter.failure:
+        for length in _MESSAGE_LENGTHS:
+            message = cut(shorter.failure.message, length)
+            yield shorter.model_copy(update={"failure": shorter.failure.model_copy(update={"message": message})})
+    if shorter.evaluation:
+        metrics = [_bare(metric) for metric in shorter.evaluation.metrics]
+        yield shorter.model_copy(update={"evaluation": shorter.evaluation.model_copy(update={"metrics": metrics})})
+
+
+def _bare(metric: MetricStatus) -> MetricStatus:
+    return MetricStatus(
+        name=metric.name,
+        base=metric.base and MetricValue(value=metric.base.value),
+        tuned=metric.tuned and MetricValue(value=metric.tuned.value),
+        difference=metric.difference,
+        p_value=metric.p_value,
+    )
 
 
 def decode(message: str) -> StageResult | None:
@@ -34,14 +62,6 @@ def decode(message: str) -> StageResult | None:
         return StageResult.model_validate_json(message, extra="ignore")
     except ValidationError:
         return None
-
-
-def _encoded(result: StageResult) -> str:
-    return canonical_json(result.to_api())
-
-
-def _fits(text: str) -> bool:
-    return len(text.encode()) <= LIMIT_BYTES
 
 
 def _shortened(result: StageResult, sample_length: int, log_length: int) -> StageResult:

@@ -43,19 +43,24 @@ def parse_claim(uri: str) -> ClaimPath:
     """
     if not re.fullmatch(_CLAIM, uri):
         raise ValueError(f"{uri!r} is not pvc://<claim>/<path> (lower-case claim name, plain path)")
+    _refuse_dots(uri)
     claim, _, path = uri.removeprefix("pvc://").partition("/")
-    if ".." in PurePosixPath(path).parts:
-        raise ValueError(f"{uri!r} must not contain '..'")
     return ClaimPath(claim, PurePosixPath(path))
 
 
 def parse_source(uri: str) -> HubSource | ClaimPath:
     """Parses a model's or dataset's source. Raises ValueError when it is neither hf:// nor pvc://."""
     if re.fullmatch(_HUB, uri):
+        _refuse_dots(uri)
         return HubSource(uri.removeprefix("hf://"))
     if uri.startswith("pvc://"):
         return parse_claim(uri)
     raise ValueError(f"{uri!r} must be hf://<owner>/<repository> or pvc://<claim>/<path>")
+
+
+def _refuse_dots(uri: str) -> None:
+    if ".." in uri:
+        raise ValueError(f"{uri!r} must not contain '..'")
 
 
 @dataclass(frozen=True)
