@@ -75,13 +75,15 @@ def _json(document: dict[Any, Any], name: str) -> str:
         metadata = {key: metadata[key] for key in _METADATA if metadata.get(key) is not None}
     read = {key: value for key, value in document.items() if key != "status"} | {"metadata": metadata}
     try:
-        return json.dumps(_without_nulls(read))
+        return json.dumps(_as_sent(read))
     except (TypeError, ValueError) as error:  # a YAML tag such as !!binary, or a key that is no text
         raise ManifestError(f"{name} can't be written as JSON: {error}") from error
 
 
-def _without_nulls(value: Any) -> Any:
-    """A value without keys that stand empty: kubectl leaves them out, too."""
+def _as_sent(value: Any) -> Any:
+    """A value as kubectl sends it: what stands empty is left out, and 16.0 is 16."""
     if isinstance(value, dict):
-        return {key: _without_nulls(one) for key, one in value.items() if one is not None}
-    return [_without_nulls(one) for one in value] if isinstance(value, list) else value
+        return {key: _as_sent(one) for key, one in value.items() if one is not None}
+    if isinstance(value, list):
+        return [_as_sent(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -19,6 +19,8 @@ STAGE_LABEL = f"{GROUP}/stage"
 JOB_UID_LABEL = f"{GROUP}/job-uid"
 TRAINING_ANNOTATION = f"{GROUP}/training-sha256"
 PROFILE_ANNOTATION = f"{GROUP}/profile-sha256"
+# The run's folder, on a stage's Job and pods: while such a pod lives, whoever owned it, the folder is taken.
+FOLDER_ANNOTATION = f"{GROUP}/folder"
 # On a stage's pod template: the run's configuration and the gateway's CA, which the pod reads as files through the
 # downward API. So they can change no more than the Job's template can.
 CONFIG_ANNOTATION = f"{GROUP}/config"

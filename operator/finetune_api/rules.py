@@ -143,4 +143,5 @@ def _quoted(value: Any) -> Any:
     return value
 
 
-Decimal = Annotated[str, BeforeValidator(_quoted), Field(pattern=DECIMAL_PATTERN, max_length=32)]
+# The bounds stand first: behind a validator, pydantic leaves a pattern out of the JSON schema.
+Decimal = Annotated[str, Field(pattern=DECIMAL_PATTERN, max_length=32), BeforeValidator(_quoted)]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from finetune_api.base import Count, StatusModel, Time, Word
+from finetune_api.base import MAX_COUNT, Count, StatusModel, Time, Word
 from finetune_api.progress import ProgressStatus
 from finetune_api.results import (
     MAX_ADVICE,
@@ -61,7 +61,7 @@ class Attempt(StatusModel):
     """One pod of a stage's Job."""
 
     stage: Word = Field(description="The stage.")
-    number: Annotated[int, Field(ge=1)] = Field(description="Counts within the stage, from 1.")
+    number: Annotated[int, Field(ge=1, le=MAX_COUNT)] = Field(description="Counts within the stage, from 1.")
     job_uid: Annotated[str, Field(max_length=64)] = Field(alias="jobUID", description="UID of the stage's Job.")
     pod: Annotated[str, Field(max_length=253)] | None = Field(default=None, description="The pod's name.")
     pod_uid: Annotated[str, Field(max_length=64)] | None = Field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -11,31 +10,11 @@ import pytest
 import yaml
 
 from embedded_cluster.control_plane import ControlPlane
+from finetune_api.results import AdapterStatus, EvaluationStatus, MemoryStatus
+from rule_cases import CASES
+from specs import job_with as job
 
-MINIMAL: dict[str, Any] = {
-    "apiVersion": "finetune.dev/v1alpha1",
-    "kind": "FineTuneJob",
-    "metadata": {"name": "minimal", "namespace": "default"},
-    "spec": {
-        "model": {"source": "hf://owner/model"},
-        "dataset": {"source": "pvc://data/rows.jsonl"},
-        "output": {"destination": "pvc://models/minimal"},
-    },
-}
 SAMPLES = sorted((Path(__file__).parents[2] / "manifests/samples").glob("*.yaml"))
-
-
-def job(path: str = "", value: Any = None, name: str = "minimal") -> dict[str, Any]:
-    """The minimal job with one field of its spec set, by a dotted path."""
-    result = copy.deepcopy(MINIMAL)
-    result["metadata"]["name"] = name
-    *parents, leaf = path.split(".") if path else [""]
-    target = result["spec"]
-    for parent in parents:
-        target = target.setdefault(parent, {})
-    if leaf:
-        target[leaf] = value
-    return result
 
 
 def dry_run(apiserver: ControlPlane, document: dict[str, Any]) -> str:
@@ -54,13 +33,26 @@ RULES = [
     ("dataset.source", "hf://a/b", "s3://bucket/rows", "must be hf://<owner>/<repository> or pvc://<claim>/<path>"),
     ("dataset.format", "MultipleChoice", "Chat", 'supported values: "MultipleChoice"'),
     ("dataset.promptTemplate", "Q: {question}", "Q:", "must contain the placeholder {question}"),
-    ("dataset.responseTemplate", "{answer}", "it", "must contain the placeholder {answer}"),
+    ("dataset.responseTemplate", "{letter}", "it", "must contain the placeholder {answer} or {letter}"),
+    ("dataset.responseTemplate", "{answer}", "{answer:{x}}", "no other braces than those of {answer}, {letter}"),
+    ("dataset.responseTemplate", "{answer}", "{answer!z}", "no other braces than those of {answer}, {letter}"),
+    ("dataset.responseTemplate", "{{x}} {answer}", "{{answer}}", "literal braces are doubled"),
+    ("dataset.optionTemplate", "{letter}: {option}", "{letter}", "must contain the placeholder {option}"),
+    ("dataset.config", "main", "a/b", "spec.dataset.config in body should match"),
+    (
+        "model.chatTemplateKwargs",
+        {"enable_thinking": "false"},
+        {"tokenize": "true"},
+        "a key of chatTemplateKwargs is no variable of a template, or one that the trainer sets itself",
+    ),
+    ("model.chatTemplateKwargs", {"a": "1"}, {"a": 1}, "must be of type string"),
     ("lora.rank", 8, 0, "should be greater than or equal to 1"),
     ("lora.dropout", "0.1", "0.95", "must be a decimal string at least 0 and at most 0.9"),
     ("lora.bias", "LoraOnly", "lora", 'supported values: "None", "All", "LoraOnly"'),
     ("lora.targetModules", ["q_proj"], ["q_proj", "q_proj"], "Duplicate value"),
+    ("lora.targetModules", ["AllLinear"], ["AllLinear", "q_proj"], "AllLinear stands alone"),
     ("training.learningRate", "2e-4", "0", "must be a decimal string above 0 and at most 1"),
-    ("training.learningRate", "1E-5", "1e400", "should match"),
+    ("training.learningRate", "1E-5", "1e400", "should match '^[0-9]{1,12}"),
     ("training.learningRate", "1.0", 0.0002, "must be of type string"),
     ("training.microBatchSize", 4, 3, "batchSize must be a multiple of microBatchSize"),
     ("training.microBatchSize", "Auto", "auto", "must be Auto or a number of examples from 1 to 1024"),
@@ -142,6 +134,16 @@ def test_a_rule_accepts_a_right_value_and_names_what_is_wrong_with_another(
     assert refusal in dry_run(apiserver, job(path, bad))
 
 
+def test_models_and_schema_judge_alike(apiserver: ControlPlane) -> None:
+    documents = [job(path, value, name=f"case-{number}") for number, (path, value, _) in enumerate(CASES)]
+    everything = {"apiVersion": "v1", "kind": "List", "items": documents}
+    command = ("create", "--dry-run=server", "--validate=false", "-o", "name", "-f", "-")
+    accepted = set(apiserver.kubectl.run(*command, stdin=json.dumps(everything)).stdout.split())
+    judged = [f"finetunejob.finetune.dev/case-{number}" in accepted for number in range(len(CASES))]
+    wrong = [case for case, accepted in zip(CASES, judged, strict=True) if accepted is not case[2]]
+    assert wrong == []
+
+
 def test_steps_and_epochs_exclude_each_other(apiserver: ControlPlane) -> None:
     assert dry_run(apiserver, job("training", {"maxSteps": 5})) == ""
     assert "set maxSteps or epochs, not both" in dry_run(apiserver, job("training", {"maxSteps": 5, "epochs": 1}))
@@ -188,10 +190,13 @@ def test_what_names_a_run_cannot_change_later_and_the_refusal_says_what_to_do(
 def test_defaults_show_what_will_run(apiserver: ControlPlane) -> None:
     apiserver.kubectl.apply([job(name="defaults")])
     spec = yaml.safe_load(apiserver.kubectl("get", "ftj", "defaults", "-o", "yaml"))["spec"]
-    assert spec["training"]["learningRate"] == "2e-4"
+    assert spec["training"]["batchSize"] == 8
     assert spec["training"]["microBatchSize"] == "Auto"
     assert spec["runtime"]["resources"]["requests"] == {"cpu": "4", "memory": "16Gi"}
+    # What follows from method or format is no default of the schema.
     assert "lora" not in spec
+    assert "learningRate" not in spec["training"]
+    assert not {"columns", "promptTemplate", "optionTemplate", "responseTemplate"} & spec["dataset"].keys()
     assert "evaluation" not in spec
 
 
@@ -200,22 +205,76 @@ def test_explain_teaches_what_a_rank_is(apiserver: ControlPlane) -> None:
     assert "(alpha / rank) B A x" in " ".join(text.split())
 
 
+def set_status(apiserver: ControlPlane, name: str, status: dict[str, Any]) -> str:
+    """Writes a status; returns the refusal, or nothing when it is accepted."""
+    patch = json.dumps({"status": status})
+    done = apiserver.kubectl.run("patch", "ftj", name, "--subresource=status", "--type=merge", "-p", patch)
+    return done.stderr if done.returncode else ""
+
+
+def condition(status: str, reason: str, message: str) -> dict[str, str]:
+    moment = "2026-01-02T03:04:05Z"
+    return {
+        "type": "Succeeded",
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": moment,
+    }
+
+
+COLUMNS = ["NAME", "STAGE", "REASON", "PROGRESS", "LOSS", "ACCURACY", "VRAM", "ETA", "AGE"]
+
+
 def test_the_list_shows_stage_progress_loss_accuracy_memory_and_node(apiserver: ControlPlane) -> None:
     apiserver.kubectl.apply([job(name="columns")])
+    adapter = AdapterStatus(uri="pvc://models/x/adapter", sha256="0" * 64, size_bytes=1, files=1)
     status = {
         "stage": "Succeeded",
+        "conditions": [
+            {**condition("True", "n/a", ""), "type": "Other"},
+            condition("True", "Succeeded", "accuracy 0.41 to 0.45"),
+        ],
         "progress": {"summary": "200/200", "loss": "0.312", "remaining": "0s"},
-        "memory": {"summary": "1.3/79 GiB (1.7%)"},
-        "evaluation": {"summary": "0.41→0.45", "examples": 1273, "tuned": {}},
-        "adapter": {"uri": "pvc://models/x/adapter", "sha256": "0" * 64, "sizeBytes": 1, "files": 1},
+        "memory": MemoryStatus(summary="1.3/79 GiB (1.7%)").to_api(),
+        "evaluation": EvaluationStatus(summary="0.41→0.45", examples=1273).to_api(),
+        "adapter": adapter.to_api(),
         "attempts": [{"stage": "Train", "number": n, "jobUID": "u", "node": f"node-{n}"} for n in (1, 2)],
     }
-    patch = yaml.safe_dump({"status": status})
-    apiserver.kubectl("patch", "ftj", "columns", "--subresource=status", "--type=merge", "-p", patch)
+    assert set_status(apiserver, "columns", status) == ""
     header, row = apiserver.kubectl("get", "ftj", "columns", "-o", "wide").splitlines()
-    assert header.split() == ["NAME", "STAGE", "PROGRESS", "LOSS", "ACCURACY", "VRAM", "ETA", "AGE", "ADAPTER", "NODE"]
+    assert header.split() == [*COLUMNS, "MESSAGE", "ADAPTER", "NODE"]
     for cell in ("Succeeded", "200/200", "0.312", "0.41→0.45", "1.3/79 GiB (1.7%)", "pvc://models/x/adapter", "node-2"):
         assert cell in row
+
+
+def test_the_list_says_why_a_job_failed_or_waits(apiserver: ControlPlane) -> None:
+    apiserver.kubectl.apply([job(name="reasons")])
+    for verdict, stage, reason in (("Unknown", "Pending", "Unschedulable"), ("False", "Failed", "DatasetInvalid")):
+        said = f"row 7 is the cause of {reason}"
+        assert (
+            set_status(apiserver, "reasons", {"stage": stage, "conditions": [condition(verdict, reason, said)]}) == ""
+        )
+        header, row = apiserver.kubectl("get", "ftj", "reasons").splitlines()
+        assert header.split() == COLUMNS
+        assert row.split()[:3] == ["reasons", stage, reason]
+        assert said in apiserver.kubectl("get", "ftj", "reasons", "-o", "wide")
+
+
+def test_a_status_may_say_words_that_this_version_does_not_know(apiserver: ControlPlane) -> None:
+    apiserver.kubectl.apply([job(name="words")])
+    status = {
+        "stage": "Distilling",
+        "conditions": [condition("False", "SomethingNew", "a newer operator's word")],
+        "progress": {"stage": "Distill"},
+        "stages": [{"name": "Distill", "attempts": 1}],
+        "attempts": [{"stage": "Distill", "number": 1, "jobUID": "u", "reason": "SomethingNew"}],
+        "evaluation": {"summary": "x", "examples": 1, "metrics": [{"name": "Bleu", "tuned": {"value": "0.3"}}]},
+        "failure": {"reason": "SomethingNew", "message": "m"},
+        "advice": [{"reason": "SomethingNew", "message": "m"}],
+    }
+    assert set_status(apiserver, "words", status) == ""
+    assert "status.stage: Too long: may not be more than 64" in set_status(apiserver, "words", {"stage": "x" * 65})
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=[path.name for path in SAMPLES])

@@ -1,0 +1,238 @@
+"""What is left out of a spec: every default as a literal, and the digests that must outlive a version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from finetune_api.base import sha256_of
+from finetune_api.crd import build_crd
+from finetune_api.dataset import FORMATS
+from finetune_api.defaults import LEARNING_RATES, ResolvedSpec, ResolvedTraining, resolve
+from finetune_api.spec import FineTuneJobSpec
+from specs import job_with, spec_with
+
+# A default never changes within a version of the API: an object that is stored, or applied again, would change meaning.
+SCHEMA_DEFAULTS = {
+    "method": "QLoRA",
+    "model.chatTemplate": "",
+    "model.chatTemplateKwargs": {},
+    "model.dtype": "Auto",
+    "model.maxSequenceLength": 2048,
+    "model.revision": "main",
+    "dataset.format": "MultipleChoice",
+    "dataset.revision": "main",
+    "dataset.split": "train",
+    "dataset.workers": 2,
+    "lora.alpha": 16,
+    "lora.bias": "None",
+    "lora.dropout": "0",
+    "lora.rank": 16,
+    "lora.seed": 42,
+    "lora.targetModules": ["AllLinear"],
+    "training": {},
+    "training.batchSize": 8,
+    "training.gradientCheckpointing": "Auto",
+    "training.loggingSteps": 10,
+    "training.lossOn": "Responses",
+    "training.microBatchSize": "Auto",
+    "training.optimizer": "AdamW8bit",
+    "training.scheduler": "Linear",
+    "training.seed": 700,
+    "training.warmupSteps": 5,
+    "training.weightDecay": "0.01",
+    "evaluation.compareWithBase": True,
+    "evaluation.dataset.revision": "main",
+    "evaluation.dataset.split": "test",
+    "evaluation.maxNewTokens": 128,
+    "evaluation.metrics": ["Accuracy", "LetterAccuracy", "Perplexity"],
+    "evaluation.samplePrompts": 3,
+    "output.formats": ["Adapter"],
+    "runtime": {},
+    "runtime.gpusPerNode": 1,
+    "runtime.nodeSelector": {},
+    "runtime.profile": "default",
+    "runtime.resources": {},
+    "runtime.resources.limits": {"memory": "16Gi"},
+    "runtime.resources.requests": {"cpu": "4", "memory": "16Gi"},
+    "runtime.tolerations": [],
+    "scheduling": {},
+    "scheduling.backoffLimit": 3,
+}
+
+# By method, and by format.
+LEARNING_RATE = {"QLoRA": "2e-4"}
+DATASET = {
+    "MultipleChoice": {
+        "columns": {"question": "question", "options": "options", "answer": "answer", "answerKey": "answer_idx"},
+        "promptTemplate": "{question}\n\nOptions:\n{options}\n\nPlease choose the correct answer.",
+        "optionTemplate": "{letter}. {option}",
+        "responseTemplate": "The correct answer is {answer}.",
+    }
+}
+
+# The reference: no field set that has a default.
+TRAINING_SHA256 = "5da7d979979b723265603ad81a15585847fcda11cf60a66f52d408397963b265"
+EVALUATION_SHA256 = "74760c6b1d53279d047ee9d348363ee596dc2b3da67b6ee74fbdaf35a475ab8a"
+
+
+def reference(**more: Any) -> FineTuneJobSpec:
+    spec = job_with("evaluation", {"dataset": {"source": "hf://owner/rows"}})["spec"]
+    return FineTuneJobSpec.model_validate(spec | more)
+
+
+def schema_defaults(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, child in schema.get("properties", {}).items():
+        if "default" in child:
+            yield f"{path}{name}", child["default"]
+        yield from schema_defaults(child, f"{path}{name}.")
+
+
+def test_every_default_of_the_schema_is_the_one_that_was_promised() -> None:
+    schema = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    assert dict(schema_defaults(schema)) == SCHEMA_DEFAULTS
+
+
+def test_the_models_fill_in_what_the_schema_does() -> None:
+    filled = reference(lora={}).to_api()
+    for path, default in SCHEMA_DEFAULTS.items():
+        found: Any = filled
+        for part in path.split("."):
+            found = found[part]
+        assert default in ({}, found), path
+
+
+def test_every_method_has_its_learning_rate() -> None:
+    assert LEARNING_RATES == LEARNING_RATE
+    methods = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    assert set(methods["method"]["enum"]) == set(LEARNING_RATE)
+    for method, rate in LEARNING_RATE.items():
+        assert resolve(spec_with("method", method)).training.learning_rate == rate
+
+
+def test_every_format_has_its_columns_and_templates() -> None:
+    assert set(FORMATS) == set(DATASET)
+    given = {"source", "revision", "split", "format", "workers"}
+    for name, expected in DATASET.items():
+        dataset = resolve(spec_with("dataset.format", name)).dataset.to_api()
+        assert {key: value for key, value in dataset.items() if key not in given} == expected
+
+
+def test_neither_steps_nor_epochs_means_three_epochs() -> None:
+    assert resolve(spec_with()).training.epochs == 3
+    assert resolve(spec_with("training.maxSteps", 7)).training.epochs is None
+    assert resolve(spec_with("training.epochs", 1)).training.epochs == 1
+
+
+def test_lora_that_is_left_out_has_the_defaults_of_its_fields() -> None:
+    assert spec_with().lora is None
+    assert resolve(spec_with()).lora == resolve(spec_with("lora", {})).lora
+
+
+def test_what_is_given_stays_as_it_was_given() -> None:
+    resolved = resolve(spec_with("dataset.columns", {"options": "choices"}))
+    assert resolved.dataset.columns.options == "choices"
+    assert resolved.dataset.columns.question == "question"
+    assert resolve(spec_with("training.learningRate", "1e-5")).training.learning_rate == "1e-5"
+
+
+def test_a_resolved_spec_resolves_to_itself() -> None:
+    resolved = resolve(reference())
+    assert resolve(FineTuneJobSpec.model_validate(resolved.to_api())) == resolved
+    assert ResolvedSpec.model_validate(resolved.to_api()) == resolved
+
+
+def test_the_digests_of_the_reference_stay_the_same_in_later_versions() -> None:
+    resolved = resolve(reference())
+    assert resolved.training_sha256() == TRAINING_SHA256
+    assert resolved.evaluation_sha256() == EVALUATION_SHA256
+    assert resolve(spec_with()).evaluation_sha256() is None
+
+
+def test_a_default_that_is_written_out_changes_no_digest() -> None:
+    resolved = resolve(reference())
+    written = resolve(FineTuneJobSpec.model_validate(resolved.to_api()))
+    assert written.training_sha256() == resolved.training_sha256()
+    assert written.evaluation_sha256() == resolved.evaluation_sha256()
+
+
+def test_a_new_field_with_a_default_changes_no_digest() -> None:
+    class LaterTraining(ResolvedTraining):
+        packing: str = Field(default="Disabled")
+
+    class LaterSpec(ResolvedSpec):
+        training: LaterTraining
+        tracking: str = Field(default="None")
+
+    later = LaterSpec.model_validate(resolve(reference()).to_api())
+    assert later.training_sha256() == TRAINING_SHA256
+    assert later.evaluation_sha256() == EVALUATION_SHA256
+
+
+def test_the_format_is_part_of_the_digest_although_each_format_has_it_as_its_own_default() -> None:
+    resolved = resolve(spec_with())
+    other = resolved.model_copy(update={"dataset": resolved.dataset.model_copy(update={"format": "Chat"})})
+    assert other.training_sha256() != resolved.training_sha256()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("output.destination", "pvc://elsewhere"),
+        ("dataset.workers", 7),
+        ("training.loggingSteps", 1),
+        ("runtime", {"profile": "t4", "gpusPerNode": 0}),
+        ("scheduling.backoffLimit", 0),
+    ],
+)
+def test_what_leaves_the_adapter_as_it_is_changes_no_digest(path: str, value: Any) -> None:
+    changed = resolve(spec_with(path, value))
+    assert changed.training_sha256() == resolve(spec_with()).training_sha256()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("model.source", "hf://owner/other"),
+        ("model.revision", "v2"),
+        ("model.maxSequenceLength", 512),
+        ("model.dtype", "Float16"),
+        ("model.chatTemplate", "{{ messages }}"),
+        ("model.chatTemplateKwargs", {"enable_thinking": "false"}),
+        ("dataset.source", "pvc://data/other.jsonl"),
+        ("dataset.config", "all"),
+        ("dataset.split", "dev"),
+        ("dataset.columns", {"options": "choices"}),
+        ("dataset.promptTemplate", "{question}"),
+        ("dataset.optionTemplate", "{letter}: {option}"),
+        ("dataset.responseTemplate", "{letter}"),
+        ("lora.rank", 8),
+        ("lora.targetModules", ["q_proj"]),
+        ("training.maxSteps", 5),
+        ("training.learningRate", "1e-4"),
+        ("training.seed", 1),
+    ],
+)
+def test_what_makes_another_adapter_changes_both_digests(path: str, value: Any) -> None:
+    document = job_with(path, value)["spec"] | {"evaluation": {"dataset": {"source": "hf://owner/rows"}}}
+    changed = resolve(FineTuneJobSpec.model_validate(document))
+    assert changed.training_sha256() != TRAINING_SHA256
+    assert changed.evaluation_sha256() != EVALUATION_SHA256
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [{"maxNewTokens": 64}, {"samplePrompts": 0}, {"metrics": ["Perplexity"]}, {"compareWithBase": False}],
+)
+def test_what_is_measured_changes_the_digest_of_the_report_alone(evaluation: dict[str, Any]) -> None:
+    changed = resolve(reference(evaluation={"dataset": {"source": "hf://owner/rows"}, **evaluation}))
+    assert changed.training_sha256() == TRAINING_SHA256
+    assert changed.evaluation_sha256() != EVALUATION_SHA256
+
+
+def test_a_digest_covers_text_and_not_the_order_of_keys() -> None:
+    assert sha256_of({"a": 1, "b": "ü"}) == sha256_of({"b": "ü", "a": 1})
+    assert sha256_of({"a": 1}) != sha256_of({"a": "1"})

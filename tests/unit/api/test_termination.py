@@ -1,0 +1,112 @@
+"""Results on their way through a termination message of at most 4,096 bytes."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from finetune_api import reasons, termination
+from finetune_api.results import (
+    MAX_LOG,
+    MAX_MESSAGE,
+    Advice,
+    Answer,
+    EvaluationStatus,
+    FailureStatus,
+    Interval,
+    LineageStatus,
+    MetricStatus,
+    MetricValue,
+    PairedTest,
+    SampleAnswer,
+    StageResult,
+)
+
+
+def result(**sections: Any) -> StageResult:
+    sections = {"stage": "Evaluate", "evaluation_sha256": "b" * 64, **sections}
+    moment = datetime(2026, 1, 2, tzinfo=UTC)
+    return StageResult(job_uid="u", training_sha256="a" * 64, finished_at=moment, **sections)
+
+
+def through(sent: StageResult) -> StageResult:
+    message = termination.encode(sent)
+    assert len(message.encode()) <= termination.LIMIT_BYTES
+    read = termination.decode(message)
+    assert read is not None
+    return read
+
+
+def evaluation(text: str = "ü") -> EvaluationStatus:
+    answer = Answer(text=text * 512, names="Option", option="A", right=True)
+    sample = SampleAnswer(prompt=text * 512, expected=text * 256, base=answer, tuned=answer)
+    value = MetricValue(value="0.123456", interval95=Interval(low="0.123456", high="0.234567"))
+    test = PairedTest(name="McNemar exact", base_only=123456, tuned_only=654321)
+    metrics = [
+        MetricStatus(name=name, base=value, tuned=value, difference="0.1", p_value="0.01", paired_test=test)
+        for name in ("Accuracy", "LetterAccuracy", "Perplexity")
+    ]
+    return EvaluationStatus(summary="0.1→0.2", examples=9, metrics=metrics, samples=[sample] * 3)
+
+
+def test_a_result_arrives_as_it_was_sent() -> None:
+    short = evaluation().model_copy(update={"samples": evaluation("a").samples[:1]})
+    sent = result(evaluation=short, lineage=LineageStatus(seed=7), advice=[Advice(reason="FewRows", message="m")])
+    assert through(sent) == sent
+
+
+def test_a_message_fits_whatever_the_samples_say() -> None:
+    read = through(result(evaluation=evaluation()))
+    assert read.evaluation is not None
+    assert len(read.evaluation.samples) == 3
+    assert read.evaluation.metrics == evaluation().metrics
+
+
+@pytest.mark.parametrize("text", ["a", "ü", "語", "😀", '"', "\u0007"])
+def test_the_longest_sections_fit_in_any_script(text: str) -> None:
+    advice = [Advice(reason="R" * 64, message=text * 512)] * 8
+    failure = FailureStatus(reason="R" * 64, message=text * MAX_MESSAGE, exit_code=1, log=text * MAX_LOG)
+    read = through(result(failure=failure, advice=advice))
+    assert read.failure is not None
+    assert read.failure.message.startswith(text * 100)
+    assert through(result(evaluation=evaluation(text), advice=advice)).evaluation is not None
+
+
+def test_a_long_log_is_cut_at_its_beginning() -> None:
+    log = "first" + "ü" * 2000 + "last"
+    read = through(result(failure=FailureStatus(reason="TrainerCrashed", message="ü" * 1000, log=log)))
+    assert read.failure is not None
+    assert read.failure.log is not None
+    assert read.failure.log.endswith("last")
+
+
+@pytest.mark.parametrize("text", ["", "Traceback (most recent call last)", "{}", '{"version": 2}', "[]", "null"])
+def test_text_that_is_no_result_is_not_taken_for_one(text: str) -> None:
+    assert termination.decode(text) is None
+
+
+def test_fields_that_no_model_knows_stay_out_of_a_result() -> None:
+    sent = json.loads(termination.encode(result(evaluation=evaluation("a"))))
+    sent["evaluation"]["smuggled"] = "x" * 100
+    read = termination.decode(json.dumps(sent))
+    assert read is not None
+    assert "smuggled" not in json.dumps(read.to_api())
+
+
+def test_a_result_of_another_spec_or_object_is_nobody_elses() -> None:
+    evaluated = result()
+    assert evaluated.belongs_to("Evaluate", "u", "a" * 64, "b" * 64)
+    assert not evaluated.belongs_to("Evaluate", "u", "a" * 64, "c" * 64)
+    assert not evaluated.belongs_to("Evaluate", "u", "c" * 64, "b" * 64)
+    assert not evaluated.belongs_to("Evaluate", "v", "a" * 64, "b" * 64)
+    assert not evaluated.belongs_to("Train", "u", "a" * 64, "b" * 64)
+    assert result(stage="Train", evaluation_sha256=None).belongs_to("Train", "u", "a" * 64, "b" * 64)
+
+
+def test_a_failure_may_have_a_reason_of_a_later_version() -> None:
+    read = through(result(failure=FailureStatus(reason="SomethingNew", message="m")))
+    assert read.failure is not None
+    assert reasons.failure_class(read.failure.reason).retry is reasons.Retry.COUNTS
