@@ -20,6 +20,11 @@ class Settings(BaseModel):
     address: str = "0.0.0.0"  # the pod's own address, which may be of IPv6 alone
     health_port: int = 8080
 
+    @property
+    def host(self) -> str:
+        """The address as a URL has it."""
+        return f"[{self.address}]" if ":" in self.address else self.address
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
         """Reads OPERATOR_NAMESPACE, GATEWAY_URL, WATCH_NAMESPACES (comma-separated), POD_NAME, POD_IP and HEALTH_PORT.

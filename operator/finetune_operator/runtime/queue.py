@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -78,49 +79,55 @@ class Schedule(Generic[K]):
 
 
 class Queue(Generic[K]):
-    """A Schedule that workers can wait on."""
+    """A Schedule that workers can wait on. All but take() are plain calls, so that a watch need not wait."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._schedule: Schedule[K] = Schedule()
         self._clock = clock
-        self._changed = asyncio.Condition()
+        self._waiting: deque[asyncio.Future[None]] = deque()  # of workers with nothing to do
 
     def __len__(self) -> int:
         return len(self._schedule)
 
-    async def add(self, key: K, delay: float = 0.0) -> None:
+    def add(self, key: K, delay: float = 0.0) -> None:
         """Makes a key due in ``delay`` seconds, or earlier where it already is."""
-        async with self._changed:
-            self._schedule.add(key, self._clock() + delay)
-            self._changed.notify()
+        self._schedule.add(key, self._clock() + delay)
+        self._wake_one()
+
+    def done(self, key: K, revisit: float | None = None) -> None:
+        """Ends the work on a key, to be taken again in ``revisit`` seconds if that is given."""
+        self._schedule.done(key)
+        if revisit is not None:
+            self._schedule.add(key, self._clock() + revisit)
+        self._wake_one()
+
+    def failed(self, key: K) -> float:
+        """Ends the work on a key that failed; it comes back later and later. Returns the delay in seconds."""
+        delay = self._schedule.failed(key, self._clock())
+        self._wake_one()
+        return delay
 
     async def take(self) -> K:
         """Waits for a key that is due."""
-        async with self._changed:
-            while (key := self._schedule.take(self._clock())) is None:
-                await self._wait()
-            return key
-
-    async def done(self, key: K, revisit: float | None = None) -> None:
-        """Ends the work on a key, to be taken again in ``revisit`` seconds if that is given."""
-        async with self._changed:
-            self._schedule.done(key)
-            if revisit is not None:
-                self._schedule.add(key, self._clock() + revisit)
-            self._changed.notify()
-
-    async def failed(self, key: K) -> float:
-        """Ends the work on a key that failed; it comes back later and later. Returns the delay in seconds."""
-        async with self._changed:
-            delay = self._schedule.failed(key, self._clock())
-            self._changed.notify()
-            return delay
+        while (key := self._schedule.take(self._clock())) is None:
+            await self._wait()
+        # This worker may have been the one that was woken for several keys.
+        self._wake_one()
+        return key
 
     async def _wait(self) -> None:
         wake = self._schedule.wake_at()
-        timeout = None if wake is None else max(0.0, wake - self._clock())
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
         try:
-            async with asyncio.timeout(timeout):
-                await self._changed.wait()
+            async with asyncio.timeout(None if wake is None else max(0.0, wake - self._clock())):
+                await future
         except TimeoutError:
             return
+        finally:
+            if not future.done() or future.cancelled():
+                self._waiting.remove(future)
+
+    def _wake_one(self) -> None:
+        if self._waiting and self._schedule.wake_at() is not None:
+            self._waiting.popleft().set_result(None)

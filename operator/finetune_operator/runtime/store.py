@@ -1,201 +1,333 @@
-"""What the watches have told, kept by job: filled from events, swept against lists."""
+"""What the watches have told: objects of one kind with their children, parsed once, found by key or by index.
+
+Nothing here knows a kind: how one is parsed, what is news and what is settled come with OwnerKind and ChildKind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from finetune_api.names import JOB_LABEL
-from finetune_operator.finetunejob.job_object import Key
-from finetune_operator.workload.objects import Job, Metadata, Pod
+from finetune_operator.runtime.index import Index, Place, Uid, places
+from finetune_operator.runtime.resources import Key, Object, Resource
 
-Object = dict[str, Any]
-News = tuple[Key, bool]  # whose it is, and whether it changed anything
+__all__ = ["ChildKind", "Key", "Object", "OwnerKind", "Store"]
 
-
-@dataclass
-class Entry:
-    """One FineTuneJob and its children, by UID."""
-
-    raw: Object | None = None
-    jobs: dict[str, Job] = field(default_factory=dict)
-    pods: dict[str, Pod] = field(default_factory=dict)
-    gone: set[str] = field(default_factory=set)  # UIDs of deleted pods, kept until a pass has seen their last state
-
-    def uids(self) -> set[str]:
-        """UIDs of the job and of its children."""
-        return {*self.jobs, *self.pods, *([self.raw["metadata"]["uid"]] if self.raw else [])}
+T = TypeVar("T")
+C = TypeVar("C")
 
 
-class Cache:
-    """Everything that is watched, small: children as models, and none that ended once their job is finished."""
+@dataclass(frozen=True, eq=False)
+class OwnerKind(Generic[T]):
+    """The kind that a controller reconciles.
 
-    def __init__(self) -> None:
-        self._entries: dict[Key, Entry] = {}
-        self._removed: set[str] | None = None  # UIDs that went while lists are read; None at other times
+    ``parse`` gets the object and the earlier reading of the same object, whose unchangeable parts it may keep. ``news``
+    says whether a change needs a pass, ``settled`` whether nothing is left to do once its children have ended: of such
+    an object only a small record is kept. An index gives the value under which an object is found, or None.
+    """
+
+    resource: Resource
+    parse: Callable[[Object, T | None], T]
+    news: Callable[[T, T], bool]
+    settled: Callable[[T], bool]
+    indices: Mapping[str, Callable[[T], Hashable | None]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class ChildKind(Generic[C]):
+    """A kind of children. ``owner`` gives the name of the object that a child belongs to, from the child's labels."""
+
+    resource: Resource
+    selector: str  # of labels, at the API server
+    parse: Callable[[Object], C]
+    owner: Callable[[Object], str]
+    ended: Callable[[C], bool]
+    same: Callable[[C, C], bool] = operator.eq  # whether a new reading says nothing new
+    keeps_deleted: bool = False  # the last state of a deleted one is kept until a pass has seen it
+    indices: Mapping[str, Callable[[C], Hashable | None]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Held:
+    """One object as it was last read, and where it stands in the indices."""
+
+    uid: Uid
+    version: str
+    value: Any
+    places: tuple[Place, ...]
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One owner and its children by UID; ``gone`` are those of deleted children that no pass has seen yet."""
+
+    owner: _Held | None = None
+    children: dict[ChildKind[Any], dict[Uid, _Held]] = field(default_factory=dict)
+    gone: set[Uid] = field(default_factory=set)
+
+    def of(self, kind: ChildKind[Any]) -> dict[Uid, _Held]:
+        """The children of a kind."""
+        return self.children.get(kind, {})
+
+    def held(self) -> list[_Held]:
+        """Everything that is kept of it."""
+        children = [held for some in self.children.values() for held in some.values()]
+        return [self.owner, *children] if self.owner else children
+
+    def lives(self) -> bool:
+        """Whether a child has neither ended nor gone."""
+        return any(
+            uid not in self.gone and not kind.ended(held.value)
+            for kind, some in self.children.items()
+            for uid, held in some.items()
+        )
+
+
+class Store(Generic[T]):
+    """Everything that is watched for one controller. Each change calls ``wake`` for the keys that want a pass."""
+
+    def __init__(
+        self,
+        owner: OwnerKind[T],
+        children: Iterable[ChildKind[Any]] = (),
+        wake: Callable[[Key], object] = lambda key: None,
+    ) -> None:
+        self._kind = owner
+        self._kinds = tuple(children)
+        self._wake = wake
+        self._entries: dict[Key, _Entry] = {}
+        self._settled: dict[Key, tuple[Uid, str]] = {}  # UID and version of those that need nothing more
+        self._index = Index()
+        self._touched: set[Uid] | None = None  # what was told of while lists are read; None at other times
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries.keys() | self._settled.keys())
 
-    def raw(self, key: Key) -> Object | None:
-        """The FineTuneJob as the API server sent it."""
-        return self._peek(key).raw
+    def owner(self, key: Key) -> T | None:
+        """An owner as it was last read; None when it is unknown, or settled and no more than a record."""
+        entry = self._entries.get(key)
+        return entry.owner.value if entry and entry.owner else None
 
-    def keys(self, namespace: str) -> list[Key]:
-        """Of what is kept of a namespace."""
-        return [key for key in self._entries if key[0] == namespace]
+    def settled(self, key: Key) -> bool:
+        """Whether only a record is kept of this owner."""
+        return key in self._settled
 
-    def jobs(self, key: Key) -> list[Job]:
-        """Jobs that carry this job's label, whoever owns them."""
-        return list(self._peek(key).jobs.values())
+    def children(self, kind: ChildKind[C], key: Key) -> list[C]:
+        """The children that name this owner, whoever controls them; also such as were deleted since the last pass."""
+        entry = self._entries.get(key)
+        return [held.value for held in entry.of(kind).values()] if entry else []
 
-    def pods(self, key: Key) -> list[Pod]:
-        """Pods that carry this job's label, whoever owns them; also such as were deleted since the last pass."""
-        return list(self._peek(key).pods.values())
+    def find(self, index: str, value: Hashable) -> list[Key]:
+        """The keys whose owner, or a child of it, stands in an index under a value."""
+        return list(dict.fromkeys(key for key, _ in self._index.find((index, value))))
 
-    def uids(self) -> set[str]:
-        """UIDs of everything that is kept."""
-        return {uid for entry in self._entries.values() for uid in entry.uids()}
+    def find_children(self, kind: ChildKind[C], index: str, value: Hashable) -> list[C]:
+        """The children of a kind that stand in an index under a value, also those of owners that are gone."""
+        found = ((self._entries[key].of(kind), uid) for key, uid in self._index.find((index, value)))
+        return [children[uid].value for children, uid in found if uid in children]
+
+    def put(self, raw: Object, *, live: bool = False) -> None:
+        """Takes in an owner, unless what is kept is as new.
+
+        What a pass has read ``live``, as the answer to a request of its own, replaces what is kept whatever its version
+        (after a restore of the API server's storage versions go back), and is no news to that pass. Raises what the
+        kind's ``parse`` raises, and then keeps what was there.
+        """
+        self._touch(raw["metadata"]["uid"])
+        self._put(raw, live, wake=not live)
+
+    def put_child(self, kind: ChildKind[Any], raw: Object, *, live: bool = False) -> None:
+        """Takes in a child, as :meth:`put` does an owner."""
+        self._touch(raw["metadata"]["uid"])
+        self._put_child(kind, raw, live, wake=not live)
+
+    def put_listed(self, raw: Object, kind: ChildKind[Any] | None = None) -> None:
+        """Takes in an owner, or a child of a kind, from a list read within :meth:`filling`, whatever its version."""
+        if self._touched is not None and raw["metadata"]["uid"] in self._touched:
+            return
+        if kind:
+            self._put_child(kind, raw, live=True, wake=True)
+        else:
+            self._put(raw, live=True, wake=True)
+
+    def remove(self, raw: Object) -> None:
+        """Forgets an owner, unless a namesake has taken its place."""
+        meta = raw["metadata"]
+        self._touch(meta["uid"])
+        self._forget((meta["namespace"], meta["name"]), meta["uid"])
+
+    def remove_child(self, kind: ChildKind[Any], raw: Object) -> None:
+        """Forgets a child; of a kind that keeps deleted ones it is left for the next pass in its last state."""
+        key, uid = (raw["metadata"]["namespace"], kind.owner(raw)), raw["metadata"]["uid"]
+        self._touch(uid)
+        if kind.keeps_deleted:
+            self._put_child(kind, raw, live=False, wake=False)
+        self._delete(kind, key, uid)
+
+    def drop_child(self, kind: ChildKind[Any], key: Key, uid: str) -> None:
+        """Forgets a child that an answer of the API server showed to be gone."""
+        self._touch(uid)
+        entry = self._entries.get(key)
+        if entry and uid in entry.of(kind):
+            self._drop(kind, key, entry, uid)
+
+    def seen(self, key: Key, children: Iterable[object]) -> None:
+        """After a pass over these children: drops the deleted ones of them.
+
+        One whose last state came while the pass wrote is kept for the next pass.
+        """
+        entry = self._entries.get(key)
+        if entry is None or not entry.gone:
+            return
+        looked_at = {id(child) for child in children}
+        for kind in self._kinds:
+            for uid, held in list(entry.of(kind).items()):
+                if uid in entry.gone and id(held.value) in looked_at:
+                    self._drop(kind, key, entry, uid)
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """While lists are read: what is removed in this block can't come back from a list that is older than that."""
-        self._removed = set()
+        """While lists are read. What is told of an object in this block is as new as any list, and stays."""
+        self._touched = set()
         try:
             yield
         finally:
-            self._removed = None
+            self._touched = None
 
-    def put(self, raw: Object) -> News:
-        """Keeps a FineTuneJob unless this version of the object, or a newer one, is there."""
-        key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
-        if self._is_removed(raw):
-            return key, False
-        entry = self._entry(key)
-        if entry.raw is not None and not _newer(raw["metadata"], entry.raw["metadata"]):
-            return key, False
-        entry.raw = _trimmed(raw)
-        return key, True
+    def uids(self) -> set[str]:
+        """The UIDs of everything that is kept."""
+        kept = {held.uid for entry in self._entries.values() for held in entry.held()}
+        return kept | {uid for uid, _ in self._settled.values()}
 
-    def remove(self, raw: Object) -> News:
-        """Forgets a FineTuneJob, unless a namesake has taken its place already."""
-        key = (raw["metadata"]["namespace"], raw["metadata"]["name"])
-        entry = self._entry(key)
-        if entry.raw and entry.raw["metadata"]["uid"] == raw["metadata"]["uid"]:
-            entry.raw = None
-        self._remember_removal(raw)
-        self._drop_if_empty(key)
-        return key, True
-
-    def put_job(self, raw: Object) -> News:
-        """Keeps a Job unless this version, or a newer one, is there."""
-        job = Job.model_validate(raw)
-        key = _key(job.metadata)
-        if self._is_removed(raw):
-            return key, False
-        jobs = self._entry(key).jobs
-        if not _is_news(job, jobs.get(job.metadata.uid)):
-            return key, False
-        jobs[job.metadata.uid] = job
-        return key, True
-
-    def remove_job(self, raw: Object) -> News:
-        """Forgets a Job."""
-        job = Job.model_validate(raw)
-        key = _key(job.metadata)
-        self._entry(key).jobs.pop(job.metadata.uid, None)
-        self._remember_removal(raw)
-        self._drop_if_empty(key)
-        return key, True
-
-    def put_pod(self, raw: Object) -> News:
-        """Keeps a pod unless this version, or a newer one, is there."""
-        pod = Pod.model_validate(raw)
-        key = _key(pod.metadata)
-        if self._is_removed(raw):
-            return key, False
-        pods = self._entry(key).pods
-        if not _is_news(pod, pods.get(pod.metadata.uid)):
-            return key, False
-        pods[pod.metadata.uid] = pod
-        return key, True
-
-    def remove_pod(self, raw: Object) -> News:
-        """Keeps the last state of a deleted pod until :meth:`seen`: it may hold the result."""
-        key, _ = self.put_pod(raw)
-        self._entry(key).gone.add(raw["metadata"]["uid"])
-        self._remember_removal(raw)
-        return key, True
-
-    def seen(self, key: Key, pods: Iterable[Pod], finished: bool) -> None:
-        """After a pass over these ``pods``: drops the deleted of them, and what has ended of a finished job.
-
-        A deleted pod whose last state came while the pass wrote is kept for the next one.
-        """
-        entry = self._entry(key)
-        dropped = {pod.metadata.uid for pod in pods if entry.pods.get(pod.metadata.uid) is pod} & entry.gone
-        entry.pods = {uid: pod for uid, pod in entry.pods.items() if uid not in dropped}
-        entry.gone -= dropped
-        if finished:
-            entry.jobs = {uid: job for uid, job in entry.jobs.items() if not job.finished}
-            entry.pods = {uid: pod for uid, pod in entry.pods.items() if not pod.ended}
-            entry.gone &= entry.pods.keys()
-        self._drop_if_empty(key)
-
-    def sweep(self, known: set[str], listed: set[str]) -> set[Key]:
-        """Forgets what was ``known`` before the lists and is not in them. Returns the keys that lost something."""
-        keys = set()
+    def sweep(self, known: set[str], listed: set[str]) -> None:
+        """Forgets what was ``known`` before lists were read and is not in them: some DELETED events never come."""
+        missing = known - listed
+        if not missing:
+            return
+        for key, (uid, _) in list(self._settled.items()):
+            if uid in missing:
+                self._forget(key, uid)
         for key, entry in list(self._entries.items()):
-            missing = entry.uids() & (known - listed)
-            if not missing:
-                continue
-            entry.jobs = {uid: job for uid, job in entry.jobs.items() if uid not in missing}
-            entry.gone |= missing & entry.pods.keys()
-            if entry.raw and entry.raw["metadata"]["uid"] in missing:
-                entry.raw = None
-            keys.add(key)
-            self._drop_if_empty(key)
-        return keys
+            for kind in self._kinds:
+                for uid in missing.intersection(entry.of(kind)):
+                    self._delete(kind, key, uid)
+            if entry.owner and entry.owner.uid in missing:
+                self._forget(key, entry.owner.uid)
 
-    def _is_removed(self, raw: Object) -> bool:
-        return self._removed is not None and raw["metadata"]["uid"] in self._removed
+    def _put(self, raw: Object, live: bool, wake: bool) -> None:
+        meta = raw["metadata"]
+        key, uid, version = (meta["namespace"], meta["name"]), meta["uid"], meta.get("resourceVersion", "")
+        entry = self._entries.get(key)
+        held = entry.owner if entry else None
+        known = (held.uid, held.version) if held else None if entry else self._settled.get(key)
+        if not _is_news(uid, version, known, live):
+            return
+        before = held.value if held and held.uid == uid else None
+        value = self._kind.parse(raw, before)
+        self._settled.pop(key, None)
+        entry = self._entries.setdefault(key, _Entry())
+        entry.owner = _Held(uid, version, value, places(self._kind.indices, value))
+        self._move(key, held, entry.owner)
+        if not self._shrink(key, entry) and wake and (before is None or self._kind.news(before, value)):
+            self._wake(key)
 
-    def _remember_removal(self, raw: Object) -> None:
-        if self._removed is not None:
-            self._removed.add(raw["metadata"]["uid"])
+    def _put_child(self, kind: ChildKind[Any], raw: Object, live: bool, wake: bool) -> None:
+        meta = raw["metadata"]
+        key, uid, version = (meta["namespace"], kind.owner(raw)), meta["uid"], meta.get("resourceVersion", "")
+        entry = self._entries.get(key)
+        held = entry.of(kind).get(uid) if entry else None
+        if not _is_news(uid, version, (held.uid, held.version) if held else None, live):
+            return
+        value = kind.parse(raw)
+        if held is None and key in self._settled and kind.ended(value):
+            return
+        entry = self._entries.setdefault(key, _Entry())
+        now = _Held(uid, version, value, places(kind.indices, value))
+        entry.children.setdefault(kind, {})[uid] = now
+        self._move(key, held, now)
+        if not self._shrink(key, entry) and wake and (held is None or not kind.same(held.value, value)):
+            self._wake(key)
 
-    def _peek(self, key: Key) -> Entry:
-        return self._entries.get(key) or Entry()
+    def _forget(self, key: Key, uid: Uid) -> None:
+        if self._settled.get(key, ("", ""))[0] == uid:
+            del self._settled[key]
+        entry = self._entries.get(key)
+        if entry is None or entry.owner is None or entry.owner.uid != uid:
+            return
+        held, entry.owner = entry.owner, None
+        for kind in self._kinds:
+            for child in entry.gone.intersection(entry.of(kind)):
+                self._drop(kind, key, entry, child)
+        self._discard_if_empty(key, entry)
+        self._move(key, held, None)
 
-    def _entry(self, key: Key) -> Entry:
-        return self._entries.setdefault(key, Entry())
+    def _delete(self, kind: ChildKind[Any], key: Key, uid: Uid) -> None:
+        entry = self._entries.get(key)
+        if entry is None or uid not in entry.of(kind):
+            return
+        if entry.owner is None:
+            self._drop(kind, key, entry, uid)
+        elif not kind.keeps_deleted:
+            self._drop(kind, key, entry, uid)
+            self._wake(key)
+        else:
+            held = entry.of(kind)[uid]
+            entry.gone.add(uid)
+            entry.of(kind)[uid] = now = _Held(uid, held.version, held.value, ())
+            self._move(key, held, now)
+            if not self._shrink(key, entry):
+                self._wake(key)
 
-    def _drop_if_empty(self, key: Key) -> None:
-        entry = self._peek(key)
-        if entry.raw is None and not entry.jobs and not entry.pods:
-            self._entries.pop(key, None)
+    def _drop(self, kind: ChildKind[Any], key: Key, entry: _Entry, uid: Uid) -> None:
+        held = entry.of(kind).pop(uid)
+        entry.gone.discard(uid)
+        self._move(key, held, None)
+        self._shrink(key, entry)
+        self._discard_if_empty(key, entry)
+
+    def _shrink(self, key: Key, entry: _Entry) -> bool:
+        """Reduces a settled owner whose children have all ended to a record. Says whether it has."""
+        settled = self._kind.settled(entry.owner.value) if entry.owner else key in self._settled
+        if not settled or entry.lives():
+            return False
+        self._entries.pop(key, None)
+        if entry.owner:
+            self._settled[key] = entry.owner.uid, entry.owner.version
+        for held in entry.held():
+            self._move(key, held, None)
+        return True
+
+    def _discard_if_empty(self, key: Key, entry: _Entry) -> None:
+        if self._entries.get(key) is entry and not entry.held():
+            del self._entries[key]
+
+    def _move(self, key: Key, before: _Held | None, after: _Held | None) -> None:
+        """Moves an object in the indices, and wakes whoever stands where it left: that may be what they wait for."""
+        was, stands = before.places if before else (), after.places if after else ()
+        if before:
+            self._index.remove(key, before.uid, was)
+        if after:
+            self._index.add(key, after.uid, stands)
+        for place in was:
+            if place not in stands:
+                for other, _ in self._index.find(place):
+                    if other != key:
+                        self._wake(other)
+
+    def _touch(self, uid: Uid) -> None:
+        if self._touched is not None:
+            self._touched.add(uid)
 
 
-def _key(metadata: Metadata) -> Key:
-    return metadata.namespace, metadata.labels.get(JOB_LABEL, "")
-
-
-def _is_news(child: Job | Pod, known: Job | Pod | None) -> bool:
-    return known is None or _version(child.metadata.resource_version) > _version(known.metadata.resource_version)
-
-
-def _newer(metadata: Object, known: Object) -> bool:
-    """Whether this is a later version, or a later object of the same name."""
-    return _version(metadata.get("resourceVersion", "")) > _version(known.get("resourceVersion", ""))
-
-
-def _version(text: str) -> int:
-    """Resource versions of one kind compare as numbers (KEP-5504); anything else counts as oldest."""
-    return int(text) if text.isdigit() else -1
-
-
-def _trimmed(raw: Object) -> Object:
-    """Without managedFields, which are most of the object; an update that lacks them keeps them."""
-    return {**raw, "metadata": {name: value for name, value in raw["metadata"].items() if name != "managedFields"}}
+def _is_news(uid: Uid, version: str, known: tuple[Uid, str] | None, live: bool) -> bool:
+    """Whether an object is to be read. The echo of a write whose answer is kept is not."""
+    if known is None:
+        return True
+    if live:
+        return (uid, version) != known
+    # Versions of one kind compare as numbers (KEP-5504), also those of an object and of its later namesake.
+    before = known[1]
+    return int(version) > int(before) if version.isdigit() and before.isdigit() else version != before

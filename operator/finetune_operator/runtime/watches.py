@@ -1,54 +1,78 @@
-"""Watch events in, keys out: kopf's handlers fill the cache and the queue, and a sweep mends what they missed."""
+"""kopf, cut down to what we need of it: watches that reconnect, and the liveness endpoint."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Iterable
 from typing import Any
 
 import kopf
-from pydantic import ValidationError
+from kopf._core.reactor.inventory import ResourceMemories, ResourceMemory
 
-from finetune_api.names import GROUP, JOB_LABEL, PLURAL, VERSION
-from finetune_operator.finetunejob.job_object import Key
-from finetune_operator.runtime.queue import Queue
-from finetune_operator.runtime.requests import Kube
-from finetune_operator.runtime.store import Cache, News
-from finetune_operator.settings import Settings
-
-log = logging.getLogger(__name__)
-SWEEP_SECONDS = 600.0
-
-Put = Callable[[dict[str, Any]], News]
-List = Callable[[str | None], Awaitable[list[dict[str, Any]]]]
+from finetune_operator.runtime.informer import Informer
+from finetune_operator.runtime.resources import Resource
+from finetune_operator.runtime.store import ChildKind
 
 
-def register(registry: kopf.OperatorRegistry, cache: Cache, queue: Queue[Key]) -> None:
-    """Registers on.event handlers only: they leave no annotation and no finalizer on anybody's object."""
+async def watch(informers: Iterable[Informer], liveness_endpoint: str | None = None) -> None:
+    """Watches for informers of the same namespaces until cancelled, or until kopf ends.
 
-    def handler(put: Put, remove: Put) -> Any:
-        async def handle(event: kopf.RawEvent, **_: Any) -> None:
-            raw: dict[str, Any] = dict(event["object"])
-            try:
-                key, changed = remove(raw) if event["type"] == "DELETED" else put(raw)
-            except ValidationError:
-                log.exception("an object of a watch can't be read: %s", raw.get("metadata", {}).get("name"))
-                return
-            if changed:  # not the echo of a write of ours, whose answer is cached already
-                await queue.add(key)
+    Only on.event handlers are registered: they leave no annotation and no finalizer on anybody's object.
+    """
+    informers = tuple(informers)
+    namespaces = informers[0].namespaces
+    registry = kopf.OperatorRegistry()
+    settings = _settings()
+    for number, informer in enumerate(informers):
+        _register(registry, informer, number)
+    for resource, selector in _selectors(informers).items():
+        settings.watching.label_selectors[resource.group, resource.version, resource.plural] = selector
+    kopf.on.login(registry=registry)(_login)
+    await kopf.operator(
+        registry=registry,
+        settings=settings,
+        memories=_NoMemories(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        liveness_endpoint=liveness_endpoint,
+    )
 
-        return handle
 
-    kopf.on.event(GROUP, VERSION, PLURAL, registry=registry, id="job")(handler(cache.put, cache.remove))
-    kopf.on.event("batch", "v1", "jobs", registry=registry, id="child")(handler(cache.put_job, cache.remove_job))
-    kopf.on.event("", "v1", "pods", registry=registry, id="pod")(handler(cache.put_pod, cache.remove_pod))
+def _register(registry: kopf.OperatorRegistry, informer: Informer, number: int) -> None:
+    async def owner(event: kopf.RawEvent, **_: Any) -> None:
+        informer.owner_event(event["type"], dict(event["object"]))
+
+    def of(kind: ChildKind[Any]) -> Any:
+        async def child(event: kopf.RawEvent, **_: Any) -> None:
+            informer.child_event(kind, event["type"], dict(event["object"]))
+
+        return child
+
+    _on_event(registry, informer.owner.resource, f"{number}-owner")(owner)
+    for kind in informer.children:
+        _on_event(registry, kind.resource, f"{number}-{kind.resource}")(of(kind))
 
 
-def settings_of(settings: kopf.OperatorSettings) -> None:
-    """Timeouts, and label selectors at the server: without them every pod of the cluster would arrive."""
-    settings.watching.label_selectors["batch", "v1", "jobs"] = JOB_LABEL
-    settings.watching.label_selectors["", "v1", "pods"] = JOB_LABEL
+def _on_event(registry: kopf.OperatorRegistry, resource: Resource, name: str) -> Any:
+    return kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id=name)
+
+
+def _selectors(informers: Iterable[Informer]) -> dict[Resource, str]:
+    """Selectors at the server, without which every pod of the cluster would arrive.
+
+    Where informers want different objects of one kind there is none: kopf has one watch a kind.
+    """
+    wanted: dict[Resource, set[str]] = {}
+    for informer in informers:
+        wanted.setdefault(informer.owner.resource, set()).add("")
+        for kind in informer.children:
+            wanted.setdefault(kind.resource, set()).add(kind.selector)
+    return {resource: next(iter(some)) for resource, some in wanted.items() if len(some) == 1 and some != {""}}
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 360
     settings.watching.connect_timeout = 15
@@ -57,34 +81,52 @@ def settings_of(settings: kopf.OperatorSettings) -> None:
     settings.posting.enabled = False
     settings.posting.loggers = False
     settings.scanning.disabled = True
+    settings.persistence.diffbase_storage = _NoDiffs()
+    settings.persistence.progress_storage = _NoProgress()
+    return settings
 
 
-async def fill(kube: Kube, cache: Cache, queue: Queue[Key], settings: Settings) -> None:
-    """Brings the cache to what the API server lists, and queues every job: some DELETED events never come."""
-    known = cache.uids()
-    listed: set[str] = set()
-    keys: set[Key] = set()
-    kinds: list[tuple[List, Put]] = [
-        (kube.list_jobs, cache.put),
-        (kube.list_child_jobs, cache.put_job),
-        (kube.list_child_pods, cache.put_pod),
-    ]
-    with cache.filling():
-        for namespace in settings.watch_namespaces or (None,):
-            for list_, put in kinds:
-                raws = await list_(namespace)
-                listed |= {raw["metadata"]["uid"] for raw in raws}
-                keys |= {put(raw)[0] for raw in raws}
-    keys |= cache.sweep(known, listed)
-    for key in keys:
-        await queue.add(key)
+class _NoMemories(ResourceMemories):
+    """Remembers nothing of an object. What kopf would keep is for handlers that we have none of, 16 KB an object."""
+
+    async def recall(self, *args: Any, **kwargs: Any) -> ResourceMemory:
+        return await super().recall(*args, **{**kwargs, "ephemeral": True})
 
 
-async def sweep_forever(kube: Kube, cache: Cache, queue: Queue[Key], settings: Settings) -> None:
-    """Sweeps every ten minutes. A sweep that fails is logged; the next one follows."""
-    while True:
-        await asyncio.sleep(SWEEP_SECONDS)
-        try:
-            await fill(kube, cache, queue, settings)
-        except Exception:
-            log.exception("sweep failed")
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Compares nothing. kopf would copy the whole object at each event for handlers that we have none of."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Stores nothing on objects."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+    def purge(self, **_: Any) -> None:
+        return None
+
+    def touch(self, **_: Any) -> None:
+        return None
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
+
+
+def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    """As our own client does, and without importing the synchronous one."""
+    if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
+        return kopf.login_with_service_account(**kwargs)
+    return kopf.login_with_kubeconfig(**kwargs)
