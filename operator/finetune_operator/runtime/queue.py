@@ -125,9 +125,14 @@ class Queue(Generic[K]):
         except TimeoutError:
             return
         finally:
-            if not future.done() or future.cancelled():
+            if future in self._waiting:
                 self._waiting.remove(future)
 
     def _wake_one(self) -> None:
-        if self._waiting and self._schedule.wake_at() is not None:
-            self._waiting.popleft().set_result(None)
+        if self._schedule.wake_at() is None:
+            return
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():  # a worker that timed out or was cancelled has not come to leave yet
+                future.set_result(None)
+                return

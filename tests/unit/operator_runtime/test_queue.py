@@ -93,12 +93,23 @@ async def test_a_waiting_worker_wakes_for_a_new_key_and_for_one_that_comes_due()
     async with asyncio.timeout(10):
         waiting = asyncio.create_task(queue.take())
         await asyncio.sleep(0)
-        await queue.add("new")
+        queue.add("new")
         assert await waiting == "new"
-        await queue.done("new", revisit=0.01)
+        queue.done("new", revisit=0.01)
         assert await queue.take() == "new"
-        await queue.done("new")
+        queue.done("new")
     assert len(queue) == 0
+
+
+async def test_idle_workers_all_take_of_several_keys_that_come_at_once_and_a_cancelled_one_loses_none() -> None:
+    queue: Queue[int] = Queue(time.monotonic)
+    async with asyncio.timeout(10):
+        workers = [asyncio.create_task(queue.take()) for _ in range(4)]
+        await asyncio.sleep(0)
+        workers[0].cancel()
+        for key in (1, 2, 3):
+            queue.add(key)
+        assert sorted(await asyncio.gather(*workers[1:])) == [1, 2, 3]
 
 
 async def test_several_workers_never_hold_the_same_key() -> None:
@@ -112,15 +123,15 @@ async def test_several_workers_never_hold_the_same_key() -> None:
             key = await queue.take()
             assert key not in held
             held.add(key)
-            await queue.add(key, 0.001)
+            queue.add(key, 0.001)
             await asyncio.sleep(0)
             held.discard(key)
             count += 1
-            await queue.done(key)
+            queue.done(key)
 
     async with asyncio.timeout(10):
         for key in range(5):
-            await queue.add(key)
+            queue.add(key)
         workers = [asyncio.create_task(work()) for _ in range(4)]
         while count < 100:
             await asyncio.sleep(0)
