@@ -1,49 +1,150 @@
-"""A run without a cluster: a FineTuneJob's YAML file and folders in place of its claims."""
+"""A run without a cluster: the file that kubectl would apply, and folders in place of its claims."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 import uuid
 from pathlib import Path
 
-import yaml
-from pydantic import ValidationError
-
+from finetune_api import termination
 from finetune_api.config import ClaimMount, JobReference, RunConfig
+from finetune_api.defaults import ResolvedSpec, resolve
 from finetune_api.job import FineTuneJob
-from finetune_api.reasons import Reason
-from finetune_trainer.stage.config import describe
+from finetune_api.manifest import ManifestError, read_manifest
+from finetune_api.names import CONFIG_FILE
+from finetune_api.reasons import Reason, exit_code
+from finetune_api.results import MetricStatus, MetricValue, StageResult
+from finetune_api.stages import Stage, stages_of
+from finetune_api.uris import ClaimPath, parse_claim, parse_source
+from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError
 
+DEFAULT_OUTPUT = "runs"
 
-def local_config(file: Path, mounts: list[str]) -> RunConfig:
-    """Builds the run configuration that the operator would write.
 
-    ``mounts`` are ``CLAIM=FOLDER``. Raises StageError (InvalidSpec) for a file that is no FineTuneJob, with unknown
-    fields refused.
-    """
+def read_job(file: Path) -> FineTuneJob:
+    """The FineTuneJob in a file. Raises StageError (InvalidSpec) for what the API server would refuse, too."""
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
-        job = FineTuneJob.model_validate(document, extra="forbid")
-    except (OSError, yaml.YAMLError) as error:
-        raise StageError(Reason.INVALID_SPEC, f"can't read {file}: {error}") from error
-    except ValidationError as error:
-        raise StageError(Reason.INVALID_SPEC, f"{file}: {describe(error)}") from error
-    spec_sha256 = job.spec.sha256()
+        return read_manifest(file.read_text(encoding="utf-8"), file.name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise StageError(Reason.INVALID_SPEC, f"can't read {file}: {error}", "name a readable file") from error
+    except ManifestError as error:
+        raise StageError(Reason.INVALID_SPEC, str(error), "correct it and run again") from error
+
+
+def local_config(job: FineTuneJob, mounts: list[str], output: Path | None, here: Path) -> RunConfig:
+    """The run configuration that the operator would write.
+
+    ``mounts`` are ``CLAIM=FOLDER``; ``output`` stands in for the output's claim; ``here`` is where folders with the
+    names of claims are looked for. Raises StageError (InvalidSpec) when a claim has no folder.
+    """
+    spec = resolve(job.spec)
+    digest = spec.training_sha256()
+    name = f"{job.metadata.namespace}/{job.metadata.name}/{digest}"
     return RunConfig(
-        # The same file gives the same UID, so that a finished run is found again.
+        # The same training gives the same UID, so that a finished run is found again.
         job=JobReference(
-            namespace=job.metadata.namespace,
-            name=job.metadata.name,
-            uid=str(uuid.uuid5(uuid.NAMESPACE_URL, f"{job.metadata.name}/{spec_sha256}")),
+            namespace=job.metadata.namespace, name=job.metadata.name, uid=str(uuid.uuid5(uuid.NAMESPACE_URL, name))
         ),
-        spec=job.spec.resolved(),
-        spec_sha256=spec_sha256,
-        mounts=[_mount(text) for text in mounts],
+        spec=spec,
+        training_sha256=digest,
+        evaluation_sha256=spec.evaluation_sha256(),
+        mounts=_mounts(spec, dict(_parse_mount(text) for text in mounts), output, here),
     )
 
 
-def _mount(text: str) -> ClaimMount:
+def run_locally(config: RunConfig) -> int:
+    """Runs all stages, each in a process of its own as in a cluster, and says what came of it. Returns an exit code."""
+    for mount in config.mounts:
+        say(f"claim {mount.claim}: {mount.path}")
+    results: list[StageResult] = []
+    with tempfile.TemporaryDirectory(prefix="finetune-") as scratch:
+        file, message = Path(scratch) / CONFIG_FILE, Path(scratch) / "result.json"
+        file.write_text(config.model_dump_json(by_alias=True, exclude_none=True))
+        for stage in stages_of(config.spec):
+            try:
+                code = _run_stage(stage, file, message)
+            except KeyboardInterrupt:  # the stage got it, too, and said so
+                return exit_code(Reason.INTERRUPTED)
+            if code:
+                return code
+            if result := termination.decode(message.read_text()):
+                results.append(result)
+    for line in summary(config, results):
+        say(line)
+    return 0
+
+
+def _run_stage(stage: Stage, config: Path, message: Path) -> int:
+    command = [sys.executable, "-m", "finetune_trainer", stage.command]
+    options = ["--config", str(config), "--termination-log", str(message)]
+    return subprocess.run([*command, *options], check=False).returncode
+
+
+def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
+    """What a run came to, as a short table."""
+    rows: list[tuple[str, ...]] = []
+    for result in results:
+        if training := result.training:
+            rows.append(("steps", str(training.steps), f"loss {training.first_loss} → {training.final_loss}"))
+            rows.append(("time", training.runtime or "", "reused" if result.reused else ""))
+        if result.memory:
+            rows.append(("memory", result.memory.summary, ""))
+        if evaluation := result.evaluation:
+            rows.append(("examples", str(evaluation.examples), "reused" if result.reused else ""))
+            rows += [_metric_row(metric) for metric in evaluation.metrics]
+    width = max((len(row[0]) for row in rows), default=0)
+    lines = ["", *(f"{row[0]:<{width}}  {'  '.join(cell for cell in row[1:] if cell)}" for row in rows)]
+    advice = {entry.reason: entry.message for result in results for entry in result.advice}
+    lines += [f"advice: {message}" for message in advice.values()]
+    adapter = next((result.adapter for result in results if result.adapter), None)
+    return [*lines, f"adapter: {config.local_path(parse_claim(adapter.uri))}"] if adapter else lines
+
+
+def _metric_row(metric: MetricStatus) -> tuple[str, ...]:
+    if metric.omitted:
+        return metric.name, f"left out: {metric.omitted}"
+    shown = [f"{name} {_value(value)}" for name, value in (("base", metric.base), ("tuned", metric.tuned)) if value]
+    return metric.name, *shown, f"p = {metric.p_value}" if metric.p_value else ""
+
+
+def _value(value: MetricValue) -> str:
+    bounds = f" [{value.interval95.low}, {value.interval95.high}]" if value.interval95 else ""
+    return f"{value.value}{bounds}"
+
+
+def _mounts(spec: ResolvedSpec, given: dict[str, Path], output: Path | None, here: Path) -> list[ClaimMount]:
+    """A folder for each claim of the spec. Raises StageError (InvalidSpec) for a claim that has none."""
+    uris = [spec.model.source, spec.dataset.source]
+    if spec.evaluation:
+        uris.append(spec.evaluation.dataset.source)
+    read = [location.claim for location in map(parse_source, uris) if isinstance(location, ClaimPath)]
+    written = parse_claim(spec.output.destination).claim
+    if output and (written in read or written in given):
+        raise StageError(
+            Reason.INVALID_SPEC,
+            f"--output: the output's claim {written!r} is {'read from, too' if written in read else 'mounted already'}",
+            f"give --mount {written}=FOLDER alone",
+        )
+    mounts = []
+    for claim in dict.fromkeys((*read, written)):
+        folder = given.get(claim, here / claim)
+        if claim == written and (output or (claim not in given and claim not in read and not folder.is_dir())):
+            folder = output or here / DEFAULT_OUTPUT
+            folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            text = f"no folder stands for the claim {claim!r}: {folder} is not there"
+            raise StageError(Reason.INVALID_SPEC, text, f"make that folder, or give --mount {claim}=FOLDER")
+        mounts.append(ClaimMount(claim=claim, path=str(folder.resolve())))
+    return mounts
+
+
+def _parse_mount(text: str) -> tuple[str, Path]:
     claim, separator, folder = text.partition("=")
     if not separator or not claim or not Path(folder).is_dir():
-        raise StageError(Reason.INVALID_SPEC, f"--mount {text}: must be CLAIM=FOLDER, with a folder that exists")
-    return ClaimMount(claim=claim, path=str(Path(folder).resolve()))
+        raise StageError(
+            Reason.INVALID_SPEC, f"--mount {text}: must be CLAIM=FOLDER, with a folder that exists", "correct it"
+        )
+    return claim, Path(folder)

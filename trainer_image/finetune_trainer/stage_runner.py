@@ -12,12 +12,14 @@ from types import FrameType
 
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason, exit_code
-from finetune_api.results import FailureStatus, Stage, StageResult
+from finetune_api.results import FailureStatus, StageResult
+from finetune_api.stages import TRAIN, Stage
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.environment import prepare_environment
 from finetune_trainer.stage.failure import failure_of
 from finetune_trainer.stage.progress import ProgressPusher, http_sender
 from finetune_trainer.stage.result import failed_result, write_termination_message
+from finetune_trainer.stage.writer_lock import release_all
 
 
 def run_stage(stage: Stage, config: RunConfig, termination_log: Path | None) -> int:
@@ -30,7 +32,7 @@ def run_stage(stage: Stage, config: RunConfig, termination_log: Path | None) -> 
         result = _stage_function(stage, config, pusher)
     except (Exception, KeyboardInterrupt) as error:
         failure = failure_of(error)
-        if failure.reason is Reason.TRAINER_CRASHED:
+        if failure.reason == Reason.TRAINER_CRASHED:
             traceback.print_exc(file=sys.stderr)
         return _end_with_failure(stage, config, termination_log, failure)
     finally:
@@ -41,7 +43,7 @@ def run_stage(stage: Stage, config: RunConfig, termination_log: Path | None) -> 
 
 
 def _stage_function(stage: Stage, config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
-    if stage == "Train":
+    if stage is TRAIN:
         from finetune_trainer.training.train import train
 
         return train(config, pusher)
@@ -53,7 +55,7 @@ def _stage_function(stage: Stage, config: RunConfig, pusher: ProgressPusher | No
 def _end_with_failure(stage: Stage, config: RunConfig, termination_log: Path | None, failure: FailureStatus) -> int:
     say(f"{failure.reason}: {failure.message}")
     write_termination_message(termination_log, failed_result(config, stage, failure))
-    return exit_code(failure.reason)
+    return exit_code(Reason(failure.reason))
 
 
 def _exit_on_sigterm(stage: Stage, config: RunConfig, termination_log: Path | None) -> None:
@@ -68,8 +70,9 @@ def _exit_on_sigterm(stage: Stage, config: RunConfig, termination_log: Path | No
         # Not say(): print is not re-entrant, and the signal may have come in the middle of one.
         os.write(sys.stdout.fileno(), f"{failure.reason}: {failure.message}\n".encode())
         write_termination_message(termination_log, failed_result(config, stage, failure))
+        release_all()
         for child in multiprocessing.active_children():
             child.terminate()
-        os._exit(exit_code(failure.reason))  # no clean-up of libraries, which may hang in the middle of a step
+        os._exit(exit_code(Reason.INTERRUPTED))  # no clean-up of libraries, which may hang in the middle of a step
 
     signal.signal(signal.SIGTERM, leave)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from finetune_api.base import first_problem
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
 from finetune_trainer.stage.failure import StageError
@@ -18,12 +19,4 @@ def load_config(path: Path) -> RunConfig:
     except OSError as error:
         raise StageError(Reason.INVALID_SPEC, f"can't read the run configuration: {error}") from error
     except ValidationError as error:
-        raise StageError(Reason.INVALID_SPEC, f"{path}: {describe(error)}") from error
-
-
-def describe(error: ValidationError) -> str:
-    """The first problem of a validation error in one line: the field's path, what is wrong, and how many more."""
-    first, count = error.errors()[0], error.error_count()
-    field = ".".join(str(part) for part in first["loc"]) or "the document"
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return f"{field}: {message}" + (f" (and {count - 1} more)" if count > 1 else "")
+        raise StageError(Reason.INVALID_SPEC, f"{path}: {first_problem(error)}") from error

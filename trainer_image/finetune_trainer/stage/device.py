@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from finetune_api.inputs import ModelSpec
+from finetune_api.model import ModelSpec
 from finetune_api.reasons import Reason
 from finetune_trainer.stage.failure import StageError
 

@@ -6,12 +6,10 @@ import errno
 import traceback
 from collections.abc import Iterator
 
-from finetune_api.base import cut
+from finetune_api.base import with_advice
 from finetune_api.reasons import FAILURES, Reason, exit_code
-from finetune_api.results import FailureStatus
+from finetune_api.results import MAX_LOG, MAX_MESSAGE, FailureStatus
 
-MESSAGE_LENGTH = 1024
-LOG_LENGTH = 2048
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _MODEL_TOO_LARGE = "does not fit in GPU memory"  # Unsloth's words when bitsandbytes would need the CPU's
 
@@ -31,12 +29,11 @@ class StageError(Exception):
 def failure_of(error: BaseException) -> FailureStatus:
     """What status says about an exception that ended the stage."""
     known = _classify(error)
-    reason, message, advice = known.reason, str(known), f"; {known.advice}"
     return FailureStatus(
-        reason=reason,
-        message=cut(message, MESSAGE_LENGTH - len(advice)) + advice,
-        exit_code=exit_code(reason),
-        log=_last_lines(error) if reason is Reason.TRAINER_CRASHED else "",
+        reason=known.reason,
+        message=with_advice(str(known), known.advice, MAX_MESSAGE),
+        exit_code=exit_code(known.reason),
+        log=_last_lines(error) if known.reason is Reason.TRAINER_CRASHED else None,
     )
 
 
@@ -90,4 +87,4 @@ def first_line(error: BaseException) -> str:
 
 
 def _last_lines(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))[-LOG_LENGTH:]
+    return "".join(traceback.format_exception(error))[-MAX_LOG:]

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from finetune_api.base import ApiModel
 
 MANIFEST = "manifest.json"
+Check = Callable[[Path], bool]
 
 
 class ManifestFile(ApiModel):
@@ -47,8 +48,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Gives a draft folder; when the block ends well, it gets a manifest and takes the place of ``path``."""
+def new_folder(path: Path, rescue: Path | None = None, is_worth_keeping: Check = lambda _: False) -> Iterator[Path]:
+    """Gives a draft folder; when the block ends well, it gets a manifest and takes the place of ``path``.
+
+    When it ends badly, the draft is removed, unless it is worth keeping: then it becomes ``rescue``.
+    """
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         yield draft
@@ -59,6 +63,10 @@ def new_folder(path: Path) -> Iterator[Path]:
         for entry in (draft, *draft.rglob("*")):
             entry.chmod(0o755 if entry.is_dir() else 0o644)  # readable for whoever serves the adapter
         _replace_folder(draft, path)
+    except Exception:
+        if rescue and is_worth_keeping(draft):
+            _replace_folder(draft, rescue)
+        raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

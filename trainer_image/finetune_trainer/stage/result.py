@@ -5,27 +5,46 @@ from __future__ import annotations
 import importlib.metadata
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from finetune_api import termination
 from finetune_api.config import RunConfig
-from finetune_api.results import FailureStatus, LineageStatus, Stage, StageResult
+from finetune_api.results import FailureStatus, LineageStatus, StageLineage, StageResult
+from finetune_api.stages import EVALUATE, Stage
 from finetune_trainer import __version__
-from finetune_trainer.sources.pins import RunLock
 from finetune_trainer.stage.files import write_text
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth", "bitsandbytes")
 DEFAULT_TERMINATION_LOG = Path("/dev/termination-log")
+CPU = "CPU"
+
+
+class ResolvedInputs(Protocol):
+    """What a stage's inputs were found to be; None where there is no such thing."""
+
+    @property
+    def model_revision(self) -> str | None: ...
+    @property
+    def model_sha256(self) -> str | None: ...
+    @property
+    def dataset_revision(self) -> str | None: ...
+    @property
+    def dataset_sha256(self) -> str | None: ...
+    @property
+    def evaluation_dataset_revision(self) -> str | None: ...
+    @property
+    def evaluation_dataset_sha256(self) -> str | None: ...
 
 
 def stage_result(config: RunConfig, stage: Stage, sections: dict[str, Any]) -> StageResult:
     """A result of this job and spec, finished now."""
     return StageResult(
-        stage=stage,
+        stage=stage.name,
         job_uid=config.job.uid,
-        spec_sha256=config.spec_sha256,
+        training_sha256=config.training_sha256,
+        evaluation_sha256=config.evaluation_sha256 if stage is EVALUATE else None,
         finished_at=datetime.now(UTC),
         **sections,
     )
@@ -33,34 +52,61 @@ def stage_result(config: RunConfig, stage: Stage, sections: dict[str, Any]) -> S
 
 def failed_result(config: RunConfig, stage: Stage, failure: FailureStatus) -> StageResult:
     """The result of a stage that failed."""
-    return stage_result(config, stage, {"failure": failure})
+    return stage_result(config, stage, {"failure": failure, "stage_lineage": stage_lineage(config)})
 
 
-def lineage(config: RunConfig, lock: RunLock, evaluation_sha256: str | None = None) -> LineageStatus:
-    """What it would take to repeat the run."""
-    versions = " ".join(f"{name}=={importlib.metadata.version(name)}" for name in _PACKAGES)
+def lineage(config: RunConfig, stage: Stage, inputs: ResolvedInputs) -> LineageStatus:
+    """What the stage's artefacts were made from."""
+    held_out = stage is EVALUATE
     return LineageStatus(
-        model_revision=lock.model_revision,
-        dataset_revision=lock.dataset_revision,
-        dataset_sha256=lock.dataset_sha256 or None,
-        evaluation_sha256=evaluation_sha256,
-        image=config.image,
-        profile_sha256=config.profile_sha256,
-        trainer_version=__version__,
-        packages=versions,
+        model_revision=inputs.model_revision or None,
+        model_sha256=inputs.model_sha256 or None,
+        dataset_revision=inputs.dataset_revision or None,
+        dataset_sha256=inputs.dataset_sha256 or None,
+        evaluation_dataset_revision=(inputs.evaluation_dataset_revision or None) if held_out else None,
+        evaluation_dataset_sha256=(inputs.evaluation_dataset_sha256 or None) if held_out else None,
         seed=config.spec.training.seed,
-        spec_sha256=config.spec_sha256,
+        training_sha256=config.training_sha256,
+        evaluation_sha256=config.evaluation_sha256 if held_out else None,
     )
 
 
-def read_result(path: Path, config: RunConfig) -> StageResult | None:
-    """A result that an earlier attempt of this very job left; None for none, or one of another object or spec."""
+def stage_lineage(config: RunConfig, device: str | None = None) -> StageLineage:
+    """What runs the stage; ``device`` is the name of what it computes on."""
+    return StageLineage(
+        image=config.image or None,
+        profile_sha256=config.profile_sha256,
+        trainer_version=__version__,
+        packages=" ".join(f"{name}=={importlib.metadata.version(name)}" for name in _PACKAGES),
+        device=device,
+    )
+
+
+def is_identical(result: StageResult, inputs: LineageStatus, runner: StageLineage) -> bool:
+    """Whether another job's result is what this one would come to: same inputs, same software, a GPU or none alike."""
+    if result.failure or result.lineage != inputs or result.stage_lineage is None:
+        return False
+    theirs, ours = result.stage_lineage, runner
+    same_software = (theirs.image, theirs.trainer_version, theirs.packages) == (
+        ours.image,
+        ours.trainer_version,
+        ours.packages,
+    )
+    return same_software and (theirs.device == CPU) == (ours.device == CPU)
+
+
+def read_result(path: Path) -> StageResult | None:
+    """The result that lies at a path, whosever it is; None for none, or one that is no success."""
     try:
         result = StageResult.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
         return None
-    is_ours = result.job_uid == config.job.uid and result.spec_sha256 == config.spec_sha256
-    return result if is_ours and not result.failure else None
+    return None if result.failure else result
+
+
+def reused(result: StageResult, config: RunConfig) -> StageResult:
+    """An identical job's result as this job's own."""
+    return result.model_copy(update={"job_uid": config.job.uid, "reused": True})
 
 
 def write_result(path: Path, result: StageResult) -> None:

@@ -65,6 +65,16 @@ def summarise(peak: int, total: int) -> str:
     return f"{peak / GIB:.1f}/{total / GIB:.0f} GiB ({100 * peak / total:.1f}%)"
 
 
+def before_lines(device: Device, before: MemoryBefore) -> list[str]:
+    """What is taken before training, for people: a run that then runs out of memory has shown where it began."""
+    if device.kind == "cpu":
+        return [_line("host memory before training", before.resident, _memory_limit() or _installed_bytes())]
+    return [
+        f"GPU = {device.name}, {device.total_bytes / GIB:.3f} GiB",
+        _line("reserved before training", before.reserved, device.total_bytes),
+    ]
+
+
 def report_lines(memory: MemoryStatus, runtime_seconds: float) -> list[str]:
     """Run time and peak memory for people, as the article's notebook prints them."""
     lines = [f"{runtime_seconds:.1f} seconds ({runtime_seconds / 60:.2f} minutes) used for training"]

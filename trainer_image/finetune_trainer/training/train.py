@@ -1,101 +1,152 @@
-"""The training stage, top to bottom: inputs → model → tokens → adapter → steps → memory → save → result."""
+"""The training stage, top to bottom: folder → inputs → model → tokens → adapter → steps → memory → save → result."""
 
 from __future__ import annotations
 
-import tempfile
 import time
-from typing import Any
+from dataclasses import dataclass
 
 from finetune_api.base import number
 from finetune_api.config import RunConfig
+from finetune_api.defaults import ResolvedSpec
 from finetune_api.progress import format_duration
-from finetune_api.results import StageResult, TrainingStatus
+from finetune_api.results import MAX_ADVICE, AdapterStatus, Advice, MemoryStatus, StageResult, TrainingStatus
+from finetune_api.stages import TRAIN
 from finetune_trainer.data.chat_template import read_chat_format
-from finetune_trainer.data.prepare import prepare_training
-from finetune_trainer.data.tokenize import TokenRows, tokenise
-from finetune_trainer.models.adapter_files import adapter_status, link_latest, save_adapter
+from finetune_trainer.data.prepare import Inputs, prepare_training
+from finetune_trainer.data.tokenize import TokenRows, keep_fitting, tokenise
+from finetune_trainer.models.adapter_files import finished_training, link_latest, save_adapter
+from finetune_trainer.models.protocols import CausalLM
+from finetune_trainer.sources.pins import read_pins, write_pins
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.device import Device
-from finetune_trainer.stage.files import remove_drafts
 from finetune_trainer.stage.progress import ProgressPusher
-from finetune_trainer.stage.result import lineage, read_result, stage_result, write_result
-from finetune_trainer.stage.run_folder import RunFolder, open_run_folder
-from finetune_trainer.training.memory import measure_after, measure_before, report_lines
-from finetune_trainer.training.plan import StepPlan, computed_in, optimizer_on, plan_step
+from finetune_trainer.stage.protocols import Tokenizer
+from finetune_trainer.stage.result import is_identical, lineage, stage_lineage, stage_result, write_result
+from finetune_trainer.stage.run_folder import RunFolder, open_training
+from finetune_trainer.stage.storage import check_room
+from finetune_trainer.training.engines import load_engine
+from finetune_trainer.training.engines.base import Engine, Schedule, Trained
+from finetune_trainer.training.memory import before_lines, measure_after, measure_before, report_lines
+from finetune_trainer.training.plan import StepPlan, optimizer_on, plan_step, shape_of, total_steps, warmup_steps
 from finetune_trainer.training.reporter import StepReporter
 
 
+@dataclass(frozen=True)
+class Steps:
+    """The steps taken, and what is told of them."""
+
+    model: CausalLM
+    tokenizer: Tokenizer
+    training: TrainingStatus
+    memory: MemoryStatus
+    advice: list[Advice]
+
+
 def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
-    """Fine-tunes and saves an adapter. A whole result of an earlier attempt of this job is returned at once.
+    """Fine-tunes and saves an adapter. A whole result of an earlier attempt or of an identical job is returned at once.
 
     Raises StageError for failures with a known reason.
     """
-    folder = open_run_folder(config)
-    if done := finished_training(config, folder):
-        say(f"already trained: {folder.training_result}")
-        link_latest(folder)  # a kill may have come between the result and the link
-        return done
-    remove_drafts(folder.path)
+    with open_training(config, lambda folder: finished_training(folder, config)) as turn:
+        if turn.done:
+            say(f"already trained: {turn.folder.result}")
+            link_latest(turn.folder)  # a kill may have come between the result and the link
+            return turn.done
+        inputs = prepare_training(config, read_pins(turn.earlier_lock, config.job.uid, config.training_sha256))
+        made_from = lineage(config, TRAIN, inputs.pins)
+        runner = stage_lineage(config, inputs.device.name)
+        if reused := turn.reuse(lambda result: is_identical(result, made_from, runner)):
+            link_latest(turn.shared)
+            return reused
+        folder = turn.folder
+        write_pins(folder.lock, inputs.pins)
 
-    spec = config.spec.resolved()
-    assert spec.lora, "a resolved spec has an adapter"
-    inputs = prepare_training(config, folder)
-    device = inputs.device
+        steps = _take_steps(config.spec, inputs, folder, pusher)
 
-    from finetune_trainer.models.training_model import add_adapter, load_base  # Unsloth takes half a minute to import
+        turn.confirm()
+        adapter = save_adapter(steps.model, steps.tokenizer, folder)
+        say(_saved(adapter))
+        sections = {
+            "training": steps.training,
+            "memory": steps.memory,
+            "adapter": adapter,
+            "lineage": made_from,
+            "stage_lineage": runner,
+            "advice": [*inputs.advice, *steps.advice][:MAX_ADVICE],
+        }
+        result = stage_result(config, TRAIN, sections)
+        turn.confirm()
+        write_result(folder.result, result)
+        link_latest(folder)
+        return result
+
+
+def _take_steps(spec: ResolvedSpec, inputs: Inputs, folder: RunFolder, pusher: ProgressPusher | None) -> Steps:
+    training, device = spec.training, inputs.device
+    engine = load_engine()  # before anything else imports its libraries
+
+    from finetune_trainer.models.adapter_targets import adapter_bytes, room_needed, skeleton
+    from finetune_trainer.models.loading import context_of, load_config
+    from finetune_trainer.training.attention import attention_of, fix_attention
+
+    fix_attention(device)
+    model_config = load_config(inputs.model)
+    bare = skeleton(inputs.model, model_config)
+    if bare:
+        check_room(folder.path, room_needed(adapter_bytes(bare, spec.lora)), str(folder.uri))
+    context = context_of(model_config)
+    limit = longest_row(spec.model.max_sequence_length, context)
+    if limit < spec.model.max_sequence_length:
+        say(f"maxSequenceLength: {limit}, the model's context, in place of {spec.model.max_sequence_length}")
 
     say(f"loading {inputs.model.name} in 4 bit (NF4)")
-    base = load_base(inputs.model, spec, device)
-    if base.max_length < spec.model.max_sequence_length:
-        say(f"maxSequenceLength: {base.max_length}, the model's context, in place of {spec.model.max_sequence_length}")
-    chat = read_chat_format(base.tokenizer, spec.model.chat_template)
-    tokens = tokenise(inputs.rows.rows, spec, chat, base.max_length)
+    base, tokenizer = engine.load_base(inputs.model, limit, device)
+    if not bare:
+        check_room(folder.path, room_needed(adapter_bytes(base, spec.lora)), str(folder.uri))
+    chat = read_chat_format(tokenizer, spec.model, base.get_input_embeddings().num_embeddings)
+    if chat.note:
+        say(chat.note)
+    tokens = tokenise(inputs.rows.examples, chat, limit, training.loss_on)
     say(f"tokenised: {len(tokens.rows)} rows, longest {tokens.longest} tokens, {tokens.dropped} dropped as too long")
-    say(f"loss on: {spec.training.loss_on.lower()}, which follow {chat.response_marker!r}, end {chat.terminator!r}")
+    say(tokens.sample)
+    if inputs.held_out:
+        _, dropped = keep_fitting(inputs.held_out.examples, chat, context)
+        if dropped:
+            say(f"held-out rows: {dropped} are longer than the model's context and will be left out")
 
-    plan = plan_step(spec.training, base.shape, tokens.longest, _free_bytes(device))
+    plan = plan_step(training, shape_of(base), tokens.longest, _free_bytes(device))
     say(_describe(plan))
-    optimizer = optimizer_on(device, spec.training)
-    if optimizer != spec.training.optimizer:
-        say(f"optimizer: {optimizer} in place of {spec.training.optimizer}, which needs a GPU")
-    model = add_adapter(base, spec.lora, plan.checkpointing, inputs.model)
+    optimizer = optimizer_on(device, training)
+    if optimizer != training.optimizer:
+        say(f"optimizer: {optimizer} in place of {training.optimizer}, which needs a GPU")
+    warmup, warmup_advice = warmup_steps(training, total_steps(training, len(tokens.rows)))
+    model = engine.add_adapter(base, spec.lora, plan.checkpointing, inputs.model)
 
-    from finetune_trainer.training.engines.unsloth.trainer import build_trainer
-
-    reporter = StepReporter(pusher)
-    with tempfile.TemporaryDirectory(prefix="finetune-") as scratch:
-        trainer = build_trainer(model, base.tokenizer, tokens.rows, spec, plan, device, reporter, scratch)
-        before = measure_before(device)
-        started = time.monotonic()
-        trainer.train()
-        seconds = time.monotonic() - started
+    reporter = StepReporter(pusher, folder.metrics)
+    schedule = Schedule(training, plan, warmup, device)
+    before = measure_before(device)
+    for line in before_lines(device, before):
+        say(line)
+    started = time.monotonic()
+    trained = engine.train(model, tokenizer, tokens.rows, schedule, reporter)
+    seconds = time.monotonic() - started
     memory = measure_after(device, before)
     for line in report_lines(memory, seconds):
         say(line)
 
-    adapter = save_adapter(model, base.tokenizer, config, folder)
-    say(f"saved: {adapter.uri}, {adapter.files} files, {adapter.size_bytes / 1e6:.1f} MB, sha256 {adapter.sha256}")
-    sections = {
-        "training": _training_status(trainer, model, tokens, plan, reporter, seconds, optimizer),
-        "memory": memory,
-        "adapter": adapter,
-        "lineage": lineage(config, inputs.lock),
-    }
-    result = stage_result(config, "Train", sections)
-    write_result(folder.training_result, result)
-    link_latest(folder)
-    return result
+    advice = [warmup_advice, _smaller_batch(plan, trained), _trained_biases(model)]
+    status = _training_status(engine, model, tokens, schedule, trained, reporter, seconds).model_copy(
+        update={"attention": attention_of(model, device), "metrics_uri": folder.metrics_uri}
+    )
+    return Steps(model, tokenizer, status, memory, [entry for entry in advice if entry])
 
 
-def finished_training(config: RunConfig, folder: RunFolder) -> StageResult | None:
-    """The result of an earlier attempt of this job, if its adapter is whole."""
-    result = read_result(folder.training_result, config)
-    if result is None or result.adapter is None:
-        return None
-    try:
-        return result if adapter_status(config, folder).sha256 == result.adapter.sha256 else None
-    except ValueError:
-        return None
+def longest_row(wanted: int, context: int | None) -> int:
+    """Tokens that a row may have: ``wanted``, or the model's context (None where it names none) if that is shorter.
+
+    For more than its context Unsloth would stretch the model's positions, and nobody who loads the adapter knows.
+    """
+    return min(wanted, context or wanted)
 
 
 def _free_bytes(device: Device) -> int | None:
@@ -107,41 +158,69 @@ def _free_bytes(device: Device) -> int | None:
 
 
 def _describe(plan: StepPlan) -> str:
-    split = f"{plan.micro_batch} rows at a time, {plan.accumulation} times"
-    return f"step: {plan.micro_batch * plan.accumulation} rows ({split}), gradient checkpointing {plan.checkpointing}"
+    split = f"at most {plan.micro_batch} at a time, {plan.passes} times"
+    return f"step: {plan.batch} rows ({split}), gradient checkpointing {plan.checkpointing}"
+
+
+def _saved(adapter: AdapterStatus) -> str:
+    return f"saved: {adapter.uri}, {adapter.files} files, {adapter.size_bytes / 1e6:.1f} MB, sha256 {adapter.sha256}"
+
+
+def _smaller_batch(plan: StepPlan, trained: Trained) -> Advice | None:
+    if trained.micro_batch == plan.micro_batch:
+        return None
+    text = (
+        f"GPU memory ran out with {plan.micro_batch} rows at a time; the run went on with {trained.micro_batch}. "
+        f"Set spec.training.microBatchSize to a number up to {trained.micro_batch} to have it from the start"
+    )
+    return Advice(reason="MicroBatchLowered", message=text)
+
+
+def _trained_biases(model: CausalLM) -> Advice | None:
+    names = [name for name, value in model.named_parameters() if value.requires_grad and name.endswith("bias")]
+    if not names:
+        return None
+    text = (
+        f"lora.bias trained {len(names)} bias vectors, which lie in the adapter. Some servers, vLLM among them, refuse "
+        "such an adapter: merge it into the base model, or train with bias None"
+    )
+    return Advice(reason="TrainedBiases", message=text)
 
 
 def _training_status(
-    trainer: Any,
-    model: Any,
+    engine: Engine,
+    model: CausalLM,
     tokens: TokenRows,
-    plan: StepPlan,
+    schedule: Schedule,
+    trained: Trained,
     reporter: StepReporter,
     seconds: float,
-    optimizer: str,
 ) -> TrainingStatus:
-    state, history = trainer.state, reporter.history
-    batch_size = plan.micro_batch * plan.accumulation
+    history, plan = reporter.history, schedule.plan
+    norms = [entry.gradient_norm for entry in history if entry.gradient_norm is not None]
     adapter_size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return TrainingStatus(
-        steps=state.global_step,
+        steps=trained.steps,
         first_loss=number(history[0].loss) if history else None,
         final_loss=number(history[-1].loss) if history else None,
+        final_gradient_norm=number(norms[-1]) if norms else None,
         runtime_seconds=round(seconds),
         runtime=format_duration(round(seconds)),
-        trained_tokens=int(state.num_input_tokens_seen),
-        examples_seen=min(state.global_step * batch_size, round(state.epoch * len(tokens.rows))),
+        trained_tokens=trained.tokens,
+        examples_seen=min(trained.steps * plan.batch, round(trained.epochs * len(tokens.rows))),
         dropped_examples=tokens.dropped,
         trainable_parameters=adapter_size,
         total_parameters=_base_size(model) + adapter_size,
-        micro_batch_size=plan.micro_batch,
+        micro_batch_size=trained.micro_batch,
+        warmup_steps=schedule.warmup_steps,
         gradient_checkpointing=plan.checkpointing,
-        optimizer=optimizer,
-        dtype=computed_in(trainer.args),
+        optimizer=optimizer_on(schedule.device, schedule.training),
+        dtype=trained.dtype,
+        engine=engine.name,
     )
 
 
-def _base_size(model: Any) -> int:
+def _base_size(model: CausalLM) -> int:
     """Parameters of the base model. A 4-bit weight packs two into each byte, so its own count is half of the truth."""
     return sum(
         2 * parameter.numel() * parameter.element_size()

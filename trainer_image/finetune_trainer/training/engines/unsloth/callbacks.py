@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 from finetune_trainer.training.reporter import LoggedStep, StepReporter
@@ -26,9 +27,18 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
-            entry = LoggedStep(state.global_step, float(logs["loss"]), float(logs["learning_rate"]))
-            self.reporter.log(entry, state.max_steps, state.epoch or 0.0, state.num_input_tokens_seen)
+            norm = logs.get("grad_norm")
+            entry = LoggedStep(
+                step=state.global_step,
+                epoch=state.epoch or 0.0,
+                loss=float(logs["loss"]),
+                learning_rate=float(logs["learning_rate"]),
+                gradient_norm=None if norm is None else float(norm),
+                tokens=int(state.num_input_tokens_seen),
+                reserved_bytes=torch.cuda.memory_reserved() if torch.cuda.is_available() else None,
+            )
+            self.reporter.log(entry, state.max_steps)
             self._progress(state)
 
     def _progress(self, state: Any) -> None:
-        self.reporter.progress(state.global_step, state.max_steps, state.epoch or 0.0, state.num_input_tokens_seen)
+        self.reporter.progress(state.global_step, state.max_steps, state.epoch or 0.0, int(state.num_input_tokens_seen))

@@ -1,0 +1,51 @@
+"""The command line: ``train`` and ``evaluate`` run a stage in its pod, ``run`` a whole job without a cluster."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from finetune_api.names import CONFIG_DIRECTORY, CONFIG_FILE
+from finetune_api.reasons import exit_code
+from finetune_api.stages import BY_COMMAND, EVALUATE, TRAIN
+from finetune_trainer.local_run import local_config, read_job, run_locally
+from finetune_trainer.stage.config import load_config
+from finetune_trainer.stage.console import say
+from finetune_trainer.stage.failure import StageError, failure_of
+from finetune_trainer.stage_runner import run_stage
+
+_HELP = {TRAIN: "fine-tune and save the adapter", EVALUATE: "score base against tuned"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command. Returns the exit code, as in :mod:`finetune_api.reasons`."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "run":
+            config = local_config(read_job(options.job), options.mount, options.output, Path.cwd())
+            return run_locally(config)
+        config = load_config(options.config)
+    except StageError as error:
+        say(f"{error.reason}: {failure_of(error).message}")
+        return exit_code(error.reason)
+    return run_stage(BY_COMMAND[options.command], config, options.termination_log)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="finetune", description="Fine-tunes a language model and evaluates it.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for stage, text in _HELP.items():
+        command = commands.add_parser(stage.command, help=text, description=f"One stage of a job: {text}.")
+        command.add_argument("--config", type=Path, default=Path(CONFIG_DIRECTORY) / CONFIG_FILE, help="the run's JSON")
+        command.add_argument("--termination-log", type=Path, help="where the result goes (default: the pod's own)")
+    run = commands.add_parser(
+        "run",
+        help="run a job's YAML here, without a cluster",
+        description="Runs a FineTuneJob here, without a cluster, from the file that kubectl would apply. A claim "
+        "without --mount is the folder of its name in the working directory, if there is one.",
+    )
+    run.add_argument("job", type=Path, help="a FineTuneJob in YAML")
+    run.add_argument("--output", type=Path, help="a folder in place of the output's claim (default: ./runs)")
+    run.add_argument("--mount", action="append", default=[], metavar="CLAIM=FOLDER", help="a folder for a claim")
+    return parser

@@ -1,0 +1,123 @@
+"""Which layers get an adapter, and how large it will be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from finetune_api.reasons import Reason
+from finetune_api.spec import ALL_LINEAR, LoraSpec
+from finetune_trainer.models.protocols import CausalLM
+from finetune_trainer.sources.model import ModelSource
+from finetune_trainer.stage.failure import StageError
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+    from transformers import PretrainedConfig
+
+# Trained weights are kept in 32 bit.
+_BYTES = 4
+# Settings, manifest, result, report and what file systems round up.
+_BESIDES = 1 << 20
+_TOKENIZER_BYTES = 2 << 20
+
+
+def adapter_targets(model: CausalLM, wanted: list[str]) -> list[str]:
+    """``spec.lora.targetModules`` in PEFT's terms: the ends of module names, sorted.
+
+    AllLinear becomes every linear layer of the text decoder but the output head. Where the last parts of their names
+    would also match a module that is none of these, the names are whole.
+
+    Raises StageError (InvalidSpec) for a target that is no linear layer inside the model: embeddings and norms would be
+    trained whole, and written outside of the adapter.
+    """
+    linear = _linear_layers(model)
+    if wanted != [ALL_LINEAR]:
+        if missing := [target for target in wanted if not any(_matches(name, target) for name in linear)]:
+            raise StageError(
+                Reason.INVALID_SPEC,
+                f"spec.lora.targetModules: the model has no linear layer {', '.join(missing)}; it has "
+                f"{', '.join(sorted({_last(name) for name in linear}))}",
+            )
+        return sorted(wanted)
+    inner = [name for name in linear if name.startswith(_decoder_prefix(model))]
+    if not inner:
+        raise StageError(Reason.INVALID_SPEC, "spec.lora.targetModules AllLinear: the model has no linear layer")
+    ends = {_last(name) for name in inner}
+    reached = {name for name, _ in model.named_modules() if _last(name) in ends}
+    return sorted(ends) if reached == set(inner) else sorted(inner)
+
+
+def adapter_bytes(model: CausalLM, lora: LoraSpec) -> int:
+    """Size of the adapter's file for a model whose weights need not be there: the sum of rank (in + out) over layers.
+
+    Biases that are trained come on top. In bytes.
+    """
+    targets, linear = adapter_targets(model, lora.target_modules), _linear_layers(model)
+    chosen = {name: layer for name, layer in linear.items() if any(_matches(name, target) for target in targets)}
+    count = sum(lora.rank * sum(_features(layer)) for layer in chosen.values())
+    if lora.bias == "All":
+        count += sum(bias.numel() for name, bias in model.named_parameters() if name.endswith("bias"))
+    elif lora.bias == "LoraOnly":
+        biases: list[Any] = [getattr(layer, "bias", None) for layer in chosen.values()]
+        count += sum(bias.numel() for bias in biases if bias is not None)
+    return count * _BYTES
+
+
+def room_needed(adapter: int) -> int:
+    """What a run may write before it is done: draft and earlier attempt side by side. In bytes.
+
+    The tokenizer that is saved along rarely exceeds what is allowed here for it.
+    """
+    return 2 * (adapter + _TOKENIZER_BYTES) + _BESIDES
+
+
+def skeleton(source: ModelSource, config: PretrainedConfig) -> CausalLM | None:
+    """The model without weights, to count layers before anything is loaded; None where its code wants weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=source.trust_remote_code)
+    except Exception:  # a model's own code may do anything in its constructor; loading tells what is wrong with it
+        return None
+    return cast(CausalLM, model)
+
+
+def _linear_layers(model: CausalLM) -> dict[str, Module]:
+    """Linear layers by name, without the output head. bitsandbytes' Linear4bit is one; GPT-2's are Conv1D."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, Linear | Conv1D) and not any(module is end for end in ends)
+    }
+
+
+def _features(layer: Module) -> tuple[int, int]:
+    """A layer's input and output size. Of a quantised weight the shape tells nothing."""
+    given: Any = layer
+    if hasattr(given, "in_features"):
+        return given.in_features, given.out_features
+    rows, columns = given.weight.shape  # Conv1D keeps [in, out]
+    return rows, columns
+
+
+def _decoder_prefix(model: CausalLM) -> str:
+    """The name of the text decoder inside a model that also sees or hears; empty for a plain language model."""
+    config: object = model.config
+    if model.config.get_text_config() is config:
+        return ""
+    decoder = model.get_decoder()
+    return next((f"{name}." for name, module in model.named_modules() if module is decoder and name), "")
+
+
+def _matches(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]

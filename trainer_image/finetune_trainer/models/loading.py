@@ -1,0 +1,164 @@
+"""Loads base models, tokenizers and adapters, with the same checks for training and evaluation.
+
+The evaluation loads by plain transformers and PEFT, as anyone who uses the adapter would: what is measured is what was
+shipped. The training engine loads by its own library inside :func:`checked_load`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from finetune_api.base import cut
+from finetune_api.reasons import Reason
+from finetune_trainer.models.protocols import CausalLM
+from finetune_trainer.sources.hub_errors import config_fault, model_fault
+from finetune_trainer.sources.model import ModelSource
+from finetune_trainer.stage.device import Device
+from finetune_trainer.stage.failure import StageError
+from finetune_trainer.stage.protocols import Tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+# How many tensors of a broken checkpoint a message names.
+_NAMED = 3
+
+
+def load_config(source: ModelSource) -> PretrainedConfig:
+    """A model's configuration, without its weights. Raises StageError (ModelNotFound) when it can't be read."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(
+            source.name, revision=source.revision, trust_remote_code=source.trust_remote_code
+        )
+    except Exception as error:
+        raise _not_found(source, error, config_fault) from error
+
+
+def context_length(source: ModelSource) -> int | None:
+    """Tokens that the model has positions for; None where its configuration names no number."""
+    return context_of(load_config(source))
+
+
+def context_of(config: PretrainedConfig) -> int | None:
+    """The same of a configuration. Architectures with learned positions have names of their own for it."""
+    text = config.get_text_config()
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length"):
+        if isinstance(length := getattr(text, name, None), int) and length > 0:
+            return length
+    return None
+
+
+def load_tokenizer(source: ModelSource) -> Tokenizer:
+    """A model's or an adapter's tokenizer. Raises StageError (ModelNotFound) when there is none that can be read."""
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(
+            source.name, revision=source.revision, trust_remote_code=source.trust_remote_code
+        )
+    except Exception as error:
+        raise _not_found(source, error, config_fault, "its tokenizer") from error
+    return text_tokenizer(loaded, source)
+
+
+def text_tokenizer(loaded: Any, source: ModelSource) -> Tokenizer:
+    """The tokenizer in what a library loaded, which for multimodal models is a processor.
+
+    Raises StageError (ModelNotFound) for a processor without one.
+    """
+    tokenizer = getattr(loaded, "tokenizer", loaded)
+    if tokenizer is not loaded and tokenizer is not None and not getattr(tokenizer, "chat_template", None):
+        tokenizer.chat_template = getattr(loaded, "chat_template", None)  # processors keep it to themselves
+    if tokenizer is None or not callable(getattr(tokenizer, "decode", None)):
+        raise StageError(
+            Reason.MODEL_NOT_FOUND,
+            f"{source.name} brings a {type(loaded).__name__} without a text tokenizer: only text models can be trained",
+        )
+    return cast(Tokenizer, tokenizer)
+
+
+def load_base(source: ModelSource, device: Device) -> CausalLM:
+    """The base model in NF4, in evaluation mode. Raises StageError (ModelNotFound) when it isn't whole."""
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    dtype = getattr(torch, device.dtype)
+    with checked_load(source):
+        model = AutoModelForCausalLM.from_pretrained(
+            source.name,
+            revision=source.revision,
+            trust_remote_code=source.trust_remote_code,
+            dtype=dtype,
+            device_map={"": device.index},
+            # As Unsloth quantises for training.
+            quantization_config=BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=dtype,
+            ),
+        )
+    return cast(CausalLM, model.eval())
+
+
+def attach_adapter(base: CausalLM, folder: Path) -> CausalLM:
+    """The tuned model: ``base`` itself with the adapter in ``folder`` on it, in evaluation mode.
+
+    From then on ``base`` is lost, even with the adapter off: trained biases take the place of its own.
+    """
+    from peft import PeftModel
+
+    return cast(CausalLM, PeftModel.from_pretrained(base, folder).eval())
+
+
+@contextmanager
+def checked_load(source: ModelSource) -> Iterator[None]:
+    """What a library loads inside must fill the architecture exactly.
+
+    transformers would give a tensor that the checkpoint lacks random values, and leave out one that it does not know,
+    with no more than a warning. Raises StageError (ModelNotFound) that names the tensors, and for all else that is the
+    checkpoint's fault. Tied weights and what an architecture is known to ignore don't count.
+    """
+    from transformers import modeling_utils
+
+    report = modeling_utils.log_state_dict_report
+
+    def check(*args: Any, loading_info: Any, **kwargs: Any) -> None:
+        problems = [
+            _tensors("lacks", loading_info.missing_keys),
+            _tensors("has, though the architecture does not,", loading_info.unexpected_keys),
+            _tensors("has in another shape", (key for key, *_ in loading_info.mismatched_keys)),
+        ]
+        if text := "; it ".join(problem for problem in problems if problem):
+            raise StageError(Reason.MODEL_NOT_FOUND, f"{source.name} is not whole: it {text}")
+        report(*args, loading_info=loading_info, **kwargs)
+
+    modeling_utils.log_state_dict_report = check
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _not_found(source, error, model_fault) from error
+    finally:
+        modeling_utils.log_state_dict_report = report
+
+
+def _tensors(verb: str, names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    more = f" and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else ""
+    return f"{verb} {', '.join(ordered[:_NAMED])}{more}" if ordered else ""
+
+
+def _not_found(source: ModelSource, error: Exception, find_fault: Any, what: str = "") -> Exception:
+    """ModelNotFound where the source is to blame, else the error itself."""
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    fault = find_fault(error, HF_HUB_OFFLINE)
+    if not fault:
+        return error
+    name = f"{source.name}: {what}" if what else source.name
+    return StageError(Reason.MODEL_NOT_FOUND, f"{name} can't be loaded: {cut(fault, 512)}")

@@ -1,0 +1,98 @@
+"""The general engine: Unsloth's models under TRL's trainer.
+
+Import this module before anything imports trl, transformers or peft: Unsloth changes them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any, cast
+
+from unsloth import FastLanguageModel  # isort: split
+
+import torch
+
+from finetune_api.reasons import Reason
+from finetune_api.spec import LoraSpec
+from finetune_trainer.data.tokenize import TokenRow
+from finetune_trainer.models.adapter_targets import adapter_targets
+from finetune_trainer.models.loading import checked_load, text_tokenizer
+from finetune_trainer.models.protocols import AdapterModel, CausalLM
+from finetune_trainer.sources.model import ModelSource
+from finetune_trainer.stage.device import Device
+from finetune_trainer.stage.failure import StageError
+from finetune_trainer.stage.protocols import Tokenizer
+from finetune_trainer.training.engines.base import Schedule, Trained
+from finetune_trainer.training.engines.unsloth.arguments import computed_in
+from finetune_trainer.training.engines.unsloth.trainer import build_trainer
+from finetune_trainer.training.plan import Checkpointing
+from finetune_trainer.training.reporter import StepReporter
+
+_BIAS = {"None": "none", "All": "all", "LoraOnly": "lora_only"}
+_CHECKPOINTING: dict[Checkpointing, str | bool] = {"Unsloth": "unsloth", "Enabled": True, "Disabled": False}
+
+
+class UnslothEngine:
+    """See :class:`finetune_trainer.training.engines.base.Engine`."""
+
+    name = "Unsloth"
+
+    def load_base(self, source: ModelSource, max_length: int, device: Device) -> tuple[CausalLM, Tokenizer]:
+        with checked_load(source):
+            model, tokenizer = FastLanguageModel.from_pretrained(
+                model_name=source.name,
+                revision=source.revision,
+                max_seq_length=max_length,
+                dtype=getattr(torch, device.dtype),
+                load_in_4bit=True,
+                use_exact_model_name=True,  # else Unsloth takes a repository of its own for a name it knows
+                trust_remote_code=source.trust_remote_code,
+            )
+        return cast(CausalLM, model), text_tokenizer(tokenizer, source)
+
+    def add_adapter(
+        self, model: CausalLM, lora: LoraSpec, checkpointing: Checkpointing, source: ModelSource
+    ) -> CausalLM:
+        adapted: AdapterModel = FastLanguageModel.get_peft_model(
+            model,
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=float(lora.dropout),
+            bias=_BIAS[lora.bias],
+            target_modules=adapter_targets(model, lora.target_modules),
+            use_gradient_checkpointing=_CHECKPOINTING[checkpointing],
+            random_state=lora.seed,
+        )
+        check_trained_types(adapted, lora)
+        settings: Any = adapted.peft_config["default"]
+        # What the saved adapter says about its base: the name that the evaluation and PEFT load, not a cache path.
+        settings.base_model_name_or_path, settings.revision = source.name, source.revision
+        if isinstance(settings.target_modules, set):  # a set is saved in another order by each process
+            settings.target_modules = sorted(settings.target_modules)
+        return adapted
+
+    def train(
+        self, model: CausalLM, tokenizer: Tokenizer, rows: list[TokenRow], schedule: Schedule, reporter: StepReporter
+    ) -> Trained:
+        with tempfile.TemporaryDirectory(prefix="finetune-") as scratch:
+            trainer = build_trainer(model, tokenizer, rows, schedule, reporter, scratch)
+            trainer.train()
+        return Trained(
+            steps=trainer.state.global_step,
+            epochs=trainer.state.epoch or 0.0,
+            tokens=int(trainer.state.num_input_tokens_seen),
+            micro_batch=trainer.micro_batch,
+            dtype=computed_in(trainer.args),
+        )
+
+
+def check_trained_types(model: CausalLM, lora: LoraSpec) -> None:
+    """Raises StageError (InvalidSpec) when biases would be trained in float16: their gradients can't be scaled.
+
+    A cast would not last: bitsandbytes puts a bias back into the type of its layer's input.
+    """
+    if any(parameter.requires_grad and parameter.dtype == torch.float16 for parameter in model.parameters()):
+        raise StageError(
+            Reason.INVALID_SPEC,
+            f"spec.lora.bias {lora.bias}: float16 can't train this model's biases; set None, or use bfloat16",
+        )
