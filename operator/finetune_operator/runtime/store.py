@@ -17,7 +17,7 @@ from finetune_operator.runtime.resources import Key, Object, Resource
 __all__ = ["ChildKind", "Key", "Object", "OwnerKind", "Store"]
 
 T = TypeVar("T")
-C = TypeVar("C")
+C = TypeVar("C", covariant=True)
 
 
 @dataclass(frozen=True, eq=False)
