@@ -38,6 +38,7 @@ class Gateway:
 
     process: subprocess.Popen[str]
     port: int
+    health_port: int
     authority: Path
     log: Path
 
@@ -89,7 +90,7 @@ def running_gateway(kubeconfig: Path, folder: Path, **environment: str) -> Itera
     try:
         wait_until(lambda: ready(free.scheduler) or process.poll() is not None, SECONDS, "readiness of the gateway")
         assert process.poll() is None, log.read_text()
-        yield Gateway(process, free.etcd, folder / "ca.crt", log)
+        yield Gateway(process, free.etcd, free.scheduler, folder / "ca.crt", log)
     finally:
         process.kill()
         process.wait()
@@ -104,6 +105,6 @@ def ready(port: int) -> bool:
 
 
 def save_authority(apiserver: ControlPlane, file: Path) -> None:
-    """Saves what the operator would copy into a job's ConfigMap."""
-    found = apiserver.kubectl("-n", SYSTEM, "get", "configmap", "finetune-gateway-ca", "-o", "json")
+    """Saves what the operator would hand to a job's pods."""
+    found = apiserver.kubectl("-n", SYSTEM, "get", "configmap", names.GATEWAY_CA_CONFIG_MAP, "-o", "json")
     file.write_text(json.loads(found)["data"]["ca.crt"])

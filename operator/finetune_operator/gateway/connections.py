@@ -1,6 +1,8 @@
 """Who may hold the gateway's memory: so many connections at a time, each for so long, whatever it sends.
 
-Anybody in the cluster may connect, and aiohttp by itself counts no connections.
+Anybody in the cluster may connect, and aiohttp by itself counts no connections. Whoever comes while all places are
+taken gets the oldest's: a push or a probe is over in milliseconds, so that what is old is mostly idle, and idle
+connections keep nobody out.
 """
 
 from __future__ import annotations
@@ -35,8 +37,16 @@ class Bounds:
     head_seconds: float
 
 
+@dataclass
+class _Place:
+    """One connection's."""
+
+    task: asyncio.Task[None] | None = None
+    given_up: bool = False
+
+
 class Door:
-    """Lets connections in to an HTTP handler, and closes at once what comes while all places are taken."""
+    """Lets connections in to an HTTP handler; while all places are taken, each new one ends the oldest."""
 
     def __init__(
         self,
@@ -49,7 +59,7 @@ class Door:
         self._handler = handler
         self._places = places
         self._context = context
-        self._taken = 0
+        self._taken: list[_Place] = []  # oldest first
         self._told = -TELL_SECONDS
 
     async def accept(self) -> None:
@@ -63,17 +73,17 @@ class Door:
                     log.warning("A connection could not be accepted: %s", error)
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
-                if self._taken >= self._places:
-                    connection.close()
-                    self._tell(loop.time())
-                    continue
-                self._taken += 1
-                group.create_task(self._serve(connection))
+                if len(self._taken) >= self._places:
+                    self._give_up(self._taken.pop(0), loop.time())
+                place = _Place()
+                self._taken.append(place)
+                place.task = group.create_task(self._serve(connection, place))
 
-    async def _serve(self, connection: socket.socket) -> None:
+    async def _serve(self, connection: socket.socket, place: _Place) -> None:
         loop = asyncio.get_running_loop()
         lost = loop.create_future()
         seconds = (HANDSHAKE_SECONDS, GOODBYE_SECONDS) if self._context else (None, None)
+        transport: asyncio.BaseTransport | None = None
         try:
             transport, _ = await loop.connect_accepted_socket(
                 lambda: _Watched(self._handler(), lost),
@@ -83,16 +93,32 @@ class Door:
                 ssl_shutdown_timeout=seconds[1],
             )
             await asyncio.wait([lost], timeout=LIFE_SECONDS)
-            transport.abort()
+            _abort(transport)
+        except asyncio.CancelledError:
+            if not place.given_up:
+                raise  # the process ends: a request in work is answered
+            _abort(transport)
         except Exception as error:  # a failed handshake, mostly; no client may end the process
             log.debug("A connection failed: %s", error)
         finally:
-            self._taken -= 1
+            if place in self._taken:
+                self._taken.remove(place)
+
+    def _give_up(self, place: _Place, now: float) -> None:
+        place.given_up = True
+        if place.task:
+            place.task.cancel()
+        self._tell(now)
 
     def _tell(self, now: float) -> None:
         if now - self._told >= TELL_SECONDS:
             self._told = now
-            log.warning("All %d connections are taken; new ones are closed", self._places)
+            log.warning("All %d connections are taken; each new one ends the oldest", self._places)
+
+
+def _abort(transport: asyncio.BaseTransport | None) -> None:
+    if isinstance(transport, asyncio.WriteTransport):
+        transport.abort()
 
 
 class _Watched(asyncio.Protocol):

@@ -7,6 +7,7 @@ from enum import Enum, auto
 from typing import Any
 
 from finetune_api.progress import ProgressStatus
+from finetune_api.stages import BY_NAME
 from finetune_api.status import Attempt, FineTuneJobStatus
 from finetune_operator.gateway.identity import Reporter
 
@@ -55,23 +56,25 @@ def decide(current: CurrentJob | None, report: Report) -> Decision:
     """
     if current is None or current.uid != report.reporter.job.uid or current.deleting:
         return Decision.FINISH
-    verdict = current.status.condition("Succeeded")
-    if verdict and verdict.status != "Unknown":
+    if current.status.finished:
         return Decision.FINISH
     if not current.status.attempts:
         return Decision.WAIT
-    if current.status.holds("Trained" if report.reporter.stage == "Train" else "Evaluated"):
+    if current.status.holds(BY_NAME[report.reporter.stage].condition):
         return Decision.DROP
     return _of_attempt(current.status, report)
 
 
 def _of_attempt(status: FineTuneJobStatus, report: Report) -> Decision:
-    reporter, newest = report.reporter, status.attempts[-1]
-    if not _belongs(newest, reporter):
-        superseded = any(_belongs(attempt, reporter) for attempt in status.attempts)
-        return Decision.DROP if superseded else Decision.WAIT
-    if newest.end_time is not None:
+    reporter = report.reporter
+    *earlier, newest = status.attempts
+    if any(attempt.pod == reporter.pod for attempt in earlier):
         return Decision.DROP
+    if not _belongs(newest, reporter):
+        return Decision.WAIT
+    if newest.end_time is not None:
+        # A retry's pod reports before the operator has recorded it.
+        return Decision.DROP if newest.pod == reporter.pod else Decision.WAIT
     shown = status.progress
     same = shown is not None and (shown.pod, shown.stage) == (reporter.pod, reporter.stage)
     return Decision.DROP if shown and same and report.position < position(shown) else Decision.WRITE
@@ -79,10 +82,8 @@ def _of_attempt(status: FineTuneJobStatus, report: Report) -> Decision:
 
 def _belongs(attempt: Attempt, reporter: Reporter) -> bool:
     """Whether a reporter is an attempt's pod. An attempt is recorded with its Job first, and gets its pod later."""
-    return (attempt.stage, attempt.job_uid) == (reporter.stage, reporter.batch_job_uid) and attempt.pod in (
-        None,
-        reporter.pod,
-    )
+    same_job = (attempt.stage, attempt.job_uid) == (reporter.stage, reporter.batch_job_uid)
+    return same_job and attempt.pod in (None, reporter.pod) and attempt.pod_uid in (None, reporter.pod_uid)
 
 
 def json_patch(current: CurrentJob, report: Report) -> list[dict[str, Any]]:

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from finetune_api import names
-from finetune_api.results import Stage
+from finetune_api.stages import BY_COMMAND
 from finetune_operator.gateway.refusal import forbidden, unauthenticated
+from finetune_operator.workload.objects import Metadata, OwnerReference
 
-_STAGE: TypeAdapter[Stage] = TypeAdapter(Stage)
 _UID_LENGTH = 64
 
 
@@ -41,7 +41,7 @@ class Reporter:
     """A pod that may report for a job."""
 
     job: JobKey
-    stage: Stage
+    stage: str  # its name in status: see finetune_api.stages
     pod: str
     pod_uid: str
     created: datetime  # orders the attempts of a job: whole seconds, UTC
@@ -73,31 +73,6 @@ class TokenClaims(_External):
     kubernetes: Annotated[KubernetesClaims, Field(alias="kubernetes.io")]
 
 
-class OwnerReference(_External):
-    """A metav1.OwnerReference."""
-
-    api_version: str
-    kind: str
-    name: str
-    uid: str
-    controller: bool = False
-
-
-class ChildMeta(_External):
-    """The metadata of a pod or of a Job."""
-
-    name: str
-    uid: str
-    creation_timestamp: datetime
-    labels: dict[str, str] = {}
-    owner_references: list[OwnerReference] = []
-
-    def controller(self, api_version: str, kind: str) -> OwnerReference | None:
-        """The owner that controls this object, if it is of that kind."""
-        owners = [owner for owner in self.owner_references if owner.controller]
-        return next((owner for owner in owners if (owner.api_version, owner.kind) == (api_version, kind)), None)
-
-
 def parse_claims(claims: object) -> TokenClaims:
     """Reads the claims of a verified token. Raises Refusal (401) when it is no service account token."""
     try:
@@ -124,25 +99,27 @@ def job_of(claims: TokenClaims, namespace: str, name: str) -> JobKey:
     return JobKey(namespace, name, uids[0])
 
 
-def batch_job_of(pod: ChildMeta, bound: BoundObject, job: JobKey) -> OwnerReference:
+def batch_job_of(pod: Metadata, bound: BoundObject, job: JobKey) -> OwnerReference:
     """The Job that controls a pod. Raises Refusal (403) unless the pod is the token's, and labelled for the job."""
     if pod.uid != bound.uid:
         raise forbidden(f"pod {pod.name!r} is not the one that the token was made for")
     if (pod.labels.get(names.JOB_LABEL), pod.labels.get(names.JOB_UID_LABEL)) != (job.name, job.uid):
         raise forbidden(f"pod {pod.name!r} does not carry the labels of FineTuneJob {job} with UID {job.uid}")
-    owner = pod.controller("batch/v1", "Job")
-    if owner is None:
+    owner = pod.controller
+    if owner is None or (owner.api_version, owner.kind) != ("batch/v1", "Job"):
         raise forbidden(f"pod {pod.name!r} is not controlled by a Job")
     return owner
 
 
-def reporter_of(pod: ChildMeta, batch_job: ChildMeta, job: JobKey) -> Reporter:
+def reporter_of(pod: Metadata, batch_job: Metadata, job: JobKey) -> Reporter:
     """The reporter that a pod is, given its own Job. Raises Refusal (403) unless the FineTuneJob controls that Job."""
-    owner = batch_job.controller(names.API_VERSION, names.KIND)
-    if owner is None or (owner.name, owner.uid) != (job.name, job.uid):
+    owner = batch_job.controller
+    wanted = (names.API_VERSION, names.KIND, job.name, job.uid)
+    if owner is None or (owner.api_version, owner.kind, owner.name, owner.uid) != wanted:
         raise forbidden(f"Job {batch_job.name!r} is not controlled by FineTuneJob {job} with UID {job.uid}")
-    try:
-        stage = _STAGE.validate_python(pod.labels.get(names.STAGE_LABEL, "").capitalize())
-    except ValidationError:
-        raise forbidden(f"pod {pod.name!r} carries no label {names.STAGE_LABEL}: train or evaluate") from None
-    return Reporter(job, stage, pod.name, pod.uid, pod.creation_timestamp, batch_job.uid)
+    stage = BY_COMMAND.get(pod.labels.get(names.STAGE_LABEL, ""))
+    if stage is None:
+        raise forbidden(f"pod {pod.name!r} carries no label {names.STAGE_LABEL}: {' or '.join(BY_COMMAND)}")
+    if pod.creation_timestamp is None:
+        raise forbidden(f"pod {pod.name!r} has no creationTimestamp")
+    return Reporter(job, stage.name, pod.name, pod.uid, pod.creation_timestamp, batch_job.uid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -20,8 +21,9 @@ DISCOVERY = "/.well-known/openid-configuration"
 KEYS = "/openid/v1/jwks"
 # An unknown key ID asks again, but whoever sends made-up IDs must not turn the gateway against the API server.
 SHORTEST_REFRESH = 10.0
-# A key that was withdrawn is trusted no longer than this.
-LONGEST_REFRESH = 600.0
+REFRESH_SECONDS = 300.0
+# A key that was withdrawn is trusted no longer than this, also while the API server does not answer.
+TRUSTED_SECONDS = 600.0
 
 
 class SigningKeys:
@@ -31,7 +33,8 @@ class SigningKeys:
         self._api = api
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._asked: float | None = None
+        self._asked = -math.inf
+        self._read = -math.inf
         self._keys: dict[str, PyJWK] = {}
         self._issuer = ""
 
@@ -41,21 +44,19 @@ class SigningKeys:
         Raises Refusal: 401 when there is no such key, 503 when the keys can't be read.
         """
         async with self._lock:
-            age = self._age()
-            if age > LONGEST_REFRESH or (key_id not in self._keys and age > SHORTEST_REFRESH):
-                await self._refresh()
-        if not self._keys:
+            now = self._clock()
+            stale = key_id not in self._keys or now - self._read > REFRESH_SECONDS
+            if stale and now - self._asked > SHORTEST_REFRESH:
+                await self._refresh(now)
+        if now - self._read > TRUSTED_SECONDS:
             raise unavailable("the cluster's token keys can't be read")
         if key_id not in self._keys:
             raise unauthenticated("the token is signed by a key that this cluster does not publish")
         return self._keys[key_id], self._issuer
 
-    def _age(self) -> float:
-        return float("inf") if self._asked is None else self._clock() - self._asked
-
-    async def _refresh(self) -> None:
-        """Replaces the keys; keeps the old ones when the API server does not answer."""
-        self._asked = self._clock()
+    async def _refresh(self, now: float) -> None:
+        """Replaces the keys; keeps the old ones, and their age, when the API server does not answer."""
+        self._asked = now
         try:
             issuer = (await request(self._api, "GET", DISCOVERY))["issuer"]
             published = PyJWKSet.from_dict(await request(self._api, "GET", KEYS))
@@ -63,3 +64,4 @@ class SigningKeys:
             log.warning("The API server's token keys could not be read: %s", describe(error))
             return
         self._issuer, self._keys = issuer, {key.key_id: key for key in published.keys if key.key_id}
+        self._read = now

@@ -9,9 +9,10 @@ from http import HTTPStatus
 
 from kubernetes.aio.client import ApiClient
 
-from finetune_operator.gateway.identity import BoundObject, ChildMeta, JobKey, Reporter, batch_job_of, reporter_of
+from finetune_operator.gateway.identity import BoundObject, JobKey, Reporter, batch_job_of, reporter_of
 from finetune_operator.gateway.refusal import forbidden, unavailable
 from finetune_operator.runtime.client import API_ERRORS, ApiError, describe, path, request
+from finetune_operator.workload.objects import Metadata
 
 # Owners and labels of a running stage's pod don't change; a mistaken label may be mended.
 CACHED_SECONDS = 600.0
@@ -51,8 +52,8 @@ class Reporters:
             raise forbidden(f"Job {owner.name!r} of pod {bound.name!r} was deleted and made anew")
         return reporter_of(pod, batch_job, job)
 
-    async def _metadata(self, *segments: str) -> ChildMeta:
-        return ChildMeta.model_validate((await request(self._api, "GET", path(*segments)))["metadata"])
+    async def _metadata(self, *segments: str) -> Metadata:
+        return Metadata.model_validate((await request(self._api, "GET", path(*segments)))["metadata"])
 
     def _remember(self, bound: BoundObject, job: JobKey, reporter: Reporter) -> None:
         self._known[bound.uid, job] = (reporter, self._clock())

@@ -1,4 +1,4 @@
-"""Keeps the gateway's certificates in its Secret, and its authority in a ConfigMap that the operator copies to jobs."""
+"""Keeps the gateway's certificates in its Secret, and its authority in a ConfigMap that the operator reads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from finetune_operator.runtime.client import ApiError, path, request
 log = logging.getLogger(__name__)
 
 SECRET = "finetune-gateway-tls"
-CONFIG_MAP = "finetune-gateway-ca"
 _KEYS = {"ca_certificate": "ca.crt", "ca_key": "ca.key", "certificate": "tls.crt", "key": "tls.key"}
 # Replicas that write at once: each loser reads what the winner wrote.
 ATTEMPTS = 5
@@ -51,14 +50,14 @@ class CertificateStore:
 
     async def _publish(self, bundle: Bundle) -> None:
         """Writes the authority's certificate to the ConfigMap, if it isn't there."""
-        wanted = {names.CA_FILE: bundle.ca_certificate}
+        name, wanted = names.GATEWAY_CA_CONFIG_MAP, {names.CA_FILE: bundle.ca_certificate}
         for _ in range(ATTEMPTS):
-            config_map = await self._read("ConfigMap", CONFIG_MAP)
+            config_map = await self._read("ConfigMap", name)
             if (config_map.get("data") or {}).items() >= wanted.items():
                 return
-            if await self._replace("ConfigMap", CONFIG_MAP, config_map, wanted):
+            if await self._replace("ConfigMap", name, config_map, wanted):
                 return
-        raise RuntimeError(f"ConfigMap {self._namespace}/{CONFIG_MAP} changed under {ATTEMPTS} writes in a row")
+        raise RuntimeError(f"ConfigMap {self._namespace}/{name} changed under {ATTEMPTS} writes in a row")
 
     async def _replace(self, kind: str, name: str, found: dict[str, Any], data: dict[str, str]) -> bool:
         """Writes data into an object as it was read. False when someone else wrote first: resourceVersion tells."""

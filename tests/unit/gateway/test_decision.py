@@ -53,6 +53,14 @@ TABLE: list[tuple[str, CurrentJob | None, Report, Decision]] = [
     ("no attempt recorded yet", current(status()), report(), Decision.WAIT),
     ("the Job recorded, its pod not yet", current(status(TRAINING | {"pod": None})), report(), Decision.WRITE),
     ("the pod recorded", current(status(TRAINING)), report(), Decision.WRITE),
+    (
+        "a retry recorded with its Job, of which a pod reports that has ended",
+        current(status(TRAINING | ENDED, RETRIED | {"pod": None})),
+        report(),
+        Decision.DROP,
+    ),
+    ("a namesake of the pod", current(status(TRAINING | {"podUID": "pod-0"})), report(), Decision.WAIT),
+    ("the pod recorded by its UID", current(status(TRAINING | {"podUID": "pod-a"})), report(), Decision.WRITE),
     ("an attempt of another Job", current(status(TRAINING | {"jobUID": "forged"})), report(), Decision.WAIT),
     ("the pod's successor recorded", current(status(TRAINING, RETRIED)), report(), Decision.DROP),
     ("the evaluator recorded", current(status(TRAINING, EVALUATING)), report(), Decision.DROP),
@@ -63,6 +71,12 @@ TABLE: list[tuple[str, CurrentJob | None, Report, Decision]] = [
         "the evaluator after training",
         current(status(TRAINING, EVALUATING, conditions=(("Trained", "True"),), progress=shown("medqa-train-a", 60))),
         report(EVALUATOR, step=0),
+        Decision.WRITE,
+    ),
+    (
+        "a stage of a later version ended before",
+        current(status({"stage": "Distill", "number": 1, "jobUID": "batch-0", "pod": "x"} | ENDED, TRAINING)),
+        report(),
         Decision.WRITE,
     ),
     (

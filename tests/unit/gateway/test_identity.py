@@ -10,7 +10,6 @@ import pytest
 
 from finetune_api import names
 from finetune_operator.gateway.identity import (
-    ChildMeta,
     JobKey,
     Reporter,
     batch_job_of,
@@ -20,6 +19,7 @@ from finetune_operator.gateway.identity import (
     reporter_of,
 )
 from finetune_operator.gateway.refusal import Refusal
+from finetune_operator.workload.objects import Metadata
 
 CLAIMS: dict[str, Any] = {
     "aud": ["finetune.dev/ml/medqa/uid-1"],
@@ -27,6 +27,7 @@ CLAIMS: dict[str, Any] = {
     "kubernetes.io": {"namespace": "ml", "pod": {"name": "medqa-train-a", "uid": "pod-a"}},
 }
 POD: dict[str, Any] = {
+    "namespace": "ml",
     "name": "medqa-train-a",
     "uid": "pod-a",
     "creationTimestamp": "2026-01-01T08:00:00Z",
@@ -36,6 +37,7 @@ POD: dict[str, Any] = {
     ],
 }
 BATCH_JOB: dict[str, Any] = {
+    "namespace": "ml",
     "name": "medqa-train",
     "uid": "batch-1",
     "creationTimestamp": "2026-01-01T07:59:59Z",
@@ -65,9 +67,9 @@ def identify(claims: dict[str, Any] = CLAIMS, pod: dict[str, Any] = POD, job: di
     """The whole chain for a push to ml/medqa."""
     parsed = parse_claims(claims)
     key, bound = job_of(parsed, "ml", "medqa"), bound_pod(parsed)
-    meta = ChildMeta.model_validate(pod)
+    meta = Metadata.model_validate(pod)
     batch_job_of(meta, bound, key)
-    return reporter_of(meta, ChildMeta.model_validate(job), key)
+    return reporter_of(meta, Metadata.model_validate(job), key)
 
 
 def test_a_pod_of_the_jobs_own_job_may_report() -> None:
