@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,12 +16,35 @@ from cluster_setup.load import ClaimFiles
 from cluster_setup.target import Target
 from embedded_cluster.process import wait_until
 from finetune_api.base import sha256_of
+from finetune_api.defaults import resolve
 from finetune_api.job import FineTuneJob
 from finetune_api.reasons import Reason
+from finetune_api.results import MetricValue
+from finetune_api.status import FineTuneJobStatus
 
 
 def succeeded(job: FineTuneJob) -> bool:
-    return job.status.stage == "Succeeded" and job.status.holds("Succeeded")
+    return job.status.stage == "Succeeded" and job.status.holds("Succeeded") and job.status.holds("Finished")
+
+
+def values(status: FineTuneJobStatus, metric: str) -> tuple[MetricValue, MetricValue]:
+    """A metric of base and tuned."""
+    assert status.evaluation is not None
+    entry = status.evaluation.metric(metric)
+    assert entry is not None
+    assert entry.base is not None
+    assert entry.tuned is not None
+    return entry.base, entry.tuned
+
+
+def reason_of(job: FineTuneJob) -> str:
+    condition = job.status.condition("Succeeded")
+    return condition.reason if condition else ""
+
+
+def message_of(job: FineTuneJob) -> str:
+    condition = job.status.condition("Succeeded")
+    return condition.message if condition else ""
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +60,26 @@ def test_the_sample_ends_with_a_lower_loss_and_scores_for_base_and_tuned(sample_
     assert succeeded(sample_job), status.failure
     assert status.training is not None
     assert status.evaluation is not None
-    assert status.evaluation.base is not None
     assert float(str(status.training.final_loss)) < 0.8 * float(str(status.training.first_loss))
-    assert float(str(status.evaluation.tuned.perplexity)) < float(str(status.evaluation.base.perplexity))
-    assert status.evaluation.tuned.accuracy_interval95 is not None
+    base, tuned = values(status, "Perplexity")
+    assert float(tuned.value) < float(base.value)
+    assert values(status, "Accuracy")[1].interval95 is not None
     assert status.memory is not None
     assert status.memory.host is not None
     assert status.lineage is not None
-    assert status.lineage.spec_sha256 == sample_job.spec.sha256()
+    assert status.lineage.training_sha256 == resolve(sample_job.spec).training_sha256()
+    assert status.lineage.evaluation_sha256 == resolve(sample_job.spec).evaluation_sha256()
+
+
+def test_each_stage_says_what_ran_it_and_how_long(sample_job: FineTuneJob, target: Target) -> None:
+    image = target.images()["finetune-trainer"]
+    for name in ("Train", "Evaluate"):
+        stage = sample_job.status.stage_status(name)
+        assert (stage.attempts, stage.crashes) == (1, 0)
+        assert stage.active_seconds > 0
+        assert stage.lineage is not None
+        assert str(stage.lineage.image).partition("@")[2] == image.partition("@")[2]
+        assert stage.lineage.profile_sha256
 
 
 def test_base_and_tuned_answer_the_same_prompt_differently(sample_job: FineTuneJob) -> None:
@@ -71,7 +107,7 @@ def test_the_adapter_loads_in_plain_peft_and_answers_as_the_report_says(
     assert sample_job.status.adapter is not None
     assert sample_job.status.evaluation is not None
     files.copy_out(sample_job.status.adapter.uri.removeprefix(f"pvc://{CLAIM}/"), tmp_path / "adapter")
-    report = json.loads(files.read(sample_job.status.evaluation.report_uri.removeprefix(f"pvc://{CLAIM}/")))
+    report = json.loads(files.read(str(sample_job.status.evaluation.report_uri).removeprefix(f"pvc://{CLAIM}/")))
     sample = report["samples"][0]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "adapter")
     base = AutoModelForCausalLM.from_pretrained(
@@ -184,27 +220,87 @@ def test_a_wrong_model_path_is_named(jobs: Jobs) -> None:
     assert f"pvc://{CLAIM}/no-such-model" in job.status.failure.message
 
 
-def test_a_claim_that_is_not_there_is_named(jobs: Jobs) -> None:
-    jobs.apply("no-claim", tiny("no-claim", model={"source": "pvc://missing/tiny"}))
-    job = jobs.wait_for_end("no-claim", RUN_SECONDS)
+def test_a_claim_that_comes_later_starts_the_job_that_has_waited_for_it(jobs: Jobs) -> None:
+    jobs.apply("late-claim", tiny("late-claim", dataset={"source": "pvc://late/rows"}))
+    waiting = jobs.wait(
+        "late-claim", lambda job: reason_of(job) == Reason.VOLUME_NOT_FOUND, RUN_SECONDS, "the missing claim's name"
+    )
+    assert "late" in message_of(waiting)
+    assert not waiting.status.finished
+    jobs.kubectl.apply([*empty_volume("late", DEMO_NAMESPACE)])
+    job = jobs.wait_for_end("late-claim", RUN_SECONDS)
     assert job.status.failure is not None
-    assert job.status.failure.reason == Reason.VOLUME_NOT_FOUND
-    assert "missing" in job.status.failure.message
+    assert job.status.failure.reason == Reason.DATASET_NOT_FOUND  # the claim is there, and empty
+
+
+def test_a_volume_that_cannot_be_mounted_is_told_in_the_kubelets_words(jobs: Jobs) -> None:
+    jobs.kubectl.apply([*empty_volume("unmountable", DEMO_NAMESPACE, kind="BlockDevice")])
+    jobs.apply("no-mount", tiny("no-mount", dataset={"source": "pvc://unmountable/rows"}))
+    job = jobs.wait("no-mount", lambda job: reason_of(job) == Reason.FAILED_MOUNT, RUN_SECONDS, "FailedMount")
+    assert "hostPath type check failed" in message_of(job)
+    jobs.delete("no-mount")
+
+
+def empty_volume(claim: str, namespace: str, kind: str = "DirectoryOrCreate") -> list[dict[str, Any]]:
+    """A hostPath volume and the claim that binds to it."""
+    size = {"storage": "1Mi"}
+    volume = {
+        "capacity": size,
+        "accessModes": ["ReadWriteMany"],
+        "storageClassName": claim,
+        "claimRef": {"name": claim, "namespace": namespace},
+        "hostPath": {"path": f"/tmp/finetune-test-{claim}", "type": kind},
+    }
+    wanted = {"accessModes": ["ReadWriteMany"], "storageClassName": claim, "resources": {"requests": size}}
+    return [
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"test-{claim}"}, "spec": volume},
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": claim, "namespace": namespace},
+            "spec": {**wanted, "volumeName": f"test-{claim}"},
+        },
+    ]
 
 
 def test_a_job_that_no_node_can_take_waits_and_shows_the_schedulers_words(jobs: Jobs) -> None:
     jobs.apply("no-gpu", tiny("no-gpu", runtime={"gpusPerNode": 1}))
-
-    def says_why(job: FineTuneJob) -> bool:
-        condition = job.status.condition("Succeeded")
-        return condition is not None and condition.reason == Reason.UNSCHEDULABLE
-
-    job = jobs.wait("no-gpu", says_why, RUN_SECONDS, "Unschedulable")
-    condition = job.status.condition("Succeeded")
-    assert condition is not None
-    assert condition.status == "Unknown"
-    assert "Insufficient nvidia.com/gpu" in condition.message
+    job = jobs.wait("no-gpu", lambda job: reason_of(job) == Reason.UNSCHEDULABLE, RUN_SECONDS, "Unschedulable")
+    assert not job.status.finished
+    assert "Insufficient nvidia.com/gpu" in message_of(job)
     jobs.delete("no-gpu")
+
+
+def test_a_child_that_somebody_suspends_is_told_and_goes_on_when_it_is_resumed(jobs: Jobs) -> None:
+    jobs.apply("held", tiny("held", steps=200))
+    jobs.wait("held", has_progress, RUN_SECONDS, "progress")
+    suspend(jobs, "held-train", True)
+    held = jobs.wait("held", lambda job: reason_of(job) == Reason.SUSPENDED, RUN_SECONDS, "Suspended")
+    assert held.status.progress is None or held.status.progress.remaining is None
+    suspend(jobs, "held-train", False)
+    jobs.wait("held", has_progress, RUN_SECONDS, "progress of the resumed pod")
+    jobs.delete("held")
+
+
+def suspend(jobs: Jobs, child: str, value: bool) -> None:
+    patch = json.dumps({"spec": {"suspend": value}})
+    jobs.kubectl("-n", DEMO_NAMESPACE, "patch", "job", child, "--type=merge", "-p", patch)
+
+
+def test_a_second_job_of_one_spec_takes_the_firsts_artefacts_and_changes_none(jobs: Jobs, files: ClaimFiles) -> None:
+    spec = tiny("shared", training={"batchSize": 4, "maxSteps": 3, "loggingSteps": 1, "seed": 11})
+    for name in ("shared-a", "shared-b"):
+        jobs.apply(name, spec)
+    first, second = (jobs.wait_for_end(name, RUN_SECONDS) for name in ("shared-a", "shared-b"))
+    assert succeeded(first), first.status.failure
+    assert succeeded(second), second.status.failure
+    trained = [job.status.condition("Trained") for job in (first, second)]
+    assert sorted(condition.reason for condition in trained if condition) == ["Completed", "Reused"]
+    assert first.status.adapter == second.status.adapter
+    assert first.status.adapter is not None
+    folder = first.status.adapter.uri.removeprefix(f"pvc://{CLAIM}/")
+    digest = files.execute("sha256sum", f"/claim/{folder}/manifest.json").split()[0]
+    assert digest == first.status.adapter.sha256
 
 
 def test_a_job_recreated_under_its_name_while_the_first_still_trains_gets_its_own_result(

@@ -55,7 +55,7 @@ class Jobs:
         """Deletes the job and returns when the object is gone."""
         self.kubectl("-n", self.namespace, "delete", "finetunejob", name, "--wait=true")
 
-    def children(self, name: str, kinds: str = "jobs,configmaps,pods") -> list[dict[str, Any]]:
+    def children(self, name: str, kinds: str = "jobs,pods") -> list[dict[str, Any]]:
         """The objects that carry the job's label."""
         found = self.kubectl("-n", self.namespace, "get", kinds, "-l", f"finetune.dev/job={name}", "-o", "json")
         items: list[dict[str, Any]] = json.loads(found)["items"]
