@@ -1,83 +1,100 @@
-"""The record of attempts: which pods ran for a stage, where, and how they ended. Pure."""
+"""The record of attempts: which pods ran for a stage, how they ended, what that leaves of its budget. Pure."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from finetune_api.reasons import Reason, Retry
-from finetune_api.results import Stage
-from finetune_api.spec import FineTuneJobSpec
-from finetune_api.status import MAX_ATTEMPTS, Attempt, FineTuneJobStatus
-from finetune_operator.finetunejob.observed import PodState, StageState
-from finetune_operator.finetunejob.pod_endings import ending
+from finetune_api.stages import Stage
+from finetune_api.status import MAX_ATTEMPTS, Attempt, FineTuneJobStatus, StageStatus
+from finetune_operator.finetunejob.pod_endings import Ending, ending
+from finetune_operator.workload.state import PodState, WorkloadState
 
 
 def with_attempts(
-    status: FineTuneJobStatus, spec: FineTuneJobSpec, stage: Stage, state: StageState, now: datetime
+    status: FineTuneJobStatus, stage: Stage, state: WorkloadState, memory_limit: str | None, now: datetime
 ) -> FineTuneJobStatus:
-    """The status with the attempts of one stage brought up to what is observed."""
-    attempts = list(status.attempts)
-    crashes = status.crashes or 0
-    if state.job:
-        _record_job(attempts, stage, state.job.uid)
+    """The status with the attempts and the budget of one stage brought up to what is observed.
+
+    ``memory_limit`` is that of the stage's pods, for words.
+    """
+    attempts, kept = list(status.attempts), status.stage_status(stage.name)
+    if state.job and not state.job.deleting:
+        kept = kept.model_copy(update={"job_uid": state.job.uid})
     for pod in state.pods:
         if (pod.running or pod.ended) and not _forgotten(attempts, pod):
-            crashes += _record_pod(attempts, stage, pod, spec, now)
-    _close_vanished(attempts, stage, {pod.name for pod in state.pods}, now)
-    return status.model_copy(update={"attempts": attempts[-MAX_ATTEMPTS:], "crashes": crashes or None})
+            kept = _record(attempts, kept, pod, ending(pod, memory_limit) if pod.ended else None, now)
+    kept = _close_vanished(attempts, kept, {pod.uid for pod in state.pods}, now)
+    update: dict[str, object] = {"attempts": attempts[-MAX_ATTEMPTS:]}
+    if kept != StageStatus(name=stage.name):
+        update["stages"] = with_stage(status, kept)
+    return status.model_copy(update=update)
 
 
-def _record_job(attempts: list[Attempt], stage: Stage, job_uid: str) -> None:
-    if any(attempt.job_uid == job_uid for attempt in attempts):
-        return
-    last = attempts[-1] if attempts else None
-    if last and last.stage == stage and last.pod is None:
-        attempts[-1] = last.model_copy(update={"job_uid": job_uid})  # its Job was lost before a pod ran
-    else:
-        attempts.append(Attempt(stage=stage, number=_next_number(attempts, stage), job_uid=job_uid))
+def with_stage(status: FineTuneJobStatus, kept: StageStatus) -> list[StageStatus]:
+    """The entries of status.stages with this one in its place."""
+    if not any(one.name == kept.name for one in status.stages):
+        return [*status.stages, kept]
+    return [kept if one.name == kept.name else one for one in status.stages]
 
 
-def _record_pod(attempts: list[Attempt], stage: Stage, pod: PodState, spec: FineTuneJobSpec, now: datetime) -> int:
-    """Records one pod. Returns 1 when it has newly crashed, else 0."""
-    index = _index(attempts, pod)
+def last_ended(status: FineTuneJobStatus, stage: Stage, job_uid: str | None = None) -> Attempt | None:
+    """The newest attempt of a stage, or of one Job of it, where that has ended."""
+    of = [one for one in status.attempts if one.stage == stage.name and job_uid in (None, one.job_uid)]
+    return of[-1] if of and of[-1].end_time else None
+
+
+def count(status: FineTuneJobStatus, stage: Stage, reason: str) -> int:
+    """How many of the stage's attempts, of those that are kept, ended for a reason."""
+    return sum(one.stage == stage.name and one.reason == reason for one in status.attempts)
+
+
+def _record(
+    attempts: list[Attempt], kept: StageStatus, pod: PodState, how: Ending | None, now: datetime
+) -> StageStatus:
+    """Records one pod, and in ``kept`` what it adds to its stage."""
+    index = next((index for index, one in enumerate(attempts) if one.pod_uid == pod.uid), None)
     if index is None:
-        attempts.append(Attempt(stage=stage, number=_next_number(attempts, stage), job_uid=pod.job_uid))
-        index = len(attempts) - 1
+        number = kept.attempts + 1
+        fresh = Attempt(stage=kept.name, number=number, job_uid=pod.job_uid, pod=pod.name, pod_uid=pod.uid)
+        attempts.append(fresh)
+        index, kept = len(attempts) - 1, kept.model_copy(update={"attempts": number})
     attempt = attempts[index]
-    update: dict[str, object] = {
-        "pod": pod.name,
-        "node": pod.node or attempt.node,
-        "start_time": attempt.start_time or pod.started,
-    }
-    crashed = 0
-    if pod.ended and attempt.end_time is None:
-        how = ending(pod, spec)
-        update |= {"end_time": pod.finished or now, "reason": how.reason}
-        crashed = int(how.retry is Retry.COUNTS)
-    attempts[index] = attempt.model_copy(update=update)
-    return crashed
-
-
-def _index(attempts: list[Attempt], pod: PodState) -> int | None:
-    for index, attempt in enumerate(attempts):
-        if attempt.pod == pod.name or (attempt.pod is None and attempt.job_uid == pod.job_uid):
-            return index
-    return None
+    attempt = attempt.model_copy(
+        update={"node": pod.node or attempt.node, "start_time": attempt.start_time or pod.started}
+    )
+    if attempt.start_time and kept.start_time is None:
+        kept = kept.model_copy(update={"start_time": attempt.start_time})
+    if how and attempt.end_time is None:
+        # One that never started ended when it came: the next is younger, however late this is seen.
+        end = pod.finished or (now if attempt.start_time else pod.created) or now
+        attempt = attempt.model_copy(update={"end_time": end, "reason": how.reason})
+        kept = _spent(kept, attempt, crashes=int(how.retry is Retry.COUNTS))
+    attempts[index] = attempt
+    return kept
 
 
 def _forgotten(attempts: list[Attempt], pod: PodState) -> bool:
-    """Whether this pod's attempt has already been pushed out of the list by later ones."""
-    if len(attempts) < MAX_ATTEMPTS or any(attempt.pod == pod.name for attempt in attempts):
+    """Whether this pod's attempt has already been pushed out of the list by later ones.
+
+    A stage's next pod is created when the one before has ended, so that all in the list are younger.
+    """
+    if len(attempts) < MAX_ATTEMPTS or any(one.pod_uid == pod.uid for one in attempts):
         return False
-    oldest = attempts[0].start_time
-    return oldest is not None and pod.started is not None and pod.started <= oldest
+    oldest = attempts[0].start_time or attempts[0].end_time
+    return oldest is not None and pod.created is not None and pod.created <= oldest
 
 
-def _close_vanished(attempts: list[Attempt], stage: Stage, pods: set[str], now: datetime) -> None:
+def _close_vanished(attempts: list[Attempt], kept: StageStatus, pods: set[str], now: datetime) -> StageStatus:
     for index, attempt in enumerate(attempts):
-        if attempt.stage == stage and attempt.pod and attempt.end_time is None and attempt.pod not in pods:
+        if attempt.stage == kept.name and attempt.end_time is None and attempt.pod_uid not in pods:
             attempts[index] = attempt.model_copy(update={"end_time": now, "reason": Reason.INTERRUPTED.value})
+            kept = _spent(kept, attempts[index], crashes=0)
+    return kept
 
 
-def _next_number(attempts: list[Attempt], stage: Stage) -> int:
-    return max((attempt.number for attempt in attempts if attempt.stage == stage), default=0) + 1
+def _spent(kept: StageStatus, attempt: Attempt, crashes: int) -> StageStatus:
+    """The stage's record after an attempt of it has ended."""
+    ran = attempt.end_time - attempt.start_time if attempt.end_time and attempt.start_time else timedelta()
+    seconds = max(0, int(ran.total_seconds()))
+    return kept.model_copy(update={"crashes": kept.crashes + crashes, "active_seconds": kept.active_seconds + seconds})

@@ -1,32 +1,21 @@
-"""Events for people, from how a status changed. Pure."""
+"""Events for people, from how a status changed: what went wrong, and the end. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-from finetune_api.reasons import FAILURES, Reason
+from finetune_api.reasons import FAILURES
 from finetune_api.status import FineTuneJobStatus
 from finetune_operator.finetunejob.pod_endings import COMPLETED
-
-
-@dataclass(frozen=True)
-class Announcement:
-    """One Event about a FineTuneJob."""
-
-    type: Literal["Normal", "Warning"]
-    reason: str
-    message: str
+from finetune_operator.runtime.events import Announcement
 
 
 def announcements(before: FineTuneJobStatus, after: FineTuneJobStatus) -> list[Announcement]:
     """What happened between two statuses, oldest first."""
-    return [*_ended_attempts(before, after), *_stages(before, after)]
+    return [*_ended_attempts(before, after), *_verdict(before, after)]
 
 
 def _ended_attempts(before: FineTuneJobStatus, after: FineTuneJobStatus) -> list[Announcement]:
-    known = {(one.stage, one.number) for one in before.attempts if one.end_time}
-    fresh = [one for one in after.attempts if one.end_time and (one.stage, one.number) not in known]
+    known = {one.pod_uid for one in before.attempts if one.end_time}
+    fresh = [one for one in after.attempts if one.end_time and one.pod_uid not in known]
     return [
         Announcement("Warning", one.reason, f"attempt {one.number} of stage {one.stage} (pod {one.pod}) ended")
         for one in fresh
@@ -34,18 +23,12 @@ def _ended_attempts(before: FineTuneJobStatus, after: FineTuneJobStatus) -> list
     ]
 
 
-def _stages(before: FineTuneJobStatus, after: FineTuneJobStatus) -> list[Announcement]:
-    found = []
-    trained = after.condition("Trained")
-    if trained and after.holds("Trained") and not before.holds("Trained"):
-        found.append(Announcement("Normal", "Trained", trained.message))
+def _verdict(before: FineTuneJobStatus, after: FineTuneJobStatus) -> list[Announcement]:
     old, new = before.condition("Succeeded"), after.condition("Succeeded")
     if new is None or (old and (old.status, old.reason) == (new.status, new.reason)):
-        return found
+        return []
     if new.status == "True":
-        found.append(Announcement("Normal", "Succeeded", new.message))
-    elif new.reason in FAILURES:
-        found.append(Announcement("Warning", Reason(new.reason).value, new.message))
-    elif new.reason in ("Training", "Evaluating"):
-        found.append(Announcement("Normal", new.reason, new.message))
-    return found
+        return [Announcement("Normal", "Succeeded", new.message)]
+    if new.status == "False" or new.reason in FAILURES:
+        return [Announcement("Warning", new.reason, new.message)]
+    return []

@@ -1,50 +1,84 @@
-"""What a stage's Job failed of, and whether its policy failed it rightly. Pure."""
+"""What fails a stage for good, and whether its Job's policy stopped it rightly. Pure."""
 
 from __future__ import annotations
 
-from finetune_api.reasons import NEVER_EXIT_CODES, OUT_OF_MEMORY_KILL, Reason, Retry
-from finetune_api.results import FailureStatus
-from finetune_api.spec import FineTuneJobSpec
+from finetune_api.base import one_line, with_advice
+from finetune_api.reasons import FAILURES, NEVER_EXIT_CODES, OUT_OF_MEMORY_KILL, Reason, Retry, failure_class
+from finetune_api.results import MAX_MESSAGE, FailureStatus
+from finetune_api.stages import Stage
 from finetune_api.status import FineTuneJobStatus
-from finetune_operator.finetunejob.observed import JobState, StageState
+from finetune_operator.finetunejob.attempts import count, last_ended
 from finetune_operator.finetunejob.pod_endings import ending
-from finetune_operator.runtime.messages import one_line, with_advice
+from finetune_operator.workload.state import JobState, WorkloadState
 
-# How attempts end at which no podFailurePolicy should stop: all it sees is 137, which also stands for a killed pod that
-# somebody deleted and for a container that its node has lost. Not Interrupted: that may be a pod whose end nobody saw.
-_TRIED_AGAIN = frozenset({Reason.TRAINER_CRASHED, Reason.NODE_LOST, Reason.PREEMPTED})
+# How attempts end at which no Job should stop while the stage's budget lasts: its policy sees no more than 137, which
+# also stands for a killed pod that somebody deleted and for a container that its node has lost, and it counts pods that
+# no node admitted. Not Interrupted: that may be a pod whose end nobody saw.
+_TRIED_AGAIN = frozenset(
+    {Reason.TRAINER_CRASHED, Reason.NODE_LOST, Reason.PREEMPTED, Reason.NODE_REFUSED, Reason.NODE_PRESSURE}
+)
+_STOPPED = frozenset({"PodFailurePolicy", "BackoffLimitExceeded"})
 
 
-def cause(job: JobState, state: StageState, status: FineTuneJobStatus, spec: FineTuneJobSpec) -> FailureStatus:
+def failure_of(reason: Reason, text: str) -> FailureStatus:
+    """A failure that only the operator sees, with the table's advice."""
+    return FailureStatus(reason=reason.value, message=with_advice(text, FAILURES[reason].advice, MAX_MESSAGE))
+
+
+def cause(
+    job: JobState,
+    stage: Stage,
+    state: WorkloadState,
+    status: FineTuneJobStatus,
+    backoff_limit: int,
+    memory_limit: str | None,
+) -> FailureStatus:
     """What made the Job fail: the pod that its policy stopped at, else the newest that crashed."""
-    endings = [how for how in (ending(pod, spec) for pod in state.current if pod.ended) if how.failure]
+    endings = [how for how in (ending(pod, memory_limit) for pod in state.current if pod.ended) if how.failure]
     final = next((how.failure for how in reversed(endings) if how.retry is Retry.NEVER), None)
     if final:
         return final
     crash = next((how.failure for how in reversed(endings) if how.retry is Retry.COUNTS), None)
     why = job.failed.message if job.failed else ""
     if crash is None:
-        text = f"Job {job.name} failed: {why or 'no reason given'}"
-        return FailureStatus(reason=Reason.TRAINER_CRASHED, message=with_advice(Reason.TRAINER_CRASHED, text))
-    limit = spec.scheduling.backoff_limit
-    if (status.crashes or 0) <= limit and not (job.failed and job.failed.reason == "BackoffLimitExceeded"):
+        return failure_of(Reason.TRAINER_CRASHED, f"Job {job.name} failed: {why or 'no reason given'}")
+    if status.stage_status(stage.name).crashes <= backoff_limit:
         return crash
-    message = f"more crashes than scheduling.backoffLimit {limit} allows; the last: {crash.message}"
-    return crash.model_copy(update={"message": one_line(message)})
+    message = f"more crashes than scheduling.backoffLimit {backoff_limit} allows; the last: {crash.message}"
+    return crash.model_copy(update={"message": one_line(message, MAX_MESSAGE)})
 
 
-def stopped_too_early(job: JobState, status: FineTuneJobStatus, spec: FineTuneJobSpec) -> bool:
-    """Whether the Job's policy stopped it at an attempt that is to be tried again."""
-    if not job.failed or job.failed.reason != "PodFailurePolicy":
+def stopped_too_early(job: JobState, stage: Stage, status: FineTuneJobStatus, backoff_limit: int) -> bool:
+    """Whether the Job stopped at an attempt that is to be tried again, with something left of the stage's budget."""
+    if not job.failed or job.failed.reason not in _STOPPED:
         return False
-    last = next((one for one in reversed(status.attempts) if one.job_uid == job.uid and one.pod), None)
-    return last is not None and last.reason in _TRIED_AGAIN and (status.crashes or 0) <= spec.scheduling.backoff_limit
+    last = last_ended(status, stage, job.uid)
+    return last is not None and last.reason in _TRIED_AGAIN and within_budget(status, stage, backoff_limit)
 
 
-def overlooked(state: StageState, spec: FineTuneJobSpec) -> FailureStatus | None:
-    """The mistake that the newest ended pod ended with, when the Job's policy can't see it and would try again."""
-    pod = next((pod for pod in reversed(state.current) if pod.ended), None)
-    if pod is None or pod.exit_code in (*NEVER_EXIT_CODES, OUT_OF_MEMORY_KILL):
+def within_budget(status: FineTuneJobStatus, stage: Stage, backoff_limit: int) -> bool:
+    """Whether the stage has not crashed more often than it may, over all its Jobs."""
+    return status.stage_status(stage.name).crashes <= backoff_limit
+
+
+def overlooked(
+    stage: Stage, state: WorkloadState, status: FineTuneJobStatus, memory_limit: str | None
+) -> FailureStatus | None:
+    """What the newest ended pod ended with, when that fails the stage and the Job's policy would try again.
+
+    That is a mistake which the policy can't see, or one free attempt too many of a kind that has a limit.
+    """
+    pod = next((pod for pod in reversed(state.pods) if pod.ended), None)
+    if pod is None:
         return None
-    how = ending(pod, spec)
-    return how.failure if how.retry is Retry.NEVER else None
+    how = ending(pod, memory_limit)
+    if how.failure is None:
+        return None
+    if how.retry is Retry.NEVER:
+        seen = pod.exit_code in (*NEVER_EXIT_CODES, OUT_OF_MEMORY_KILL) and not pod.held_open
+        return None if seen or pod not in state.current else how.failure
+    limit = failure_class(how.reason).limit
+    if limit is None or count(status, stage, how.reason) <= limit:
+        return None
+    message = f"{limit + 1} times: {how.failure.message}"
+    return how.failure.model_copy(update={"message": one_line(message, MAX_MESSAGE)})

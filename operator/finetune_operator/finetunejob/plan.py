@@ -8,42 +8,42 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from finetune_api.job import ObjectMeta
 from finetune_api.reasons import Reason
-from finetune_api.results import FailureStatus, Stage
-from finetune_api.spec import FineTuneJobSpec
-from finetune_api.status import FineTuneJobStatus
-from finetune_operator.finetunejob.attempts import with_attempts
-from finetune_operator.finetunejob.job_endings import cause, overlooked, stopped_too_early
-from finetune_operator.finetunejob.job_object import JobObject
-from finetune_operator.finetunejob.observed import JobState, Observed, PodState, StageState
+from finetune_api.results import FailureStatus
+from finetune_api.stages import STAGES, Stage
+from finetune_api.status import PENDING, Attempt, FineTuneJobStatus
+from finetune_operator.finetunejob.attempts import count, last_ended, with_attempts
+from finetune_operator.finetunejob.gates import SOON, Start, advised, held_up
+from finetune_operator.finetunejob.job_endings import cause, failure_of, overlooked, stopped_too_early
+from finetune_operator.finetunejob.job_object import JobObject, Spec
+from finetune_operator.finetunejob.observed import Observed
 from finetune_operator.finetunejob.pod_endings import RESULT_LOST
 from finetune_operator.finetunejob.steps import (
-    CreateConfig,
     CreateJob,
     DeleteJob,
     Facts,
     LookUp,
     Need,
     Settle,
-    Setup,
     Step,
+    Wait,
+    Write,
 )
-from finetune_operator.finetunejob.transitions import PENDING, RECORDED, active, begin, fail, record, succeed
-from finetune_operator.finetunejob.waiting import Wait, wait_of
-from finetune_operator.runtime.messages import with_advice
-from finetune_operator.workload.job import Gateway, Order, claims
-from finetune_operator.workload.profile import ProfileProblem
+from finetune_operator.finetunejob.transitions import active, begin, fail, record, succeed, unsupported
+from finetune_operator.finetunejob.waiting import for_a_pod, held_open, suspended, wait_of, warned
+from finetune_operator.workload.job import job_name
+from finetune_operator.workload.order import Gateway, Order, claims
+from finetune_operator.workload.profile import LoadedProfile
+from finetune_operator.workload.state import JobState, PodState, WorkloadState
 
-SOON = 5.0
-PROFILE_SECONDS = 15.0
-REFUSED_SECONDS = 30.0
 # A Job gets its first pod within moments; the reason for having none is an Event that no watch of ours sees.
 POD_DUE = timedelta(seconds=5)
-# A claim applied in the same breath as the job, but after it, still counts.
-CLAIM_GRACE = timedelta(seconds=60)
-# Training without live progress is better than not training: the gateway's certificate is not waited for longer.
-GATEWAY_GRACE = timedelta(seconds=60)
+# A pod's volumes are mounted within moments of its coming to a node; the same holds for the kubelet's reasons.
+START_DUE = timedelta(seconds=5)
+LOOK_AGAIN = 30.0
+CLAIM_SECONDS = 15.0
+# Containers beside the trainer get so long to end after it, before their Job makes way: the pod holds a GPU.
+SIDECAR_GRACE = timedelta(seconds=60)
 MAX_LOST_RESULTS = 2
 
 
@@ -51,59 +51,94 @@ MAX_LOST_RESULTS = 2
 class Situation:
     """One stage of one job at one moment."""
 
-    metadata: ObjectMeta
-    spec: FineTuneJobSpec
-    stages: tuple[Stage, ...]
+    job: JobObject
+    spec: Spec
     stage: Stage
-    before: FineTuneJobStatus  # as the API server has it
     status: FineTuneJobStatus  # with attempts recorded
-    state: StageState
-    lingering: tuple[str, ...]
+    state: WorkloadState
     facts: Facts
     now: datetime
+
+    @property
+    def before(self) -> FineTuneJobStatus:
+        """The status as the API server has it."""
+        return self.job.status
+
+    @property
+    def backoff_limit(self) -> int:
+        """How often the stage may crash."""
+        return self.spec.resolved.scheduling.backoff_limit
+
+    @property
+    def memory_limit(self) -> str | None:
+        """The pods' memory limit."""
+        return self.spec.resolved.runtime.resources.limits.get("memory")
 
 
 def plan(job: JobObject, observed: Observed, facts: Facts, now: datetime) -> Step:
     """The next step for one job. Safe to ask twice, late, or after a crash at any line."""
     if job.metadata.deletion_timestamp:
         return Settle(job.status)
+    if job.status.holds("Stalled") and (running := _still_active(observed, STAGES)):
+        return DeleteJob(running.name, running.uid, "the job has failed")
+    left = _left_open(job, observed, now)
+    if left and left[1] <= 0:
+        return DeleteJob(left[0].name, left[0].uid, "its result is recorded, but its pod does not end")
+    step = _step(job, observed, facts, now)
+    if left and isinstance(step, Settle):
+        return replace(step, revisit=min(left[1], step.revisit if step.revisit is not None else left[1]))
+    return step
+
+
+def _step(job: JobObject, observed: Observed, facts: Facts, now: datetime) -> Step:
     if job.finished:
-        return _after_the_verdict(job, observed)
+        return Settle(job.status.model_copy(update={"observed_generation": job.metadata.generation}))
     status = begin(job.status, job.metadata, now)
     if job.spec is None:
-        failure = FailureStatus(reason=Reason.INVALID_SPEC, message=with_advice(Reason.INVALID_SPEC, job.problem))
-        return Settle(fail(status, "Train", failure, now))
-    for stage in job.stages:
-        if not status.holds(RECORDED[stage]):
-            state = observed.stage(stage)
-            attempted = with_attempts(status, job.spec, stage, state, now)
-            lingering = observed.lingering
-            return _advance(
-                Situation(
-                    job.metadata, job.spec, job.stages, stage, job.status, attempted, state, lingering, facts, now
-                )
-            )
+        return Settle(unsupported(status, advised(Reason.UNSUPPORTED_SPEC, job.problem), now))
+    for stage in job.spec.stages:
+        if not status.holds(stage.condition):
+            at = Situation(job, job.spec, stage, status, observed.stage(stage), facts, now)
+            attempted = with_attempts(status, stage, at.state, at.memory_limit, now)
+            step = _advance(replace(at, status=attempted))
+            if not isinstance(step, Recorded):
+                return step
+            status = step.status
     return Settle(succeed(status, now))
 
 
-def _after_the_verdict(job: JobObject, observed: Observed) -> Step:
-    """A failed job leaves no Job behind that could still start pods."""
-    if job.status.condition("Stalled"):
-        for found in (observed.train.job, observed.evaluate.job):
-            if found and not found.finished and not found.deleting:
-                return DeleteJob(found.name, found.uid, "the job has failed")
-    return Settle(job.status.model_copy(update={"observed_generation": job.metadata.generation}))
+@dataclass(frozen=True)
+class Recorded:
+    """A stage's result is in the status; the next stage is looked at."""
+
+    status: FineTuneJobStatus
 
 
-def _advance(at: Situation) -> Step:
+def _still_active(observed: Observed, stages: tuple[Stage, ...]) -> JobState | None:
+    jobs = (observed.stage(stage).job for stage in stages)
+    return next((job for job in jobs if job and not job.finished and not job.deleting), None)
+
+
+def _left_open(job: JobObject, observed: Observed, now: datetime) -> tuple[JobState, float] | None:
+    """The Job of a recorded stage that has not ended, and in how many seconds it is to make way."""
+    recorded = tuple(stage for stage in STAGES if job.status.holds(stage.condition))
+    for stage in recorded:
+        found, since = _still_active(observed, (stage,)), job.status.stage_status(stage.name).completion_time
+        if found and since:
+            return found, (since + SIDECAR_GRACE - now).total_seconds()
+    return None
+
+
+def _advance(at: Situation) -> Step | Recorded:
     if at.facts.conflict:
-        return _fail(at, _failure(Reason.NAME_CONFLICT, at.facts.conflict))
+        return _fail(at, failure_of(Reason.NAME_CONFLICT, at.facts.conflict))
     if at.facts.invalid:
-        return _fail(at, _failure(Reason.INVALID_SPEC, at.facts.invalid))
+        return _fail(at, failure_of(Reason.INVALID_SPEC, at.facts.invalid))
     if success := at.state.success:
         pod, result = success
-        done = record(at.status, at.spec, at.stage, pod=pod, result=result, state=at.state, now=at.now)
-        return _after_a_stage(replace(at, status=done))
+        profile = at.state.job.profile_sha256 if at.state.job else None
+        done = record(at.status, at.spec, at.stage, pod=pod, result=result, profile_sha256=profile, now=at.now)
+        return Recorded(done)
     job = at.state.job
     if job is None:
         return _start(at)
@@ -111,116 +146,131 @@ def _advance(at: Situation) -> Step:
         return _settle(at, Wait(PENDING, f"waiting until Job {job.name} is gone", SOON))
     if job.finished and not at.facts.pods_listed:
         return LookUp(Need.PODS)
+    if failure := overlooked(at.stage, at.state, at.status, at.memory_limit):
+        return _fail(at, failure)
     if job.failed:
-        if stopped_too_early(job, at.status, at.spec):
-            return _again(at, job, "its policy stopped it at an attempt that is to be tried again")
-        return _fail(at, cause(job, at.state, at.status, at.spec))
+        if stopped_too_early(job, at.stage, at.status, at.backoff_limit):
+            return _again(at, job, "it stopped at an attempt that is to be tried again")
+        return _fail(at, cause(job, at.stage, at.state, at.status, at.backoff_limit, at.memory_limit))
     if job.complete:
         return _lost(at, job)
     return _wait(at, job)
 
 
-def _after_a_stage(at: Situation) -> Step:
-    """A result is written before anything else is started."""
-    following = at.stages.index(at.stage) + 1
-    if following == len(at.stages):
-        return Settle(succeed(at.status, at.now))
-    ahead = replace(at, stage=at.stages[following])
-    return _settle(ahead, Wait(PENDING, "training is done; the evaluation starts", 0.0))
-
-
 def _start(at: Situation) -> Step:
     facts = at.facts
-    if at.lingering:
-        return _settle(at, Wait(PENDING, f"waiting until pod {at.lingering[0]} of an earlier run has ended", SOON))
-    if facts.stale:
-        return _settle(at, Wait(PENDING, f"waiting until {facts.stale} of a deleted job of this name is gone", SOON))
-    if facts.refusal:
-        return _settle(at, Wait(Reason.POD_REJECTED, facts.refusal, REFUSED_SECONDS))
     if facts.setup is None:
         return LookUp(Need.SETUP)
-    if isinstance(facts.setup.profile, ProfileProblem):
-        return _settle(at, Wait(Reason.PROFILE_NOT_FOUND, facts.setup.profile.message, PROFILE_SECONDS))
-    if _gateway_is_due(at, facts.setup):
-        return _settle(at, Wait(PENDING, "waiting for the status gateway's certificate", SOON))
-    if at.stage == at.stages[0]:
-        if facts.occupied is None:
-            return LookUp(Need.FOLDER)
-        if facts.occupied:
-            text = f"FineTuneJob {facts.occupied} writes to the same folder; this job starts when it has ended"
-            return _settle(at, Wait(PENDING, text, SOON))
+    if facts.occupied is None:
+        return LookUp(Need.FOLDER)
+    if wait := held_up(Start(at.job, at.status, facts, facts.setup, at.now)):
+        return _settle(at, wait)
+    profile = facts.setup.profile
+    assert isinstance(profile, LoadedProfile)  # or a gate had held it up
+    name = job_name(at.job.metadata.name, at.stage)
+    told = at.before.condition("Succeeded") is not None
+    recorded = [stage for stage in at.spec.stages if at.status.holds(stage.condition)]
+    if not told or not all(at.before.holds(stage.condition) for stage in recorded):
+        # What has been reached is written before anything else is started, and so is that something will be.
+        return Write(_active(at, Wait(PENDING, for_a_pod(name))))
     gateway = Gateway(facts.setup.gateway_url, facts.setup.gateway_ca) if facts.setup.gateway_ca else None
-    order = Order(at.metadata, at.spec, facts.setup.profile, gateway)
-    return CreateJob(order, at.stage) if facts.config_ready else CreateConfig(order)
-
-
-def _gateway_is_due(at: Situation, setup: Setup) -> bool:
-    seen = at.status.start_time or at.now
-    return bool(setup.gateway_url) and not setup.gateway_ca and at.now - seen < GATEWAY_GRACE
+    spec = at.spec
+    order = Order(at.job.metadata, spec.resolved, spec.training_sha256, spec.folder, profile, gateway)
+    return CreateJob(order, at.stage, at.status.stage_status(at.stage.name).crashes)
 
 
 def _wait(at: Situation, job: JobState) -> Step:
-    if failure := overlooked(at.state, at.spec):
-        return _fail(at, failure)
+    if job.suspended:
+        return _settle(at, suspended(job))
     pod = at.state.newest
+    if pod and pod.held_open and pod in at.state.current:
+        return _held_open(at, job, pod)
     if pod is None or pod.ended:
         return _without_pod(at, job)
-    wait = wait_of(at.stage, at.state, at.before.condition("Succeeded"), at.now)
+    wait = wait_of(at.stage, job, pod, at.before.condition("Succeeded"), at.now)
     if wait.reason == Reason.UNSCHEDULABLE:
-        return _unschedulable(at, pod, wait)
+        return _unschedulable(at, wait)
+    if pod.node and not pod.running and pod.waiting is None and not pod.deletion:
+        return _starting(at, job, pod)
     return _settle(at, wait)
+
+
+def _held_open(at: Situation, job: JobState, pod: PodState) -> Step:
+    """The trainer ended without a result, and its Job does not see it: the pod goes on beside it."""
+    age = at.now - (pod.finished or at.now)
+    if age < SIDECAR_GRACE:
+        return _settle(at, replace(held_open(pod), revisit=(SIDECAR_GRACE - age).total_seconds()))
+    return _again(at, job, f"container {pod.held_open} of pod {pod.name} does not end")
 
 
 def _without_pod(at: Situation, job: JobState) -> Step:
     """The first pod or a replacement is due. Its controller backs off for minutes after a crash: that is no refusal."""
-    plain = wait_of(at.stage, at.state, None, at.now)
-    ends = [one.end_time for one in at.status.attempts if one.job_uid == job.uid and one.end_time]
-    since = max(ends, default=None)
+    last = last_ended(at.status, at.stage)
+    plain = Wait(PENDING, for_a_pod(job.name, _how(last)))
+    since = last.end_time if last and last.job_uid == job.uid else None
     age = at.now - (since or job.created or at.now)
     if age < POD_DUE:
         return _settle(at, replace(plain, revisit=(POD_DUE - age).total_seconds()))
-    if at.facts.rejection is None:
-        return LookUp(Need.REJECTION, since)
-    if at.facts.rejection:
-        return _settle(at, Wait(Reason.POD_REJECTED, at.facts.rejection, REFUSED_SECONDS))
+    if at.facts.warnings is None:
+        return LookUp(Need.WARNINGS, job.uid, since)
+    rejected = next((one.message for one in at.facts.warnings if one.reason == "FailedCreate"), "")
     # The controller tries again after 10, 20, 40 s and so on, and so does the look for what came of it.
-    return _settle(at, replace(plain, revisit=min(age.total_seconds(), REFUSED_SECONDS)))
+    revisit = min(age.total_seconds(), LOOK_AGAIN)
+    return _settle(at, Wait(Reason.POD_REJECTED, rejected, revisit) if rejected else replace(plain, revisit=revisit))
 
 
-def _unschedulable(at: Situation, pod: PodState, wait: Wait) -> Step:
-    """A missing claim reads as Unschedulable; only a live look tells the two apart. Nothing else times out."""
-    age = at.now - (pod.created or at.now)
-    if not claims(at.spec):
+def _how(last: Attempt | None) -> str:
+    return f"attempt {last.number} ended ({last.reason})" if last else ""
+
+
+def _starting(at: Situation, job: JobState, pod: PodState) -> Step:
+    """A pod that came to a node and does not start there: it loads its image, or waits for a volume."""
+    age = at.now - (pod.started or pod.created or at.now)
+    plain = Wait(PENDING, for_a_pod(job.name))
+    if age < START_DUE:
+        return _settle(at, replace(plain, revisit=(START_DUE - age).total_seconds()))
+    if at.facts.warnings is None:
+        return LookUp(Need.WARNINGS, pod.uid)
+    return _settle(at, replace(warned(job, pod, at.facts.warnings), revisit=min(age.total_seconds(), LOOK_AGAIN)))
+
+
+def _unschedulable(at: Situation, wait: Wait) -> Step:
+    """A missing claim reads as Unschedulable; only a live look tells the two apart. Neither times out."""
+    if not claims(at.spec.resolved):
         return _settle(at, wait)
-    if age < CLAIM_GRACE:
-        return _settle(at, replace(wait, revisit=(CLAIM_GRACE - age).total_seconds()))
     if at.facts.missing_claims is None:
         return LookUp(Need.CLAIMS)
     if not at.facts.missing_claims:
         return _settle(at, wait)
-    names = ", ".join(f"{at.metadata.namespace}/{name}" for name in at.facts.missing_claims)
-    return _fail(at, _failure(Reason.VOLUME_NOT_FOUND, f"there is no PersistentVolumeClaim {names}"))
+    names = ", ".join(f"{at.job.metadata.namespace}/{name}" for name in at.facts.missing_claims)
+    text = advised(Reason.VOLUME_NOT_FOUND, f"there is no PersistentVolumeClaim {names}")
+    return _settle(at, Wait(Reason.VOLUME_NOT_FOUND, text, CLAIM_SECONDS))
 
 
 def _lost(at: Situation, job: JobState) -> Step:
     """A Job that completed without a result runs again; the trainer finds what it saved and reports that."""
-    lost = [one for one in at.status.attempts if one.stage == at.stage and one.reason == RESULT_LOST]
-    if len(lost) >= MAX_LOST_RESULTS:
-        text = f"Job {job.name} completed {len(lost)} times without a result in its termination message"
-        return _fail(at, _failure(Reason.TRAINER_CRASHED, text))
+    lost = count(at.status, at.stage, RESULT_LOST)
+    if lost >= MAX_LOST_RESULTS:
+        text = f"Job {job.name} completed {lost} times without a result in its termination message"
+        return _fail(at, failure_of(Reason.TRAINER_CRASHED, text))
     return _again(at, job, "it completed but its result was lost")
 
 
 def _again(at: Situation, job: JobState, why: str) -> Step:
-    """A finished Job makes way for a new one."""
-    if at.status.attempts != at.before.attempts:  # what happened is recorded before its evidence goes
-        return _settle(at, Wait(PENDING, f"Job {job.name} is run again: {why}", 0.0))
+    """A Job makes way for a new one."""
+    if (at.status.attempts, at.status.stages) != (at.before.attempts, at.before.stages):
+        # What happened is recorded before its evidence goes.
+        return Write(_active(at, Wait(PENDING, f"Job {job.name} is run again: {why}")))
     return DeleteJob(job.name, job.uid, why)
 
 
+def _active(at: Situation, wait: Wait) -> FineTuneJobStatus:
+    reason, stages = str(wait.reason), at.spec.stages
+    return active(at.status, stages, at.stage, reason=reason, message=wait.message, now=at.now)
+
+
 def _settle(at: Situation, wait: Wait) -> Settle:
-    status = active(at.status, at.stages, at.stage, reason=str(wait.reason), message=wait.message, now=at.now)
-    return Settle(status, wait.revisit)
+    return Settle(_active(at, wait), wait.revisit)
 
 
 def _fail(at: Situation, failure: FailureStatus) -> Settle:
@@ -228,5 +278,10 @@ def _fail(at: Situation, failure: FailureStatus) -> Settle:
     return Settle(fail(at.status, at.stage, failure, at.now), 0.0)
 
 
-def _failure(reason: Reason, text: str) -> FailureStatus:
-    return FailureStatus(reason=reason, message=with_advice(reason, text))
+def in_trouble(job: JobObject, reason: str, message: str, now: datetime) -> FineTuneJobStatus:
+    """The status of a job for which the API server fails at what a pass asks."""
+    status = begin(job.status, job.metadata, now)
+    if job.finished or job.spec is None:
+        return job.status
+    stage = next((one for one in job.spec.stages if not status.holds(one.condition)), None)
+    return active(status, job.spec.stages, stage, reason=reason, message=message, now=now) if stage else job.status

@@ -1,4 +1,4 @@
-"""One pass over one job: observe, plan, act, until the plan settles; then one guarded status write and its Events."""
+"""One pass over one job: observe, plan, act, until the plan settles; then its status write and its Events."""
 
 from __future__ import annotations
 
@@ -8,30 +8,34 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from finetune_api.names import API_VERSION, KIND
+from finetune_api.names import API_VERSION, GATEWAY_CA_CONFIG_MAP, JOB_LABEL, KIND
+from finetune_api.reasons import Reason
+from finetune_api.status import FineTuneJobStatus
 from finetune_operator.finetunejob.events import announcements
-from finetune_operator.finetunejob.job_object import JobObject, Key, read_job
-from finetune_operator.finetunejob.observed import Observed, observe
+from finetune_operator.finetunejob.job_object import JobObject, read_job
+from finetune_operator.finetunejob.kinds import FINETUNEJOB, FOLDER, JOB, POD, ConfigMap
+from finetune_operator.finetunejob.observed import observe
 from finetune_operator.finetunejob.output_folder import occupant
-from finetune_operator.finetunejob.plan import plan
-from finetune_operator.finetunejob.steps import CreateConfig, CreateJob, DeleteJob, Facts, LookUp, Need, Settle, Setup
+from finetune_operator.finetunejob.plan import in_trouble, plan
+from finetune_operator.finetunejob.steps import CreateJob, DeleteJob, Facts, LookUp, Need, Said, Settle, Setup, Write
 from finetune_operator.runtime.client import ApiError
+from finetune_operator.runtime.events import Recorder, Reference, warnings_of
 from finetune_operator.runtime.requests import Kube
-from finetune_operator.runtime.store import Cache
+from finetune_operator.runtime.resources import CLAIMS, Key, Object
+from finetune_operator.runtime.store import Store
 from finetune_operator.settings import Settings
-from finetune_operator.workload.job import claims, config_map, stage_job
+from finetune_operator.workload.job import build
 from finetune_operator.workload.objects import Metadata, Pod
-from finetune_operator.workload.profile import config_map_name as profile_config_map
-from finetune_operator.workload.profile import parse_profile
+from finetune_operator.workload.order import claims
+from finetune_operator.workload.profile import config_map_name, parse_profile
 from finetune_operator.workload.refusal import is_the_users
 
 log = logging.getLogger(__name__)
 
-GATEWAY_CA_CONFIG_MAP = "finetune-gateway-ca"
 # A pass that does not settle in so many steps is a mistake of ours, not of the cluster.
-MAX_STEPS = 12
-# The API server's refusals that a user or an administrator can mend; the rest is retried with back-off.
-_REFUSALS = frozenset({400, 403, 422})
+MAX_STEPS = 16
+# The API server's refusals that a user or an administrator can mend; at what else it answers, it failed.
+_REFUSALS = frozenset({400, 403, 404, 405, 406, 413, 415, 422})
 _AGAIN = 1.0
 
 
@@ -41,172 +45,259 @@ class Unsettled(Exception):
 
 @dataclass
 class Pass:
-    """A pass in progress."""
+    """A pass in progress, over one object: with another UID, another pass begins."""
 
     key: Key
-    raw: dict[str, Any]
-    facts: Facts
-    fresh: bool = False  # raw was read live after the last act
+    job: JobObject
+    facts: Facts = field(default_factory=Facts)
+    fresh: bool = False  # the job is what the API server had after the last act
     pods: list[Pod] = field(default_factory=list)  # those that the plan was made from
+    trouble: ApiError | None = None  # to be raised once status tells of it, so that the queue backs off
 
 
 class Reconciler:
     """Brings one job's world to what its spec asks for. Safe to run twice, late, or after a crash at any line."""
 
-    def __init__(self, kube: Kube, cache: Cache, settings: Settings, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        store: Store[JobObject],
+        config_maps: Store[ConfigMap],
+        recorder: Recorder,
+        settings: Settings,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._kube = kube
-        self._cache = cache
+        self._store = store
+        self._config_maps = config_maps
+        self._recorder = recorder
         self._settings = settings
         self._clock = clock
+        self._starting: set[Key] = set()  # whose Job is being created: no watch tells of it yet
+        self._beaten: set[Key] = set()  # whose last status write came too late
 
     async def reconcile(self, key: Key) -> float | None:
-        """One pass. Returns in how many seconds to come back though nothing changes; None: not before a change."""
-        raw = self._cache.raw(key)
-        if raw is None:
-            self._cache.seen(key, self._cache.pods(key), finished=False)
+        """One pass. Returns in how many seconds to come back though nothing changes; None: not before a change.
+
+        Raises ApiError for what the API server refuses or fails at, once status says so in its words.
+        """
+        job = self._store.owner(key)
+        if job is None and self._store.settled(key):  # a child of it lives, though nothing should
+            await self._look(key)
+            job = self._store.owner(key)
+        if job is None:
+            self._store.seen(key, self._store.children(POD, key))
             return None
-        this = Pass(key, raw, Facts())
+        this = Pass(key, job)
+        try:
+            return await self._steps(this)
+        except ApiError as error:
+            if error is not this.trouble and error.status != 409:
+                await self._tell(this, error)
+            raise
+
+    async def _steps(self, this: Pass) -> float | None:
         for _ in range(MAX_STEPS):
-            job = read_job(this.raw)
-            this.pods = self._cache.pods(key)
-            observed = observe(job, self._cache.jobs(key), this.pods)
-            step = plan(job, observed, this.facts, self._clock())
+            this.pods = self._store.children(POD, this.key)
+            observed = observe(this.job, self._store.children(JOB, this.key), this.pods)
+            step = plan(this.job, observed, this.facts, self._clock())
             match step:
                 case Settle():
-                    return await self._settle(this, job, step)
+                    return await self._settle(this, step)
+                case Write():
+                    if not await self._write(this, step.status):
+                        return 0.0
+                    this.facts = replace(this.facts, occupied=None)
                 case DeleteJob():
-                    log.info("%s/%s: deletes Job %s: %s", *key, step.name, step.why)
-                    await self._kube.delete_child_job(key[0], step.name, step.uid)
+                    log.info("%s/%s: deletes Job %s: %s", *this.key, step.name, step.why)
+                    if not await self._kube.delete(JOB.resource, this.key[0], step.name, step.uid):
+                        self._store.drop_child(JOB, this.key, step.uid)
                     return _AGAIN
                 case LookUp():
-                    this.facts = await self._look_up(this, job, observed, step)
-                case CreateConfig() | CreateJob():
+                    this.facts = await self._look_up(this, step)
+                case CreateJob():
                     if not this.fresh:
                         if not await self._refresh(this):
-                            return None
+                            return 0.0
                         # Another job may have come meanwhile: nothing is awaited between this look and the create.
                         this.facts = replace(this.facts, occupied=None)
                         continue
-                    await self._create(this, job, step)
-                    this.fresh = False
-        raise Unsettled(f"{key[0]}/{key[1]} did not settle in {MAX_STEPS} steps")
+                    await self._create(this, step)
+        raise Unsettled(f"{this.key[0]}/{this.key[1]} did not settle in {MAX_STEPS} steps")
+
+    async def _look(self, key: Key) -> Object | None:
+        """Reads a job live. What is gone is forgotten."""
+        live = await self._kube.get(FINETUNEJOB.resource, *key)
+        if live is not None:
+            self._store.put(live, live=True)
+        return live
 
     async def _refresh(self, this: Pass) -> bool:
-        """Reads the job live before anything is created for it: a cached one may be deleted by now."""
-        live = await self._kube.get_job(*this.key)
+        """Reads the job live before anything is created for it: a stored one may be deleted by now.
+
+        False when it is gone, or another object has its name: what this pass knows is of the old one.
+        """
+        live = await self._look(this.key)
         if live is None:
-            self._cache.remove(this.raw)
+            meta = this.job.metadata
+            self._store.remove({"metadata": {"namespace": meta.namespace, "name": meta.name, "uid": meta.uid}})
             return False
-        self._cache.put(live)
-        this.raw, this.fresh = live, True
+        if live["metadata"]["uid"] != this.job.metadata.uid:
+            return False
+        this.job, this.fresh = read_job(live, this.job), True
         return True
 
-    async def _look_up(self, this: Pass, job: JobObject, observed: Observed, step: LookUp) -> Facts:
+    async def _look_up(self, this: Pass, step: LookUp) -> Facts:
         namespace, name = this.key
         match step.need:
             case Need.SETUP:
-                return replace(this.facts, setup=await self._setup(job))
+                return replace(this.facts, setup=self._setup(this.job))
+            case Need.FOLDER:
+                return replace(this.facts, occupied=self._occupant(this))
             case Need.PODS:
-                for pod in await self._kube.list_child_pods(namespace, name):
-                    self._cache.put_pod(pod)
+                for pod in await self._kube.list(POD.resource, namespace, labels=f"{JOB_LABEL}={name}"):
+                    self._store.put_child(POD, pod, live=True)
                 return replace(this.facts, pods_listed=True)
             case Need.CLAIMS:
-                wanted = claims(job.spec) if job.spec else []
-                missing = [claim for claim in wanted if not await self._kube.claim_exists(namespace, claim)]
+                wanted = claims(this.job.spec.resolved) if this.job.spec else []
+                missing = [claim for claim in wanted if not await self._kube.get(CLAIMS, namespace, claim)]
                 return replace(this.facts, missing_claims=tuple(missing))
-            case Need.REJECTION:
-                active = observed.evaluate.job or observed.train.job
-                rejection = await self._kube.rejection_of(namespace, active.uid, step.since) if active else ""
-                return replace(this.facts, rejection=rejection)
-            case Need.FOLDER:
-                return replace(this.facts, occupied=self._occupant(this.key, job))
+            case Need.WARNINGS:
+                found = await warnings_of(self._kube, namespace, step.about, step.since)
+                return replace(this.facts, warnings=tuple(Said(one.reason, one.message) for one in found))
 
-    def _occupant(self, key: Key, job: JobObject) -> str:
-        others = [one for one in self._cache.keys(key[0]) if one != key]
-        found = ((self._cache.raw(one), bool(self._cache.jobs(one))) for one in others)
-        return occupant(job, bool(self._cache.jobs(key)), ((raw, has_job) for raw, has_job in found if raw))
+    def _occupant(self, this: Pass) -> str:
+        if this.job.spec is None:
+            return ""
+        place = (this.key[0], this.job.spec.folder)
+        jobs = ((other, self._store.owner(other)) for other in self._store.find(FOLDER, place) if other != this.key)
+        others = ((job, self._has_started(other)) for other, job in jobs if job)
+        return occupant(this.job, self._has_started(this.key), others, self._store.find_children(POD, FOLDER, place))
 
-    async def _setup(self, job: JobObject) -> Setup:
+    def _has_started(self, key: Key) -> bool:
+        return key in self._starting or bool(self._store.children(JOB, key))
+
+    def _setup(self, job: JobObject) -> Setup:
         namespace = self._settings.operator_namespace
-        name = job.spec.runtime.profile if job.spec else ""
-        found = await self._kube.get_config_map(namespace, profile_config_map(name))
-        profile = parse_profile(name, namespace, (found.get("data") or {}) if found else None)
+        name = job.spec.resolved.runtime.profile if job.spec else ""
+        found = self._config_maps.owner((namespace, config_map_name(name)))
+        profile = (found and found.profile) or parse_profile(name, namespace, None)
         if not self._settings.gateway_url:
             return Setup(profile)
-        authority = await self._kube.get_config_map(namespace, GATEWAY_CA_CONFIG_MAP)
-        ca = ((authority or {}).get("data") or {}).get("ca.crt", "")
-        return Setup(profile, self._settings.gateway_url, ca)
+        authority = self._config_maps.owner((namespace, GATEWAY_CA_CONFIG_MAP))
+        return Setup(profile, self._settings.gateway_url, authority.data.get("ca.crt", "") if authority else "")
 
-    async def _create(self, this: Pass, job: JobObject, step: CreateConfig | CreateJob) -> None:
-        manifest = config_map(step.order) if isinstance(step, CreateConfig) else stage_job(step.order, step.stage)
-        what = f"{manifest['kind']} {manifest['metadata']['name']}"
+    async def _create(self, this: Pass, step: CreateJob) -> None:
+        manifest = build(step.order, step.stage, step.crashes)
+        what = f"Job {manifest['metadata']['name']}"
+        this.fresh = False
+        if step.order.gateway is None and self._settings.gateway_url:
+            log.warning("%s/%s: runs without live progress: the gateway has no certificate yet", *this.key)
+        self._starting.add(this.key)
         try:
-            made = await self._kube.create(manifest)
+            self._store.put_child(JOB, await self._kube.create(JOB.resource, manifest), live=True)
             log.info("%s/%s: created %s", *this.key, what)
         except ApiError as error:
-            if error.status in _REFUSALS:
-                log.warning("%s/%s: %s refused: %s", *this.key, what, error.message)
-                words = f"{what} was refused: {error.message}"
-                if error.status == 422 and is_the_users(error.fields, step.order):
-                    this.facts = replace(this.facts, invalid=words)
-                else:
-                    this.facts = replace(this.facts, refusal=words)
-                return
-            if error.reason != "AlreadyExists":
-                raise
-            held = await self._kube.get(manifest)
-            if held is None:
-                raise
-            made = held
-            if not self._is_ours(this, job, made, what):
-                return
-        if isinstance(step, CreateConfig):
-            if step.order.gateway is None and self._settings.gateway_url:
-                log.warning("%s/%s: runs without live progress: the gateway has no certificate yet", *this.key)
-            this.facts = replace(this.facts, config_ready=True)
-        else:
-            self._cache.put_job(made)
+            if error.reason == "AlreadyExists":
+                await self._take_what_is_there(this, manifest, what)
+            else:
+                self._refused(this, step, error, what)
+        finally:
+            self._starting.discard(this.key)
 
-    def _is_ours(self, this: Pass, job: JobObject, held: dict[str, Any], what: str) -> bool:
-        """Judges an object that holds a child's name by its controller."""
+    def _refused(self, this: Pass, step: CreateJob, error: ApiError, what: str) -> None:
+        """Has the plan tell the API server's words; it goes on being asked unless the spec itself is wrong."""
+        refused = error.status in _REFUSALS
+        words = f"{what} was refused: {error.message}" if refused else f"{what} can't be created: {error.message}"
+        log.warning("%s/%s: %s", *this.key, words)
+        if error.status == 422 and is_the_users(error.fields, step.order):
+            this.facts = replace(this.facts, invalid=words)
+            return
+        this.trouble = error
+        reason = Reason.POD_REJECTED if refused else Reason.API_ERROR
+        this.facts = replace(this.facts, trouble=Said(reason, words))
+
+    async def _take_what_is_there(self, this: Pass, manifest: Object, what: str) -> None:
+        """Judges the Job that holds the name by its controller."""
+        held = await self._kube.get(JOB.resource, this.key[0], manifest["metadata"]["name"])
+        if held is None:  # gone meanwhile: the next step creates it
+            return
         owner = Metadata.model_validate(held["metadata"]).controller
-        if owner and owner.uid == job.metadata.uid:
-            return True
-        namesake = owner and (owner.api_version, owner.kind, owner.name) == (API_VERSION, KIND, job.metadata.name)
-        if namesake:
+        if owner and owner.uid == this.job.metadata.uid:
+            self._store.put_child(JOB, held, live=True)
+        elif owner and (owner.api_version, owner.kind, owner.name) == (API_VERSION, KIND, this.job.metadata.name):
             this.facts = replace(this.facts, stale=what)
         else:
             holder = f"{owner.kind} {owner.name}" if owner else "nobody"
             this.facts = replace(this.facts, conflict=f"{what} exists already and is controlled by {holder}")
-        return False
 
-    async def _settle(self, this: Pass, job: JobObject, step: Settle) -> float | None:
-        """The pass's one status write, guarded by the resourceVersion that the plan was made from."""
-        before, after = job.status, step.status
-        finished = replace(job, status=after).finished
-        if before.to_api() != after.to_api():
-            try:
-                written = await self._kube.replace_status({**this.raw, "status": after.to_api()})
-            except ApiError as error:
-                if error.status not in (404, 409):
-                    raise
-                await self._refresh(this)  # somebody was faster: the next pass starts from what they wrote
-                return 0.0
-            self._cache.put(written)
-            log.info("%s/%s: %s", *this.key, _line(replace(job, status=after)))
-            for announcement in announcements(before, after):
-                await self._announce(job, announcement)
-        self._cache.seen(this.key, this.pods, finished)
+    async def _settle(self, this: Pass, step: Settle) -> float | None:
+        if worth_writing(this.job.status, step.status) and not await self._write(this, step.status):
+            return 0.0
+        self._store.seen(this.key, this.pods)
+        if this.trouble:
+            raise this.trouble
         return step.revisit
 
-    async def _announce(self, job: JobObject, announcement: Any) -> None:
-        """Events are for people; a lost one must not cost the pass."""
+    async def _tell(self, this: Pass, error: ApiError) -> None:
+        """Says in status what the API server fails at, if it takes that much."""
+        words = f"the API server does not do what the job needs: {error.status} {error.message}"
+        status = in_trouble(this.job, Reason.API_ERROR, words, self._clock())
         try:
-            await self._kube.announce(job.metadata, announcement, self._clock())
+            if worth_writing(this.job.status, status):
+                await self._write(this, status)
+        except ApiError as again:
+            log.warning("%s/%s: status can't be written: %s", *this.key, again.message)
+
+    async def _write(self, this: Pass, status: FineTuneJobStatus) -> bool:
+        """One status write, guarded by UID and resourceVersion. False when somebody was faster.
+
+        The first time that is so, the next pass starts from what they wrote. Raises ApiError the second time in a row.
+        """
+        before, meta = this.job, this.job.metadata
+        written: dict[str, Any] = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {
+                "namespace": meta.namespace,
+                "name": meta.name,
+                "uid": meta.uid,
+                "resourceVersion": meta.resource_version,
+            },
+            "status": status.to_api(),
+        }
+        try:
+            answer = await self._kube.replace_status(FINETUNEJOB.resource, written)
         except ApiError as error:
-            log.warning("%s/%s: Event refused: %s", job.metadata.namespace, job.metadata.name, error.message)
+            if error.status not in (404, 409):
+                raise
+            again = this.key in self._beaten
+            self._beaten.add(this.key)
+            if await self._refresh(this) and again:
+                raise
+            return False
+        self._beaten.discard(this.key)
+        self._store.put(answer, live=True)
+        this.job, this.fresh = read_job(answer, before), True
+        verdict = status.condition("Succeeded")
+        log.info("%s/%s: %s", *this.key, f"{status.stage}: {verdict.reason}: {verdict.message}" if verdict else "")
+        about = Reference(API_VERSION, KIND, meta.namespace, meta.name, meta.uid)
+        for announcement in announcements(before.status, status):
+            await self._recorder.record(about, announcement)
+        return True
 
 
-def _line(job: JobObject) -> str:
-    verdict = job.status.condition("Succeeded")
-    return f"{job.status.stage}: {verdict.reason}: {verdict.message}" if verdict else str(job.status.stage)
+def worth_writing(before: FineTuneJobStatus, after: FineTuneJobStatus) -> bool:
+    """Whether two statuses differ in more than the UID of a Job of which no pod has run: that can wait for the pod."""
+    return _without_idle_jobs(before) != _without_idle_jobs(after)
+
+
+def _without_idle_jobs(status: FineTuneJobStatus) -> dict[str, Any]:
+    told = status.to_api()
+    ran = {one.job_uid for one in status.attempts}
+    stages = [
+        {name: value for name, value in stage.items() if name != "jobUID" or value in ran}
+        for stage in told.get("stages", [])
+    ]
+    stages = [stage for stage in stages if stage.get("attempts") or stage.get("completionTime")]
+    return {**told, "stages": stages}

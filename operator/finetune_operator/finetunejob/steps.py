@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from finetune_api.results import Stage
+from finetune_api.stages import Stage
 from finetune_api.status import FineTuneJobStatus
-from finetune_operator.workload.job import Order
+from finetune_operator.workload.order import Order
 from finetune_operator.workload.profile import LoadedProfile, ProfileProblem
 
 
 class Need(StrEnum):
-    """Something that no watch tells and that is read live, only when a plan depends on it."""
+    """Something that this job's own children don't tell, looked at only when a plan depends on it."""
 
     SETUP = "Setup"  # profile and gateway
-    PODS = "Pods"  # a list of the job's pods: the pod watch may lag behind the Job watch
+    FOLDER = "Folder"  # who holds the output folder, or comes first at it
+    PODS = "Pods"  # a live list of the job's pods: the pod watch may lag behind the Job watch
     CLAIMS = "Claims"  # which of the spec's claims don't exist
-    REJECTION = "Rejection"  # why a Job has no pod
-    FOLDER = "Folder"  # who comes first at the output folder: told by the cache of all jobs, not by this job's children
+    WARNINGS = "Warnings"  # the Events in which a controller or kubelet says why it can't go on
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,24 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class Said:
+    """A reason and the words of whoever gave it."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Facts:
-    """Answers so far, in one pass. None: not asked yet."""
+    """Answers so far, in one pass over one object. None: not asked yet."""
 
     setup: Setup | None = None
+    occupied: str | None = None  # who holds the output folder, as a sentence; empty: nobody
     pods_listed: bool = False
     missing_claims: tuple[str, ...] | None = None
-    rejection: str | None = None  # empty: no such event
-    config_ready: bool = False
-    occupied: str | None = None  # the job that comes first at the output folder; empty: this one
-    refusal: str = ""  # the API server's words for a create that it refused
-    invalid: str = ""  # the same, when it is the spec that has to change
+    warnings: tuple[Said, ...] | None = None  # newest first
+    trouble: Said | None = None  # the API server refuses, or fails at, what this pass asked for
+    invalid: str = ""  # its words when it is the spec that has to change
     stale: str = ""  # a child of a deleted job of the same name is in the way
     conflict: str = ""  # somebody else's object holds a child's name
 
@@ -52,14 +59,15 @@ class LookUp:
     """Find something out, then plan again."""
 
     need: Need
-    since: datetime | None = None  # of Rejection: older Events speak of an earlier pod
+    about: str = ""  # of Warnings: the UID of the object that they are about
+    since: datetime | None = None  # of Warnings: older Events speak of an earlier pod
 
 
 @dataclass(frozen=True)
-class CreateConfig:
-    """Create the ConfigMap, then plan again."""
+class Write:
+    """Write this status, then plan again: it must be there before what follows from it happens."""
 
-    order: Order
+    status: FineTuneJobStatus
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ class CreateJob:
 
     order: Order
     stage: Stage
+    crashes: int  # those that the stage has had already
 
 
 @dataclass(frozen=True)
@@ -87,4 +96,13 @@ class Settle:
     revisit: float | None = None
 
 
-Step = LookUp | CreateConfig | CreateJob | DeleteJob | Settle
+Step = LookUp | Write | CreateJob | DeleteJob | Settle
+
+
+@dataclass(frozen=True)
+class Wait:
+    """The reason and message of an active stage, and when to look again though nothing has changed."""
+
+    reason: str
+    message: str
+    revisit: float | None = None  # seconds

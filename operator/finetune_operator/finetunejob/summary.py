@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from finetune_api.results import EvaluationStatus, ModelScores, StageResult
+import math
+import re
+
+from finetune_api.results import EvaluationStatus, MetricStatus, StageResult
 from finetune_api.status import FineTuneJobStatus
 
 
@@ -16,13 +19,11 @@ def training_message(result: StageResult) -> str:
 
 
 def evaluation_message(evaluation: EvaluationStatus | None) -> str:
-    """Such as 'accuracy 0.412 → 0.447 (+3.5 points, p=0.012, n=1273)'."""
+    """The first metric that has a value, such as 'accuracy 0.412 → 0.447 (+3.5 points, p=0.012, n=1273)'."""
     if evaluation is None:
         return ""
-    for name, pick in (("accuracy", _accuracy), ("letter accuracy", _letter_accuracy)):
-        if tuned := pick(evaluation.tuned):
-            return _change(name, pick(evaluation.base) if evaluation.base else None, tuned, evaluation)
-    return f"{evaluation.summary} (n={evaluation.examples})"
+    metric = next((one for one in evaluation.metrics if one.tuned), None)
+    return _change(metric, evaluation) if metric else f"{evaluation.summary} (n={evaluation.examples})"
 
 
 def success_message(status: FineTuneJobStatus) -> str:
@@ -32,17 +33,21 @@ def success_message(status: FineTuneJobStatus) -> str:
     return f"adapter at {status.adapter.uri}" if status.adapter else ""
 
 
-def _accuracy(scores: ModelScores) -> str | None:
-    return scores.accuracy
-
-
-def _letter_accuracy(scores: ModelScores) -> str | None:
-    return scores.letter_accuracy
-
-
-def _change(name: str, base: str | None, tuned: str, evaluation: EvaluationStatus) -> str:
+def _change(metric: MetricStatus, evaluation: EvaluationStatus) -> str:
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", metric.name).lower()
+    rows = f"n={evaluation.examples if metric.examples is None else metric.examples}"
+    tuned, base = metric.tuned.value if metric.tuned else "", metric.base
     if base is None:
-        return f"{name} {tuned} (n={evaluation.examples})"
-    points = f"{(float(tuned) - float(base)) * 100:+.1f} points"
-    test = f"p={evaluation.paired_test.p_value}, " if evaluation.paired_test and name == "accuracy" else ""
-    return f"{name} {base} → {tuned} ({points}, {test}n={evaluation.examples})"
+        return f"{name} {tuned} ({rows})"
+    difference = _number(tuned) - _number(base.value)
+    points = f"{difference * 100:+.1f} points" if "accuracy" in name and math.isfinite(difference) else ""
+    test = f"p={metric.p_value}" if metric.p_value else ""
+    return f"{name} {base.value} → {tuned} ({', '.join(filter(None, (points, test, rows)))})"
+
+
+def _number(text: str) -> float:
+    """What a pod wrote may be no number: then there is nothing to compare."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -1,55 +1,67 @@
-"""Why a stage's pod does not run yet, in the words of whoever holds it up. Pure."""
+"""What a stage whose Job is there waits for, or that it runs. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from finetune_api.reasons import Reason
-from finetune_api.results import Stage
-from finetune_api.status import Condition
-from finetune_operator.finetunejob.observed import PodState, StageState
-from finetune_operator.finetunejob.transitions import ACTIVE, PENDING
+from finetune_api.base import with_advice
+from finetune_api.reasons import FAILURES, Reason
+from finetune_api.results import MAX_MESSAGE
+from finetune_api.stages import Stage
+from finetune_api.status import PENDING, Condition
+from finetune_operator.finetunejob.steps import Said, Wait
+from finetune_operator.workload.state import JobState, PodState, Waiting
 
 # A pod that should be gone for this long sits on a node that does not answer.
 LOST_AFTER = timedelta(seconds=30)
-_PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
-_CREATE_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+# The kubelet's Events about volumes, whatever the plug-in.
+_MOUNT_REASONS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume", "VolumeResizeFailed"})
 
 
-@dataclass(frozen=True)
-class Wait:
-    """The reason and message of an active stage, and when to look again though nothing has changed."""
-
-    reason: str
-    message: str
-    revisit: float | None = None  # seconds
+def for_a_pod(job: str, ended: str = "") -> str:
+    """What is said while no pod of a Job runs. ``ended`` says how the last one ended."""
+    return f"{ended}; Job {job} starts again from step 0" if ended else f"waiting for a pod of Job {job} to run"
 
 
-def wait_of(stage: Stage, state: StageState, before: Condition | None, now: datetime) -> Wait:
-    """What a stage with an active Job waits for, or that it runs. ``before`` is the condition as it stands."""
-    pod = state.newest
-    name = state.job.name if state.job else "the stage"
-    plain = Wait(PENDING, f"waiting for a pod of Job {name} to run")
-    if pod is None or pod.ended:
-        return plain
+def suspended(job: JobState) -> Wait:
+    """A Job that somebody else holds."""
+    advice = FAILURES[Reason.SUSPENDED].advice.replace("<name>", job.name)
+    return Wait(Reason.SUSPENDED, with_advice(f"Job {job.name} is suspended", advice, MAX_MESSAGE))
+
+
+def held_open(pod: PodState) -> Wait:
+    """A trainer that has ended in a pod that has not."""
+    how = f"exit code {pod.exit_code}"
+    text = f"the trainer of pod {pod.name} has ended ({how}), but container {pod.held_open} beside it still runs"
+    return Wait(PENDING, text)
+
+
+def wait_of(stage: Stage, job: JobState, pod: PodState, before: Condition | None, now: datetime) -> Wait:
+    """What a pod that has not ended waits for, or that it runs. ``before`` is the condition as it stands."""
+    plain = Wait(PENDING, for_a_pod(job.name))
     if pod.deletion:
-        return _ending(pod, pod.deletion, now, plain)
+        return _leaving(pod, pod.deletion, now)
     if pod.running:
-        return Wait(ACTIVE[stage], f"pod {pod.name} runs on node {pod.node}")
-    if pod.unschedulable:
-        return Wait(Reason.UNSCHEDULABLE, pod.unschedulable)
-    if pod.waiting_reason in _PULL_REASONS:
-        return _pulling(pod, before)
-    if pod.waiting_reason in _CREATE_REASONS:
-        return Wait(Reason.POD_REJECTED, f"{pod.waiting_reason}: {pod.waiting_message}")
-    return plain
+        return Wait(stage.active, f"pod {pod.name} runs on node {pod.node}")
+    return _told(pod.waiting, before) if pod.waiting else plain
 
 
-def _ending(pod: PodState, deletion: datetime, now: datetime, plain: Wait) -> Wait:
+def warned(job: JobState, pod: PodState, warnings: tuple[Said, ...]) -> Wait:
+    """Why a pod does not start on its node, in the words of the newest Event that says so."""
+    said = next((one for one in warnings if one.reason != "FailedScheduling"), None)
+    if said is None:
+        return Wait(PENDING, for_a_pod(job.name))
+    text = f"pod {pod.name} on node {pod.node}: {said.reason}: {said.message}"
+    if said.reason in _MOUNT_REASONS:
+        return Wait(Reason.FAILED_MOUNT, with_advice(text, FAILURES[Reason.FAILED_MOUNT].advice, MAX_MESSAGE))
+    return Wait(PENDING, text)
+
+
+def _leaving(pod: PodState, deletion: datetime, now: datetime) -> Wait:
     overdue = now - deletion
     if overdue < LOST_AFTER:
-        return Wait(plain.reason, plain.message, (LOST_AFTER - overdue).total_seconds())
+        text = f"waiting until pod {pod.name} on node {pod.node}, which is being deleted, has ended"
+        return Wait(PENDING, text, (LOST_AFTER - overdue).total_seconds())
     message = (
         f"pod {pod.name} on node {pod.node} should have ended at {deletion:%H:%M:%S} UTC: "
         "under podReplacementPolicy Failed it blocks its replacement until the node is removed "
@@ -58,9 +70,8 @@ def _ending(pod: PodState, deletion: datetime, now: datetime, plain: Wait) -> Wa
     return Wait(Reason.NODE_LOST, message)
 
 
-def _pulling(pod: PodState, before: Condition | None) -> Wait:
-    """The kubelet alternates between the error and its back-off: the first message is kept, to write status once."""
-    known = before is not None and before.reason == Reason.IMAGE_PULL_FAILED
-    if known and before is not None and pod.waiting_reason == "ImagePullBackOff":
-        return Wait(Reason.IMAGE_PULL_FAILED, before.message)
-    return Wait(Reason.IMAGE_PULL_FAILED, f"{pod.waiting_reason}: {pod.waiting_message}")
+def _told(waiting: Waiting, before: Condition | None) -> Wait:
+    """The kubelet alternates between an error and its back-off: the first message is kept, to write status once."""
+    if waiting.again and before is not None and before.reason == waiting.reason:
+        return Wait(waiting.reason, before.message)
+    return Wait(waiting.reason, waiting.message)

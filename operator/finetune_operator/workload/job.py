@@ -1,181 +1,100 @@
-"""The children of one FineTuneJob: its configuration and a Job per stage. Built once, never changed."""
+"""The batch/v1 Job that runs a stage. Built once, never changed: the run's configuration is part of it."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from typing import Any
 
-from finetune_api.config import ClaimMount, JobReference, ProgressEndpoint, RunConfig
-from finetune_api.job import ObjectMeta
+from finetune_api.base import canonical_json
 from finetune_api.names import (
     API_VERSION,
-    CA_FILE,
+    CA_ANNOTATION,
+    CONFIG_ANNOTATION,
     CONFIG_DIRECTORY,
     CONFIG_FILE,
+    CONTAINER,
+    FOLDER_ANNOTATION,
     JOB_LABEL,
     JOB_UID_LABEL,
     KIND,
-    SPEC_ANNOTATION,
+    PROFILE_ANNOTATION,
     STAGE_LABEL,
-    TOKEN_DIRECTORY,
-    TOKEN_FILE,
+    TRAINING_ANNOTATION,
     child_name,
-    claim_mount_path,
-    progress_path,
-    token_audience,
 )
 from finetune_api.reasons import FREE_EXIT_CODES, NEVER_EXIT_CODES, OUT_OF_MEMORY_KILL
-from finetune_api.results import Stage
-from finetune_api.spec import FineTuneJobSpec
-from finetune_api.uris import ClaimPath, parse_source
-from finetune_operator.workload.objects import PROFILE_ANNOTATION
+from finetune_api.stages import Stage
+from finetune_operator.workload.order import Order
 from finetune_operator.workload.pod_template import pod_template
-from finetune_operator.workload.profile import LoadedProfile
-
-SUFFIXES: dict[Stage, str] = {"Train": "train", "Evaluate": "eval"}
-LABELS: dict[Stage, str] = {"Train": "train", "Evaluate": "evaluate"}
 
 
-@dataclass(frozen=True)
-class Gateway:
-    """The status gateway as pods reach it."""
-
-    url: str
-    ca: str  # PEM
-
-
-@dataclass(frozen=True)
-class Order:
-    """All that the children are built from."""
-
-    metadata: ObjectMeta
-    spec: FineTuneJobSpec  # resolved
-    profile: LoadedProfile
-    gateway: Gateway | None  # None: pods report no progress
-
-    @property
-    def config_name(self) -> str:
-        """The ConfigMap with the run's configuration."""
-        return child_name(self.metadata.name, "config")
-
-
-def config_map(order: Order) -> dict[str, Any]:
-    """The ConfigMap that both stages mount."""
-    config = json.dumps(run_config(order).to_api(), indent=2, ensure_ascii=False)
-    authority = {CA_FILE: order.gateway.ca} if order.gateway else {}
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": _metadata(order, order.config_name, {JOB_LABEL: order.metadata.name}),
-        "immutable": True,
-        "data": {CONFIG_FILE: config, **authority},
-    }
-
-
-def stage_job(order: Order, stage: Stage) -> dict[str, Any]:
-    """The Job that runs a stage."""
+def build(order: Order, stage: Stage, crashes: int) -> dict[str, Any]:
+    """The Job of a stage that has crashed ``crashes`` times before, under earlier Jobs."""
     labels = {
         JOB_LABEL: order.metadata.name,
-        STAGE_LABEL: LABELS[stage],
+        STAGE_LABEL: stage.command,
         JOB_UID_LABEL: order.metadata.uid,
+    }
+    evidence = {
+        TRAINING_ANNOTATION: order.training_sha256,
+        FOLDER_ANNOTATION: order.folder,
+        PROFILE_ANNOTATION: order.profile.sha256,
     }
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _metadata(order, child_name(order.metadata.name, SUFFIXES[stage]), labels),
+        "metadata": {
+            "name": job_name(order.metadata.name, stage),
+            "namespace": order.metadata.namespace,
+            "labels": labels,
+            "annotations": evidence,
+            "ownerReferences": [_owner(order)],
+        },
         "spec": {
-            "backoffLimit": order.spec.scheduling.backoff_limit,
+            "backoffLimit": max(0, order.spec.scheduling.backoff_limit - crashes),
             # The only choice beside a podFailurePolicy: a pod is replaced when it has ended, never while it ends.
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _failure_rules()},
             "template": pod_template(
-                order.spec.runtime,
-                order.profile.profile,
+                order,
                 labels=labels,
-                arguments=[LABELS[stage], "--config", f"{CONFIG_DIRECTORY}/{CONFIG_FILE}"],
-                config_name=order.config_name,
-                claims=claims(order.spec),
-                writable=output_claim(order.spec),
-                token_audience=_audience(order),
+                annotations={**evidence, **_files(order)},
+                arguments=[stage.command, "--config", f"{CONFIG_DIRECTORY}/{CONFIG_FILE}"],
             ),
         },
     }
 
 
-def run_config(order: Order) -> RunConfig:
-    """What the trainer and the evaluator read."""
-    meta = order.metadata
-    return RunConfig(
-        job=JobReference(namespace=meta.namespace, name=meta.name, uid=meta.uid),
-        spec=order.spec,
-        spec_sha256=order.spec.sha256(),
-        mounts=[ClaimMount(claim=claim, path=claim_mount_path(claim)) for claim in claims(order.spec)],
-        progress=_progress(order),
-        image=order.profile.profile.image,
-        profile_sha256=order.profile.sha256,
-        trust_remote_code=order.profile.profile.trust_remote_code,
-    )
+def job_name(job: str, stage: Stage) -> str:
+    """The name of a stage's Job."""
+    return child_name(job, stage.suffix)
 
 
-def claims(spec: FineTuneJobSpec) -> list[str]:
-    """The PersistentVolumeClaims that a spec names, each once, in the order of the spec."""
-    sources = [spec.model.source, spec.dataset.source]
-    if spec.evaluation:
-        sources.append(spec.evaluation.dataset.source)
-    places = [parse_source(uri) for uri in (*sources, spec.output.destination)]
-    return list(dict.fromkeys(place.claim for place in places if isinstance(place, ClaimPath)))
-
-
-def output_claim(spec: FineTuneJobSpec) -> str:
-    """The claim that the run writes to."""
-    place = parse_source(spec.output.destination)
-    if not isinstance(place, ClaimPath):
-        raise ValueError(f"{spec.output.destination!r} is no pvc:// destination")
-    return place.claim
+def _files(order: Order) -> dict[str, str]:
+    """What the pod reads as files. Annotations of a Job's template can't change, unlike a ConfigMap."""
+    config = {CONFIG_ANNOTATION: canonical_json(order.config().to_api())}
+    return config | ({CA_ANNOTATION: order.gateway.ca} if order.gateway else {})
 
 
 def _failure_rules() -> list[dict[str, Any]]:
     """In order: a disrupted pod is free whatever its exit code, then the trainer's own codes; the rest counts."""
+    mistakes = sorted([*NEVER_EXIT_CODES, OUT_OF_MEMORY_KILL])
     return [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        {"action": "Ignore", "onExitCodes": {"operator": "In", "values": FREE_EXIT_CODES}},
-        {
-            "action": "FailJob",
-            "onExitCodes": {"operator": "In", "values": sorted([*NEVER_EXIT_CODES, OUT_OF_MEMORY_KILL])},
-        },
+        {"action": "Ignore", "onExitCodes": _exit_codes(FREE_EXIT_CODES)},
+        {"action": "FailJob", "onExitCodes": _exit_codes(mistakes)},
     ]
 
 
-def _progress(order: Order) -> ProgressEndpoint | None:
-    if not order.gateway:
-        return None
-    return ProgressEndpoint(
-        url=order.gateway.url + progress_path(order.metadata.namespace, order.metadata.name),
-        ca_file=f"{CONFIG_DIRECTORY}/{CA_FILE}",
-        token_file=f"{TOKEN_DIRECTORY}/{TOKEN_FILE}",
-    )
+def _exit_codes(codes: list[int]) -> dict[str, Any]:
+    return {"containerName": CONTAINER, "operator": "In", "values": codes}
 
 
-def _audience(order: Order) -> str | None:
-    if not order.gateway:
-        return None
-    return token_audience(order.metadata.namespace, order.metadata.name, order.metadata.uid)
-
-
-def _metadata(order: Order, name: str, labels: dict[str, str]) -> dict[str, Any]:
-    owner = {
+def _owner(order: Order) -> dict[str, Any]:
+    return {
         "apiVersion": API_VERSION,
         "kind": KIND,
         "name": order.metadata.name,
         "uid": order.metadata.uid,
         "controller": True,
         "blockOwnerDeletion": True,
-    }
-    return {
-        "name": name,
-        "namespace": order.metadata.namespace,
-        "labels": labels,
-        "annotations": {SPEC_ANNOTATION: order.spec.sha256(), PROFILE_ANNOTATION: order.profile.sha256},
-        "ownerReferences": [owner],
     }

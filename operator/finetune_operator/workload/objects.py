@@ -1,15 +1,25 @@
-"""The parts of batch/v1 Job and v1 Pod that the operator reads, as models: parsed once, at the edge."""
+"""The parts of batch/v1 Job and v1 Pod that the operator reads, as models: parsed once, at the edge.
+
+Two versions of an object that say the same to us are equal, since what we don't read is not kept.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from finetune_api.base import ApiModel, Time
-from finetune_api.names import GROUP
+from finetune_api.names import CONTAINER, FOLDER_ANNOTATION, JOB_LABEL, PROFILE_ANNOTATION, TRAINING_ANNOTATION
 
-PROFILE_ANNOTATION = f"{GROUP}/profile-sha256"
+# A pod carries its configuration as an annotation too: kept for every pod, that would be most of the memory.
+_KEPT = frozenset({FOLDER_ANNOTATION, PROFILE_ANNOTATION, TRAINING_ANNOTATION})
+
+
+def _those_we_read(annotations: Any) -> Any:
+    if not isinstance(annotations, dict):
+        return annotations
+    return {name: value for name, value in annotations.items() if name in _KEPT}
 
 
 class OwnerReference(ApiModel):
@@ -28,17 +38,21 @@ class Metadata(ApiModel):
     name: str
     namespace: str
     uid: str = ""
-    resource_version: str = ""
     creation_timestamp: Time | None = None
     deletion_timestamp: Time | None = None
     labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
+    annotations: Annotated[dict[str, str], BeforeValidator(_those_we_read)] = {}
     owner_references: list[OwnerReference] = []
 
     @property
     def controller(self) -> OwnerReference | None:
         """The owner that manages this object, if any."""
         return next((owner for owner in self.owner_references if owner.controller), None)
+
+    @property
+    def job(self) -> str:
+        """The name of the FineTuneJob that this is a child of, by its label."""
+        return self.labels.get(JOB_LABEL, "")
 
 
 class StatusCondition(ApiModel):
@@ -60,10 +74,17 @@ class Conditions(ApiModel):
         return next((one for one in self.conditions if one.type == kind and one.status == status), None)
 
 
+class JobSpec(ApiModel):
+    """A Job's spec."""
+
+    suspend: bool = False
+
+
 class Job(ApiModel):
     """A batch/v1 Job."""
 
     metadata: Metadata
+    spec: JobSpec = JobSpec()
     status: Conditions = Conditions()
 
     @property
@@ -79,6 +100,12 @@ class WaitingState(ApiModel):
     message: str = ""
 
 
+class RunningState(ApiModel):
+    """Since when a container runs."""
+
+    started_at: Time | None = None
+
+
 class TerminatedState(ApiModel):
     """How a container ended."""
 
@@ -92,13 +119,14 @@ class ContainerState(ApiModel):
     """One of waiting, running, terminated."""
 
     waiting: WaitingState | None = None
-    running: dict[str, Any] | None = None
+    running: RunningState | None = None
     terminated: TerminatedState | None = None
 
 
 class ContainerStatus(ApiModel):
     """What the kubelet says of a container."""
 
+    name: str = ""
     image_id: str = Field(default="", alias="imageID")
     state: ContainerState = ContainerState()
 
@@ -116,6 +144,7 @@ class PodStatus(Conditions):
 class Container(ApiModel):
     """A container as asked for."""
 
+    name: str = ""
     image: str = ""
 
 
@@ -134,11 +163,22 @@ class Pod(ApiModel):
     status: PodStatus = PodStatus()
 
     @property
-    def container(self) -> ContainerStatus:
-        """The status of the only container."""
-        return next(iter(self.status.container_statuses), ContainerStatus())
+    def trainer(self) -> ContainerStatus:
+        """The status of the trainer's container, whatever stands beside it."""
+        return next((one for one in self.status.container_statuses if one.name == CONTAINER), ContainerStatus())
+
+    @property
+    def beside(self) -> list[str]:
+        """Names of containers that somebody injected and that still run."""
+        statuses = self.status.container_statuses
+        return [one.name for one in statuses if one.name != CONTAINER and one.state.running]
 
     @property
     def ended(self) -> bool:
-        """Whether its container has ended for good."""
+        """Whether all of its containers have ended for good."""
         return self.status.phase in ("Succeeded", "Failed")
+
+    @property
+    def live(self) -> bool:
+        """Whether its trainer runs, or may still: once it has ended, the pod writes nothing more."""
+        return not self.ended and self.trainer.state.terminated is None

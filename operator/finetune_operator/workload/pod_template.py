@@ -4,40 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
-from finetune_api.names import CONFIG_DIRECTORY, TOKEN_DIRECTORY, TOKEN_FILE, claim_mount_path
+from finetune_api.names import (
+    CA_ANNOTATION,
+    CA_FILE,
+    CONFIG_ANNOTATION,
+    CONFIG_DIRECTORY,
+    CONFIG_FILE,
+    CONTAINER,
+    TOKEN_DIRECTORY,
+    TOKEN_FILE,
+    claim_mount_path,
+)
 from finetune_api.runtime import RuntimeSpec
+from finetune_operator.workload.order import Order, claims, output_claim
 from finetune_operator.workload.profile import Profile
 
-CONTAINER = "trainer"
 CACHE_DIRECTORY = "/mnt/cache"
 TOKEN_SECONDS = 3600
-# Enough to leave a step and exit; the kubelet kills what takes longer.
-GRACE_SECONDS = 60
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 
 Objects = list[dict[str, Any]]
 
 
 def pod_template(
-    runtime: RuntimeSpec,
-    profile: Profile,
-    *,
-    labels: dict[str, str],
-    arguments: list[str],
-    config_name: str,
-    claims: list[str],
-    writable: str,
-    token_audience: str | None,
+    order: Order, *, labels: dict[str, str], annotations: dict[str, str], arguments: list[str]
 ) -> dict[str, Any]:
-    """The Job's pod template. ``writable`` is the one claim that is mounted for writing."""
-    volumes, mounts = _volumes(profile, config_name, claims, writable, token_audience)
+    """The Job's pod template. Of the claims, only the output's is mounted for writing."""
+    runtime, profile = order.spec.runtime, order.profile.profile
+    volumes, mounts = _volumes(order)
     return {
-        "metadata": {"labels": labels, "annotations": {SAFE_TO_EVICT: "false"}},
+        "metadata": {"labels": labels, "annotations": {SAFE_TO_EVICT: "false", **annotations}},
         "spec": {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            "terminationGracePeriodSeconds": profile.termination_grace_period_seconds,
             "securityContext": _pod_security(profile),
             **_placement(runtime, profile),
             "containers": [_container(runtime, profile, arguments, mounts)],
@@ -95,7 +96,7 @@ def _pod_security(profile: Profile) -> dict[str, Any]:
 def _placement(runtime: RuntimeSpec, profile: Profile) -> dict[str, Any]:
     tolerations = [toleration.to_api() for toleration in (*runtime.tolerations, *profile.tolerations)]
     return _present(
-        nodeSelector={**profile.node_selector, **runtime.node_selector} or None,
+        nodeSelector={**runtime.node_selector, **profile.node_selector} or None,
         tolerations=tolerations or None,
         affinity=profile.affinity,
         runtimeClassName=profile.runtime_class_name,
@@ -104,34 +105,41 @@ def _placement(runtime: RuntimeSpec, profile: Profile) -> dict[str, Any]:
     )
 
 
-def _volumes(
-    profile: Profile, config_name: str, claims: list[str], writable: str, token_audience: str | None
-) -> tuple[Objects, Objects]:
+def _volumes(order: Order) -> tuple[Objects, Objects]:
+    profile, wanted, writable = order.profile.profile, claims(order.spec), output_claim(order.spec)
     volumes: Objects = [
-        {"name": "config", "configMap": {"name": config_name}},
+        {"name": "config", "downwardAPI": {"items": _config_files(order)}},
         {"name": "tmp", "emptyDir": {}},
     ]
     mounts: Objects = [
         {"name": "config", "mountPath": CONFIG_DIRECTORY, "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},
     ]
-    if token_audience:
-        volumes.append({"name": "token", "projected": {"sources": [_token(token_audience)]}})
+    if order.audience:
+        volumes.append({"name": "token", "projected": {"sources": [_token(order.audience)]}})
         mounts.append({"name": "token", "mountPath": TOKEN_DIRECTORY, "readOnly": True})
     if profile.shm_size:
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": profile.shm_size}})
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})
-    mounted = list(dict.fromkeys([*claims, *([profile.cache_claim] if profile.cache_claim else [])]))
+    mounted = list(dict.fromkeys([*wanted, *([profile.cache_claim] if profile.cache_claim else [])]))
     # A claim's name may be longer than a volume's, so volumes are numbered.
     names = {claim: f"claim-{number}" for number, claim in enumerate(mounted)}
     volumes += [{"name": names[claim], "persistentVolumeClaim": {"claimName": claim}} for claim in mounted]
     mounts += [
         {"name": names[claim], "mountPath": claim_mount_path(claim), **_present(readOnly=claim != writable or None)}
-        for claim in claims
+        for claim in wanted
     ]
     if profile.cache_claim:
         mounts.append({"name": names[profile.cache_claim], "mountPath": CACHE_DIRECTORY})
     return volumes, mounts
+
+
+def _config_files(order: Order) -> Objects:
+    files = {CONFIG_FILE: CONFIG_ANNOTATION} | ({CA_FILE: CA_ANNOTATION} if order.gateway else {})
+    return [
+        {"path": path, "fieldRef": {"fieldPath": f"metadata.annotations['{annotation}']"}}
+        for path, annotation in files.items()
+    ]
 
 
 def _token(audience: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from finetune_operator.workload.job import Order
+from finetune_operator.workload.order import Order
 
 _RESOURCES = "spec.template.spec.containers[0].resources"
 _TOLERATION = re.compile(r"spec\.template\.spec\.tolerations\[(\d+)\]")

@@ -1,0 +1,84 @@
+"""All that a stage of one FineTuneJob is built from, and the configuration that its pod reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from finetune_api.config import ClaimMount, JobReference, ProgressEndpoint, RunConfig
+from finetune_api.defaults import ResolvedSpec
+from finetune_api.job import ObjectMeta
+from finetune_api.names import (
+    CA_FILE,
+    CONFIG_DIRECTORY,
+    TOKEN_DIRECTORY,
+    TOKEN_FILE,
+    claim_mount_path,
+    progress_path,
+    token_audience,
+)
+from finetune_api.uris import ClaimPath, parse_claim, parse_source
+from finetune_operator.workload.profile import LoadedProfile
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The status gateway as pods reach it."""
+
+    url: str
+    ca: str  # PEM
+
+
+@dataclass(frozen=True)
+class Order:
+    """All that the children are built from."""
+
+    metadata: ObjectMeta
+    spec: ResolvedSpec
+    training_sha256: str
+    folder: str  # the run's, as a pvc:// URI
+    profile: LoadedProfile
+    gateway: Gateway | None  # None: pods report no progress
+
+    @property
+    def audience(self) -> str | None:
+        """The audience of the pods' progress token; None without a gateway."""
+        meta = self.metadata
+        return token_audience(meta.namespace, meta.name, meta.uid) if self.gateway else None
+
+    def config(self) -> RunConfig:
+        """What the pods of every stage read."""
+        meta = self.metadata
+        return RunConfig(
+            job=JobReference(namespace=meta.namespace, name=meta.name, uid=meta.uid),
+            spec=self.spec,
+            training_sha256=self.training_sha256,
+            evaluation_sha256=self.spec.evaluation_sha256(),
+            mounts=[ClaimMount(claim=claim, path=claim_mount_path(claim)) for claim in claims(self.spec)],
+            progress=self._progress(),
+            image=self.profile.profile.image,
+            profile_sha256=self.profile.sha256,
+            trust_remote_code=self.profile.profile.trust_remote_code,
+        )
+
+    def _progress(self) -> ProgressEndpoint | None:
+        if not self.gateway:
+            return None
+        return ProgressEndpoint(
+            url=self.gateway.url + progress_path(self.metadata.namespace, self.metadata.name),
+            ca_file=f"{CONFIG_DIRECTORY}/{CA_FILE}",
+            token_file=f"{TOKEN_DIRECTORY}/{TOKEN_FILE}",
+        )
+
+
+def claims(spec: ResolvedSpec) -> list[str]:
+    """The PersistentVolumeClaims that a spec names, each once, in the order of the spec."""
+    sources = [spec.model.source, spec.dataset.source]
+    if spec.evaluation:
+        sources.append(spec.evaluation.dataset.source)
+    places = [parse_source(uri) for uri in (*sources, spec.output.destination)]
+    return list(dict.fromkeys(place.claim for place in places if isinstance(place, ClaimPath)))
+
+
+def output_claim(spec: ResolvedSpec) -> str:
+    """The claim that the run writes to."""
+    return parse_claim(spec.output.destination).claim
