@@ -41,6 +41,7 @@ class Bounds:
 class _Place:
     """One connection's."""
 
+    connection: socket.socket | None  # until its task has begun
     task: asyncio.Task[None] | None = None
     given_up: bool = False
 
@@ -75,11 +76,12 @@ class Door:
                     continue
                 if len(self._taken) >= self._places:
                     self._give_up(self._taken.pop(0), loop.time())
-                place = _Place()
+                place = _Place(connection)
                 self._taken.append(place)
                 place.task = group.create_task(self._serve(connection, place))
 
     async def _serve(self, connection: socket.socket, place: _Place) -> None:
+        place.connection = None
         loop = asyncio.get_running_loop()
         lost = loop.create_future()
         seconds = (HANDSHAKE_SECONDS, GOODBYE_SECONDS) if self._context else (None, None)
@@ -106,6 +108,8 @@ class Door:
 
     def _give_up(self, place: _Place, now: float) -> None:
         place.given_up = True
+        if place.connection:  # many came at once
+            place.connection.close()
         if place.task:
             place.task.cancel()
         self._tell(now)

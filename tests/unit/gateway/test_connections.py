@@ -77,6 +77,17 @@ async def test_more_connections_than_places_never_stand_at_a_time() -> None:
             assert await reader.read(1) == b"?"
 
 
+async def test_a_crowd_that_comes_at_once_gets_no_more_than_the_places() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        crowd = [await asyncio.open_connection(*listener.getsockname()) for _ in range(20)]
+        listener.setblocking(False)
+        accepting = asyncio.create_task(Door(listener, Echo, 3, None).accept())
+        async with asyncio.timeout(SECONDS):
+            assert all([await is_cut_off(reader) for reader, _ in crowd[:17]])
+            assert await answers(listener.getsockname()[1])
+        accepting.cancel()
+
+
 async def test_an_unfinished_handshake_makes_room_too() -> None:
     async with places(1, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)) as port:
         opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
