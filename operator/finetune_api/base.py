@@ -7,7 +7,15 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 from pydantic.alias_generators import to_camel
 
 
@@ -27,12 +35,16 @@ class ApiModel(BaseModel):
 
 
 class StatusModel(ApiModel):
-    """Base of what stands in status. It keeps fields that it does not know.
+    """Base of what stands in status. It keeps fields that it does not know, and writes no empty list.
 
     Status is written whole, so that an older operator, after a rollback, would otherwise drop what a newer one wrote.
     """
 
     model_config = ConfigDict(extra="allow")
+
+    @model_serializer(mode="wrap")
+    def _without_empty_lists(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value != []}
 
 
 def canonical_json(value: Any) -> str:

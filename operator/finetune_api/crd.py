@@ -103,11 +103,21 @@ def _default(schema: Schema, default: Any) -> Any:
     return {} if "properties" in schema else default
 
 
+def _undefaulted(schema: Schema) -> Schema:
+    result = {key: value for key, value in schema.items() if key != "default"}
+    if "properties" in schema:
+        result["properties"] = {name: _undefaulted(child) for name, child in schema["properties"].items()}
+    for part in ("items", "additionalProperties"):
+        if part in schema:
+            result[part] = _undefaulted(schema[part])
+    return result
+
+
 def openapi_schema() -> Schema:
     """The structural schema of the whole object. The API server itself checks apiVersion, kind and metadata."""
     model = FineTuneJob.model_json_schema(by_alias=True)
     fields = {name: structural(model["properties"][name], model["$defs"], f".{name}") for name in ("spec", "status")}
-    fields["status"].pop("default", None)  # a status is never defaulted: its absence says that nobody looked yet
+    fields["status"] = _undefaulted(fields["status"])  # what is absent there says that nobody looked yet
     standard = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
     return {
         "type": "object",

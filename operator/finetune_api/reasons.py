@@ -195,7 +195,7 @@ _TABLE = (
     FailureClass(
         Reason.UNSUPPORTED_SPEC,
         Retry.FREE,
-        "this version of the operator can't read the spec, and something of the job has run already",
+        "this version of the operator can't read the spec",
         "run an operator that knows the field, or delete the job; what runs goes on",
     ),
     FailureClass(
