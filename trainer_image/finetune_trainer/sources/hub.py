@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from finetune_api.reasons import Reason
-from finetune_api.uris import ClaimPath, HubSource, parse_source
+from finetune_api.uris import HubSource
+from finetune_trainer.sources.dataset import DatasetSource
+from finetune_trainer.sources.files import read_file
 from finetune_trainer.sources.hub_errors import is_elsewhere
 from finetune_trainer.stage.failure import StageError
 
@@ -15,17 +18,15 @@ Kind = Literal["model", "dataset"]
 _PROBE_FILE = {"model": "config.json", "dataset": "README.md"}
 _SCRIPT = "Dataset scripts are no longer supported"  # the start of a RuntimeError
 _NOT_FOUND = {"model": Reason.MODEL_NOT_FOUND, "dataset": Reason.DATASET_NOT_FOUND}
+_LINES = {".jsonl": ".jsonl", ".ndjson": ".jsonl", ".json": ".json", ".csv": ".csv"}
 
 
-def resolve_revision(source: str, revision: str, kind: Kind) -> str:
-    """The commit that a branch or tag stands for now; empty for a pvc:// source.
+def resolve_revision(location: HubSource, revision: str, kind: Kind) -> str:
+    """The commit that a branch or tag stands for now.
 
     Offline it is read from the cache. Raises StageError (ModelNotFound, DatasetNotFound) when the hub or the cache has
     no such repository or revision.
     """
-    location = parse_source(source)
-    if isinstance(location, ClaimPath):
-        return ""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
@@ -38,7 +39,8 @@ def resolve_revision(source: str, revision: str, kind: Kind) -> str:
         if status not in (401, 403, 404):
             raise
         raise StageError(
-            _NOT_FOUND[kind], f"the hub does not give {source} at revision {revision!r} (HTTP {status})"
+            _NOT_FOUND[kind],
+            f"the hub does not give hf://{location.repository} at revision {revision!r} (HTTP {status})",
         ) from error
 
 
@@ -53,29 +55,85 @@ def _cached_commit(location: HubSource, revision: str, kind: Kind) -> str:
     return Path(path).parent.name
 
 
-def dataset_rows(location: HubSource, revision: str, split: str) -> Iterator[tuple[int, Any]]:
-    """Yields (row number from 1, raw row) of a hub dataset's split.
+def hub_rows(source: DatasetSource) -> Iterator[tuple[str, Any]]:
+    """Yields (place of the row, raw row) of a hub dataset's split.
 
-    Raises StageError: DatasetNotFound when the repository has no such data or split, DatasetInvalid when its files
-    can't be read.
+    Text files are read as those on a claim are: the library would take "None" for a gap, and digits for numbers.
+    Raises StageError: DatasetNotFound when the repository has no such data, configuration or split, DatasetInvalid
+    when its files can't be read.
     """
-    from datasets import load_dataset
     from datasets.exceptions import DatasetsError
     from huggingface_hub.constants import HF_HUB_OFFLINE
     from pyarrow import ArrowException
 
-    where = f"hf://{location.repository} split {split!r}"
+    where = f"{source.uri} split {source.split!r}"
     try:
-        rows = load_dataset(location.repository, split=split, revision=revision)
+        rows = _rows(source)
     except (DatasetsError, ArrowException, FileNotFoundError, RuntimeError, ValueError) as error:
         if is_elsewhere(error, HF_HUB_OFFLINE):
             raise
         if isinstance(error, (DatasetsError, ArrowException)) and not isinstance(error, FileNotFoundError):
             raise StageError(Reason.DATASET_INVALID, f"{where}: {_unreadable(error)}") from error
+        if advice := _configurations(error, source):
+            raise StageError(Reason.DATASET_NOT_FOUND, f"{where}: {advice[0]}", advice[1]) from error
         if isinstance(error, (FileNotFoundError, ValueError)) or str(error).startswith(_SCRIPT):
             raise StageError(Reason.DATASET_NOT_FOUND, f"{where}: {error}") from error
         raise
-    yield from enumerate(rows, start=1)
+    yield from rows
+
+
+def _rows(source: DatasetSource) -> Iterator[tuple[str, Any]]:
+    from datasets import load_dataset, load_dataset_builder
+
+    builder = load_dataset_builder(source.repository, source.config, revision=source.commit)
+    if _is_plain_text(builder):
+        splits = builder.config.data_files
+        if source.split not in splits:
+            raise ValueError(f'Unknown split "{source.split}". Should be one of {list(splits)}.')
+        return _text_rows(source, list(splits[source.split]))
+    rows = load_dataset(source.repository, source.config, split=source.split, revision=source.commit)
+    return ((f"{source.uri} {source.split} row {number}", raw) for number, raw in enumerate(rows, start=1))
+
+
+def _is_plain_text(builder: Any) -> bool:
+    """Whether a dataset is CSV or JSON files that say nothing special of how to read them."""
+    from datasets.packaged_modules.csv.csv import Csv, CsvConfig
+    from datasets.packaged_modules.json.json import Json
+
+    config = builder.config
+    if isinstance(builder, Csv):
+        return bool(config.pd_read_csv_kwargs == CsvConfig().pd_read_csv_kwargs)
+    return isinstance(builder, Json) and config.field is None
+
+
+def _text_rows(source: DatasetSource, files: list[str]) -> Iterator[tuple[str, Any]]:
+    from datasets import DownloadConfig, DownloadManager
+
+    manager = DownloadManager(download_config=DownloadConfig())
+    archives = manager.download_and_extract(files)
+    for url, archive in zip(files, archives, strict=True):
+        for path in manager.iter_files(archive):
+            # What was unpacked may have lost its ending: then the one in the repository counts.
+            name = path if _ending(path) else url
+            label = f"{source.uri} {PurePosixPath(name).name}"
+            for number, raw in read_file(Path(path), label, _ending(name) or ".jsonl"):
+                yield f"{label} row {number}", raw
+
+
+def _ending(name: str) -> str:
+    """The extension that says how to read a file, without that of a compression; empty for an unknown one."""
+    return next((_LINES[suffix] for suffix in reversed(PurePosixPath(name).suffixes) if suffix in _LINES), "")
+
+
+def _configurations(error: Exception, source: DatasetSource) -> tuple[str, str] | None:
+    """What to say, and to advise, where the library wants another configuration; None for other errors."""
+    found = re.search(r"(?:available configs|not found\. Available): \[(.*)\]", str(error))
+    if not found:
+        return None
+    names = found[1].replace("'", "")
+    if source.config:
+        return f"there is no configuration {source.config!r}; there are {names}", f"set {source.field}.config to one"
+    return f"it has several configurations: {names}", f"set {source.field}.config to one of them"
 
 
 def _unreadable(error: Exception) -> str:

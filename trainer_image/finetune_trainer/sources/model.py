@@ -1,38 +1,49 @@
-"""Where the base model lies for ``from_pretrained``: a hub name or a folder on a claim."""
+"""The base model in the words of ``from_pretrained``, and a fingerprint of one that lies on a claim."""
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
-from finetune_api.config import RunConfig
-from finetune_api.reasons import Reason
-from finetune_api.uris import HubSource, parse_source
-from finetune_trainer.stage.failure import StageError
+from finetune_api.base import sha256_of
+from finetune_trainer.stage.files import sha256_of_file
+
+# What from_pretrained may read of a model, its tokenizer and its code.
+_READ = {".json", ".safetensors", ".bin", ".pt", ".model", ".txt", ".jinja", ".tiktoken", ".py"}
 
 
 @dataclass(frozen=True)
 class ModelSource:
     """A model in the words of ``from_pretrained``. The adapter records ``name``, so mount paths must stay the same."""
 
-    name: str
-    revision: str | None
+    name: str  # a hub repository or a folder
+    revision: str | None  # the commit of a hub model
     trust_remote_code: bool
+    sha256: str | None = None  # fingerprint of a folder; a hub model has its commit
 
 
-def find_model(config: RunConfig, revision: str) -> ModelSource:
-    """The base model's name; ``revision`` is the resolved commit of a hub model.
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over path, size and content of every file that ``from_pretrained`` may read, sub-folders included.
 
-    Raises StageError (ModelNotFound) when a pvc:// source is not a folder with a model in it.
+    Content, because sizes and times can be equal for other weights. It reads the model once, which loading does anyway
+    and then finds in the page cache: about 1.5 s for 2.5 GB on a core that has SHA instructions.
     """
-    source = config.spec.model.source
-    location = parse_source(source)
-    if isinstance(location, HubSource):
-        return ModelSource(location.repository, revision, config.trust_remote_code)
-    try:
-        path = config.local_path(location)
-    except ValueError as error:
-        raise StageError(Reason.MODEL_NOT_FOUND, f"{source}: {error}") from error
-    if not (path / "config.json").is_file():
-        found = "has no config.json" if path.is_dir() else "is not there"
-        raise StageError(Reason.MODEL_NOT_FOUND, f"{source} {found}: it must be a folder that save_pretrained wrote")
-    return ModelSource(str(path), None, config.trust_remote_code)
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in _READ and path.is_file() and not _is_hidden(path.relative_to(folder))
+    )
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:  # hashing and reading release the interpreter
+        digests = list(threads.map(sha256_of_file, files))
+    return sha256_of(
+        [
+            [path.relative_to(folder).as_posix(), path.stat().st_size, digest]
+            for path, digest in zip(files, digests, strict=True)
+        ]
+    )
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

@@ -7,59 +7,64 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from finetune_api.base import ApiModel
-from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
-from finetune_trainer.sources.hub import resolve_revision
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.files import write_text
-from finetune_trainer.stage.run_folder import RunFolder
+
+_AGAIN = "delete the job and apply it again, which trains anew"
 
 
-class RunLock(ApiModel):
-    """Resolved revisions (commits; empty for pvc:// sources) and the digest of the training rows."""
+class Pins(ApiModel):
+    """Commits of hub sources, content digests of the rest. What does not apply, or is not known yet, is absent.
+
+    The names are those of status.lineage.
+    """
 
     job_uid: str
-    spec_sha256: str
-    model_revision: str
-    dataset_revision: str
-    evaluation_revision: str
-    dataset_sha256: str = ""
+    training_sha256: str
+    evaluation_sha256: str | None = None  # of the evaluation that the held-out rows belong to
+    model_revision: str | None = None
+    model_sha256: str | None = None
+    dataset_revision: str | None = None
+    dataset_sha256: str | None = None
+    evaluation_dataset_revision: str | None = None
+    evaluation_dataset_sha256: str | None = None
+    shared_examples: int | None = None  # held-out rows whose question is among the training rows
 
 
-def obtain_lock(config: RunConfig, folder: RunFolder) -> RunLock:
-    """The lock of this job's first attempt, or a new one with all revisions resolved now."""
-    lock = _read(folder.lock)
-    if lock and lock.job_uid == config.job.uid and lock.spec_sha256 == config.spec_sha256:
-        return lock
-    spec = config.spec
-    held_out = spec.evaluation.dataset if spec.evaluation else None
-    return RunLock(
-        job_uid=config.job.uid,
-        spec_sha256=config.spec_sha256,
-        model_revision=resolve_revision(spec.model.source, spec.model.revision, "model"),
-        dataset_revision=resolve_revision(spec.dataset.source, spec.dataset.revision, "dataset"),
-        evaluation_revision=resolve_revision(held_out.source, held_out.revision, "dataset") if held_out else "",
-    )
-
-
-def fix_dataset(lock: RunLock, sha256: str, folder: RunFolder) -> RunLock:
-    """Writes the lock with the digest of the training rows.
-
-    Raises StageError (DatasetInvalid) when an earlier attempt of this job read other rows.
-    """
-    if lock.dataset_sha256 and lock.dataset_sha256 != sha256:
-        raise StageError(
-            Reason.DATASET_INVALID,
-            f"the training rows changed since the first attempt (sha256 {lock.dataset_sha256[:12]} then, "
-            f"{sha256[:12]} now): delete the job and apply it again",
-        )
-    fixed = lock.model_copy(update={"dataset_sha256": sha256})
-    write_text(folder.lock, fixed.model_dump_json(by_alias=True, indent=2) + "\n")
-    return fixed
-
-
-def _read(path: Path) -> RunLock | None:
+def read_pins(path: Path, job_uid: str, training_sha256: str) -> Pins | None:
+    """The pins in a file; None when there are none, or when they are another job's or another training's."""
     try:
-        return RunLock.model_validate_json(path.read_bytes())
+        pins = Pins.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
+    return pins if (pins.job_uid, pins.training_sha256) == (job_uid, training_sha256) else None
+
+
+def write_pins(path: Path, pins: Pins) -> None:
+    """Writes pins in one step."""
+    write_text(path, pins.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
+
+
+def check_unchanged(earlier: Pins | None, now: Pins) -> None:
+    """Raises StageError for a model or for rows that changed since an earlier attempt or stage resolved them.
+
+    ModelNotFound for the model, since the one that is meant is no longer there; DatasetInvalid for rows. Held-out rows
+    count only for the same evaluation. What one side does not know is not compared.
+    """
+    if earlier is None:
+        return
+    _check(Reason.MODEL_NOT_FOUND, "the base model", earlier.model_sha256, now.model_sha256)
+    _check(Reason.DATASET_INVALID, "the training rows", earlier.dataset_sha256, now.dataset_sha256)
+    if earlier.evaluation_sha256 == now.evaluation_sha256:
+        before, after = earlier.evaluation_dataset_sha256, now.evaluation_dataset_sha256
+        _check(Reason.DATASET_INVALID, "the held-out rows", before, after)
+
+
+def _check(reason: Reason, what: str, before: str | None, after: str | None) -> None:
+    if before and after and before != after:
+        raise StageError(
+            reason,
+            f"{what} changed since the run began (sha256 {before[:12]} then, {after[:12]} now): put the former back",
+            f"or {_AGAIN}",
+        )

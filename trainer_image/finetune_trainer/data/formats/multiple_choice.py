@@ -1,124 +1,133 @@
-"""One row of a multiple-choice dataset: checked where it comes in, trusted afterwards."""
+"""Format MultipleChoice: a question, its options, one of them right.
+
+Options come as a map from letter to text, as a list of texts, as a list of ``{"text", "label"}``, as
+``{"text": [...], "label": [...]}``, or as columns of their own (``columns.options: opa,opb,opc,opd``). A CSV cell holds
+them as JSON. Letters are the labels where there are some, else A, B, C and so on.
+"""
 
 from __future__ import annotations
 
-import json
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from finetune_api.base import cut
-from finetune_api.inputs import ColumnsSpec
-from finetune_api.reasons import Reason
-from finetune_trainer.stage.failure import StageError
+from finetune_api.base import sha256_of
+from finetune_api.dataset import Dataset
+from finetune_api.rules import fill
+from finetune_trainer.data.example import Choice, Choices, Example, Message
+from finetune_trainer.data.formats.cells import CellError, cell, decoded, refused, row_of, shown, text_of
 
-_MAX_SHOWN = 60
-
-
-@dataclass(frozen=True)
-class ChoiceRow:
-    """A question, its options by letter, and the letter of the right one."""
-
-    question: str
-    options: dict[str, str]
-    letter: str
-
-    @property
-    def answer(self) -> str:
-        """Text of the right option."""
-        return self.options[self.letter]
+Options = dict[str, str]  # letter → text, in the row's order
 
 
-class _BadCellError(ValueError):
-    def __init__(self, column: str, problem: str) -> None:
-        super().__init__(f"column {column!r}: {problem}")
-
-
-def parse_row(raw: object, columns: ColumnsSpec, where: str) -> ChoiceRow:
-    """Turns a raw row into a ChoiceRow.
-
-    ``where`` names the row in the error. Raises StageError (DatasetInvalid) with row, column and problem.
-    """
+def parse(raw: object, dataset: Dataset, where: str) -> Example:
+    """Turns a raw row into an Example. Raises StageError (DatasetInvalid) with row, column and problem."""
+    columns = dataset.columns
     try:
-        if not isinstance(raw, Mapping):
-            raise ValueError(f"must be an object with columns, not {_shown(raw)}")
-        question = _text(raw, columns.question)
-        options = _options(raw, columns.options)
-        letter = _text(raw, columns.answer_key)
-        if letter not in options:
-            raise _BadCellError(columns.answer_key, f"{_shown(letter)} is none of the letters {', '.join(options)}")
-        answer = _text(raw, columns.answer)
-        if answer != options[letter]:
-            raise _BadCellError(
-                columns.answer, f"{_shown(answer)} is not the text of option {letter}, {_shown(options[letter])}"
-            )
+        row = row_of(raw)
+        question = text_of(cell(row, columns.question), columns.question)
+        options = _options(row, columns.options)
+        letter = _right_letter(cell(row, columns.answer_key), options, columns.answer_key)
+        if columns.answer != columns.answer_key:
+            _check_answer(row.get(columns.answer), options, letter, columns.answer)
     except ValueError as error:
-        raise StageError(Reason.DATASET_INVALID, f"{where}: {error}") from error
-    return ChoiceRow(question, options, letter)
+        raise refused(where, error) from error
+    return _example(question, options, letter, dataset)
 
 
-def _cell(raw: Mapping[str, Any], column: str) -> Any:
-    if column not in raw:
-        raise _BadCellError(column, f"missing; the row has {', '.join(map(str, raw)) or 'no columns'}")
-    return raw[column]
+def _example(question: str, options: Options, letter: str, dataset: Dataset) -> Example:
+    lines = [fill(dataset.option_template, letter=key, option=text) for key, text in options.items()]
+    prompt = fill(dataset.prompt_template, question=question, options="\n".join(lines))
+    choices = Choices(
+        options=tuple(
+            Choice(key, text, fill(dataset.response_template, answer=text, letter=key).strip())
+            for key, text in options.items()
+        ),
+        right=list(options).index(letter),
+    )
+    response = choices.options[choices.right].response
+    return Example(
+        messages=(Message("user", prompt), Message("assistant", response)),
+        choices=choices,
+        question=question,
+        # Pairs, because another order of the options is another prompt.
+        sha256=sha256_of([question, list(options.items()), letter]),
+    )
 
 
-def _text(raw: Mapping[str, Any], column: str) -> str:
-    value = _cell(raw, column)
-    if not isinstance(value, str) or not value.strip():
-        raise _BadCellError(column, f"must be a text that is not empty, not {_shown(value)}")
-    _check_unicode(value, column)
-    return value.strip()
-
-
-def _check_unicode(text: str, column: str) -> None:
-    try:  # JSON can hold half of a surrogate pair
-        text.encode()
-    except UnicodeEncodeError as error:
-        problem = f"{_shown(text[error.start])} at character {error.start + 1} is no Unicode character"
-        raise _BadCellError(column, problem) from error
-
-
-def _options(raw: Mapping[str, Any], column: str) -> dict[str, str]:
-    value = _decoded(_cell(raw, column), column)
-    if isinstance(value, list):
-        value = dict(zip(string.ascii_uppercase, value, strict=False)) if len(value) <= 26 else value
-    if not isinstance(value, Mapping):
-        raise _BadCellError(
-            column, f"must be a map from letter to text, or a list of at most 26 texts, not {_shown(value)}"
-        )
-    options = {str(letter): text for letter, text in value.items() if text is not None}  # Parquet fills gaps with null
-    for letter, text in options.items():
-        _check_unicode(letter, column)
-        if not isinstance(text, str) or not text.strip():
-            raise _BadCellError(column, f"option {letter} must be a text that is not empty, not {_shown(text)}")
-        _check_unicode(text, column)
+def _options(row: Mapping[str, Any], column: str) -> Options:
+    if column not in row and "," in column:
+        names = [name.strip() for name in column.split(",")]
+        value: object = [cell(row, name) for name in names]
+    else:
+        value = decoded(cell(row, column), column)
+    pairs = _pairs(value, column)
+    options: Options = {}
+    for key, text in pairs:
+        if text is None:  # Parquet fills the gaps of a map with null
+            continue
+        letter = text_of(str(key), column, "a letter ")
+        if letter in options:
+            raise CellError(column, f"letter {letter} stands twice")
+        options[letter] = text_of(text, column, f"option {letter} ")
     if len(options) < 2:
-        raise _BadCellError(column, f"needs at least 2 options, has {len(options)}")
-    return {letter: text.strip() for letter, text in options.items()}
+        raise CellError(column, f"needs at least 2 options, has {len(options)}")
+    return options
 
 
-def _decoded(value: Any, column: str) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:  # a CSV cell holds the options as JSON
-        return json.loads(value)
-    except ValueError as error:
-        raise _BadCellError(column, f"{_shown(value)} is no JSON map or list: {error}") from error
+def _pairs(value: object, column: str) -> list[tuple[object, object]]:
+    """(letter, text) of each option, unchecked."""
+    if isinstance(value, Mapping):
+        if set(value) == {"text", "label"} and all(isinstance(entry, list) for entry in value.values()):
+            if len(value["text"]) != len(value["label"]):
+                raise CellError(column, f"has {len(value['text'])} texts and {len(value['label'])} labels")
+            return list(zip(value["label"], value["text"], strict=True))
+        return list(value.items())
+    if isinstance(value, list) and len(value) <= len(string.ascii_uppercase):
+        if all(isinstance(entry, Mapping) and {"text", "label"} <= set(entry) for entry in value):
+            return [(entry["label"], entry["text"]) for entry in value]
+        if all(isinstance(entry, tuple) and len(entry) == 2 for entry in value):  # a map column of Parquet
+            return list(value)
+        return list(zip(string.ascii_uppercase, value, strict=False))
+    raise CellError(
+        column,
+        f"must be a map from letter to text, a list of at most 26 texts, or texts with labels, not {shown(value)}",
+    )
 
 
-def _shown(value: object) -> str:
-    return cut(repr(value), _MAX_SHOWN)
+def _right_letter(key: object, options: Options, column: str) -> str:
+    """The letter that a key names: as it stands, as an index from 0, or as an option's text."""
+    letters = ", ".join(options)
+    if isinstance(key, bool) or not isinstance(key, int | str):
+        raise CellError(column, f"must be a letter of {letters}, an index from 0 or an option's text, not {shown(key)}")
+    text = text_of(str(key), column)
+    if text in options:
+        return text
+    if folded := [letter for letter in options if letter.casefold() == text.casefold()]:
+        return folded[0]
+    by_index = list(options)[int(text)] if _is_index(text, len(options)) else None
+    by_text = [letter for letter, option in options.items() if option == text] if isinstance(key, str) else []
+    if by_index and by_text and by_index not in by_text:
+        raise CellError(
+            column, f"{shown(key)} is the index of option {by_index} and the text of option {by_text[0]}: name a letter"
+        )
+    if by_index or by_text:
+        return by_index or by_text[0]
+    raise CellError(
+        column,
+        f"{shown(key)} is none of the letters {letters}, nor an index from 0 to {len(options) - 1}, nor an option's "
+        "text",
+    )
 
 
-def prompt_of(row: ChoiceRow, template: str) -> str:
-    """The user's message: the prompt template with {question} and {options} (one per line, 'A: text') filled in."""
-    options = "\n".join(f"{letter}: {text}" for letter, text in row.options.items())
-    return template.format(question=row.question, options=options)
+def _is_index(text: str, count: int) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 2 and int(text) < count
 
 
-def response_of(row: ChoiceRow, template: str, letter: str | None = None) -> str:
-    """The assistant's message for a letter (the right one unless given)."""
-    letter = letter or row.letter
-    return template.format(answer=row.options[letter], letter=letter).strip()
+def _check_answer(value: object, options: Options, letter: str, column: str) -> None:
+    """The answer column may be missing, as the key tells it. One that says something else is refused."""
+    if value is None:
+        return
+    answer = text_of(value, column)
+    if answer != options[letter]:
+        raise CellError(column, f"{shown(answer)} is not the text of option {letter}, {shown(options[letter])}")
