@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from finetune_api.config import ClaimMount, JobReference, RunConfig
+from finetune_api.defaults import resolve
 from finetune_api.reasons import Reason
 from finetune_api.spec import FineTuneJobSpec
-from finetune_trainer.data.load import Rows, load_rows
 from finetune_trainer.stage.failure import StageError
 
 ROWS = [
@@ -21,24 +21,28 @@ ROWS = [
 
 
 def make_config(claim: Path, **dataset: Any) -> RunConfig:
-    spec = FineTuneJobSpec.model_validate(
+    return run_config(
         {
             "model": {"source": "pvc://work/model"},
             "dataset": {"source": "pvc://work/rows", **dataset},
             "output": {"destination": "pvc://work/out"},
             "runtime": {"gpusPerNode": 0},
-        }
-    ).resolved()
-    return RunConfig(
-        job=JobReference(namespace="ml", name="job", uid="uid-1"),
-        spec=spec,
-        spec_sha256=spec.sha256(),
-        mounts=[ClaimMount(claim="work", path=str(claim))],
+        },
+        {"work": claim},
     )
 
 
-def read(config: RunConfig) -> Rows:
-    return load_rows(config, config.spec.dataset, "", config.spec.dataset.columns)
+def run_config(spec: dict[str, Any], claims: dict[str, Path], uid: str = "uid-1", image: str = "") -> RunConfig:
+    """What the operator would write for a spec; ``claims`` are folders by name."""
+    resolved = resolve(FineTuneJobSpec.model_validate(spec, extra="forbid"))
+    return RunConfig(
+        job=JobReference(namespace="ml", name="job", uid=uid),
+        spec=resolved,
+        training_sha256=resolved.training_sha256(),
+        evaluation_sha256=resolved.evaluation_sha256(),
+        mounts=[ClaimMount(claim=claim, path=str(folder)) for claim, folder in claims.items()],
+        image=image,
+    )
 
 
 def refusal(action: Callable[[], object], reason: Reason) -> str:

@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 
-from finetune_api.config import ClaimMount, JobReference, RunConfig
+from finetune_api.config import RunConfig
 from finetune_api.progress import ProgressPush
 from finetune_api.results import StageResult
-from finetune_api.spec import FineTuneJobSpec
+from finetune_api.run_folder import run_folder
 from finetune_trainer.stage.environment import prepare_environment
 from finetune_trainer.stage.progress import ProgressPusher
+from finetune_trainer.stage.run_folder import RunFolder
+from trainer_inputs import run_config
 
 DATA = Path(__file__).parent.parent / "data"
 CREATURES = ("heron", "otter", "badger", "lizard")
@@ -83,15 +85,15 @@ def make_config(tiny_model: Path) -> MakeConfig:
         }
         for name, section in sections.items():
             document[name] = {**document.get(name, {}), **section}
-        spec = FineTuneJobSpec.model_validate(document, extra="forbid").resolved()
-        return RunConfig(
-            job=JobReference(namespace="ml", name="tiny", uid=uid),
-            spec=spec,
-            spec_sha256=spec.sha256(),
-            mounts=[ClaimMount(claim="work", path=str(folder)), ClaimMount(claim="models", path=str(model.parent))],
-        )
+        return run_config(document, {"work": folder, "models": model.parent}, uid)
 
     return make
+
+
+def shared_folder(config: RunConfig) -> RunFolder:
+    """The folder that the jobs of a training share."""
+    uri = run_folder(config.spec.output.destination, config.training_sha256)
+    return RunFolder(config.local_path(uri), uri)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -109,15 +111,24 @@ class Run:
     """A trained and evaluated run, with all that it pushed."""
 
     config: RunConfig
-    folder: Path
+    run_folder: RunFolder
     training: StageResult
     evaluation: StageResult
     training_pushes: list[ProgressPush]
     evaluation_pushes: list[ProgressPush]
 
     @property
+    def folder(self) -> Path:
+        return self.run_folder.path
+
+    @property
     def adapter(self) -> Path:
-        return self.folder / "adapter"
+        return self.run_folder.adapter
+
+    @property
+    def evaluation_folder(self) -> Path:
+        assert self.config.evaluation_sha256
+        return self.folder / "evaluations" / self.config.evaluation_sha256[:12]
 
 
 @pytest.fixture(scope="session")
@@ -132,8 +143,7 @@ def run(make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory) -> Ru
     evaluation_pushes: list[ProgressPush] = []
     training_result = _with_pushes(train, config, training_pushes)
     evaluation_result = _with_pushes(evaluate, config, evaluation_pushes)
-    folder = config.local_path(config.run_uri)
-    return Run(config, folder, training_result, evaluation_result, training_pushes, evaluation_pushes)
+    return Run(config, shared_folder(config), training_result, evaluation_result, training_pushes, evaluation_pushes)
 
 
 def _with_pushes(

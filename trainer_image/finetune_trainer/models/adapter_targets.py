@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _BYTES = 4
 # Settings, manifest, result, report and what file systems round up.
 _BESIDES = 1 << 20
-_TOKENIZER_BYTES = 2 << 20
 
 
 def adapter_targets(model: CausalLM, wanted: list[str]) -> list[str]:
@@ -63,12 +62,9 @@ def adapter_bytes(model: CausalLM, lora: LoraSpec) -> int:
     return count * _BYTES
 
 
-def room_needed(adapter: int) -> int:
-    """What a run may write before it is done: draft and earlier attempt side by side. In bytes.
-
-    The tokenizer that is saved along rarely exceeds what is allowed here for it.
-    """
-    return 2 * (adapter + _TOKENIZER_BYTES) + _BESIDES
+def room_needed(adapter: int, tokenizer: int) -> int:
+    """What a run may write before it is done, with draft and earlier attempt side by side. All in bytes."""
+    return 2 * (adapter + tokenizer) + _BESIDES
 
 
 def skeleton(source: ModelSource, config: PretrainedConfig) -> CausalLM | None:

@@ -6,6 +6,7 @@ shipped. The training engine loads by its own library inside :func:`checked_load
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.sources.hub_errors import config_fault, model_fault
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
-from finetune_trainer.stage.failure import StageError
+from finetune_trainer.stage.failure import StageError, causes
 from finetune_trainer.stage.protocols import Tokenizer
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ def context_of(config: PretrainedConfig) -> int | None:
     return None
 
 
+def embedding_rows(model: CausalLM) -> int:
+    """How many token ids a model has vectors for."""
+    weight: Any = model.get_input_embeddings().weight
+    return int(weight.shape[0])
+
+
 def load_tokenizer(source: ModelSource) -> Tokenizer:
     """A model's or an adapter's tokenizer. Raises StageError (ModelNotFound) when there is none that can be read."""
     from transformers import AutoTokenizer
@@ -64,6 +71,13 @@ def load_tokenizer(source: ModelSource) -> Tokenizer:
     except Exception as error:
         raise _not_found(source, error, config_fault, "its tokenizer") from error
     return text_tokenizer(loaded, source)
+
+
+def tokenizer_bytes(source: ModelSource) -> int:
+    """Size of a model's tokenizer on disk, as it will be saved beside the adapter."""
+    with tempfile.TemporaryDirectory(prefix="finetune-") as scratch:
+        load_tokenizer(source).save_pretrained(scratch)
+        return sum(file.stat().st_size for file in Path(scratch).rglob("*") if file.is_file())
 
 
 def text_tokenizer(loaded: Any, source: ModelSource) -> Tokenizer:
@@ -141,6 +155,8 @@ def checked_load(source: ModelSource) -> Iterator[None]:
     modeling_utils.log_state_dict_report = check
     try:
         yield
+    except StageError:
+        raise
     except (OSError, RuntimeError, ValueError) as error:
         raise _not_found(source, error, model_fault) from error
     finally:
@@ -157,6 +173,9 @@ def _not_found(source: ModelSource, error: Exception, find_fault: Any, what: str
     """ModelNotFound where the source is to blame, else the error itself."""
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
+    for cause in causes(error):  # libraries wrap what was raised inside of them
+        if isinstance(cause, StageError):
+            return cause
     fault = find_fault(error, HF_HUB_OFFLINE)
     if not fault:
         return error

@@ -39,6 +39,7 @@ class CausalLM(Protocol):
     """A transformers model with a language-modelling head, or PEFT's wrapper of one."""
 
     config: ModelConfig
+    generation_config: Any
 
     @property
     def device(self) -> Any: ...
@@ -46,11 +47,10 @@ class CausalLM(Protocol):
     @property
     def dtype(self) -> Any: ...
 
-    @property
-    def generation_config(self) -> Any: ...
-
     # Tensors by name, such as input_ids [batch, length]; the logits are [batch, length, vocabulary].
     def __call__(self, **inputs: Any) -> ModelOutput: ...
+
+    def forward(self, **inputs: Any) -> ModelOutput: ...
 
     def generate(self, **inputs: Any) -> Any: ...
 

@@ -37,11 +37,13 @@ class StepReporter:
     history: list[LoggedStep] = field(default_factory=list)
     pace: Pace = field(default_factory=lambda: Pace(0))
 
-    def begin(self, first_step: int) -> None:
-        """Starts the clock with the first step of this attempt; what an earlier one logged is void."""
+    def begin(self, first_step: int, total: int) -> None:
+        """Starts the clock with the first step of this attempt; what an earlier one told and logged is void."""
         self.pace = Pace(first_step)
         if self.metrics:
             self.metrics.unlink(missing_ok=True)
+        say(f"training starts at step {first_step} of {total}")
+        self.progress(first_step, total, 0.0, 0)
 
     def log(self, entry: LoggedStep, total: int) -> None:
         """Prints and keeps a logged step. Raises StageError (LossDiverged) when its loss is not finite."""
@@ -65,7 +67,8 @@ class StepReporter:
         if self.history:
             last = self.history[-1]
             metrics |= {"loss": number(last.loss), "learning_rate": number(last.learning_rate)}
-        metrics["tokens_per_second"] = str(round(self._speed(tokens, now)))
+        if tokens:
+            metrics["tokens_per_second"] = str(round(self._speed(tokens, now)))
         self.pusher.push(step, make_push(step, total, self.pace.remaining_seconds(step, total, now), metrics))
 
     def _speed(self, tokens: int, now: float | None = None) -> float:

@@ -86,14 +86,14 @@ def _take_steps(spec: ResolvedSpec, inputs: Inputs, folder: RunFolder, pusher: P
     engine = load_engine()  # before anything else imports its libraries
 
     from finetune_trainer.models.adapter_targets import adapter_bytes, room_needed, skeleton
-    from finetune_trainer.models.loading import context_of, load_config
+    from finetune_trainer.models.loading import context_of, embedding_rows, load_config, tokenizer_bytes
     from finetune_trainer.training.attention import attention_of, fix_attention
 
     fix_attention(device)
     model_config = load_config(inputs.model)
-    bare = skeleton(inputs.model, model_config)
+    bare, tokenizer_size = skeleton(inputs.model, model_config), tokenizer_bytes(inputs.model)
     if bare:
-        check_room(folder.path, room_needed(adapter_bytes(bare, spec.lora)), str(folder.uri))
+        check_room(folder.path, room_needed(adapter_bytes(bare, spec.lora), tokenizer_size), str(folder.uri))
     context = context_of(model_config)
     limit = longest_row(spec.model.max_sequence_length, context)
     if limit < spec.model.max_sequence_length:
@@ -102,8 +102,8 @@ def _take_steps(spec: ResolvedSpec, inputs: Inputs, folder: RunFolder, pusher: P
     say(f"loading {inputs.model.name} in 4 bit (NF4)")
     base, tokenizer = engine.load_base(inputs.model, limit, device)
     if not bare:
-        check_room(folder.path, room_needed(adapter_bytes(base, spec.lora)), str(folder.uri))
-    chat = read_chat_format(tokenizer, spec.model, base.get_input_embeddings().num_embeddings)
+        check_room(folder.path, room_needed(adapter_bytes(base, spec.lora), tokenizer_size), str(folder.uri))
+    chat = read_chat_format(tokenizer, spec.model, embedding_rows(base))
     if chat.note:
         say(chat.note)
     tokens = tokenise(inputs.rows.examples, chat, limit, training.loss_on)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from finetune_api.reasons import FAILURES, Reason
-from finetune_trainer.stage.failure import LOG_LENGTH, MESSAGE_LENGTH, StageError, failure_of
+from finetune_api.results import MAX_LOG, MAX_MESSAGE
+from finetune_trainer.stage.failure import StageError, failure_of
 from finetune_trainer.stage.files import MANIFEST, new_folder, read_manifest, remove_drafts, write_text
 
 
@@ -48,10 +49,14 @@ def test_an_exception_becomes_a_reason_an_exit_code_and_advice(
     assert words in failure.message
 
 
+def test_a_known_failure_has_no_log_rather_than_an_empty_one() -> None:
+    assert "log" not in failure_of(StageError(Reason.DATASET_INVALID, "row 7")).to_api()
+
+
 def test_the_cause_of_a_wrapped_exception_counts() -> None:
     wrapped = RuntimeError("saving failed")
     wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
-    assert failure_of(wrapped).reason is Reason.STORAGE_FULL
+    assert failure_of(wrapped).reason == Reason.STORAGE_FULL
 
 
 def test_a_gpu_that_is_full_is_told_in_sizes_and_advice_without_pytorchs_own_hints() -> None:
@@ -63,7 +68,7 @@ def test_a_gpu_that_is_full_is_told_in_sizes_and_advice_without_pytorchs_own_hin
 def test_advice_stays_whole_behind_a_message_that_is_cut() -> None:
     message = failure_of(StageError(Reason.DATASET_INVALID, "x" * 5000)).message
     assert message.endswith(f"x…; {FAILURES[Reason.DATASET_INVALID].advice}")
-    assert len(message) == MESSAGE_LENGTH
+    assert len(message) == MAX_MESSAGE
 
 
 def test_a_crash_carries_its_last_lines_and_stays_within_bounds() -> None:
@@ -75,8 +80,8 @@ def test_a_crash_carries_its_last_lines_and_stays_within_bounds() -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         deep(50)
     failure = failure_of(caught.value)
-    assert len(failure.log) == LOG_LENGTH
-    assert len(failure.message) <= MESSAGE_LENGTH
+    assert len(failure.log or "") == MAX_LOG
+    assert len(failure.message) <= MAX_MESSAGE
 
 
 def test_a_folder_appears_whole_with_a_manifest_or_not_at_all(tmp_path: Path) -> None:
@@ -111,6 +116,24 @@ def test_files_in_sub_folders_stand_in_the_manifest_by_path_and_count_when_it_is
     assert (target / "additional_chat_templates" / "tool_use.jinja").stat().st_mode & 0o777 == 0o644
     (target / "additional_chat_templates" / "tool_use.jinja").write_text("{{ messages}}")
     assert read_manifest(target) is None
+
+
+def test_a_draft_that_is_worth_keeping_outlives_the_failure_to_finish_it(tmp_path: Path) -> None:
+    target, rescue = tmp_path / "adapter", tmp_path / "adapter-unfinished"
+
+    def half(kept: bool) -> None:
+        with new_folder(target, rescue, lambda draft: kept and (draft / "weights").exists()) as draft:
+            (draft / "weights").write_text("whole")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        half(kept=False)
+    assert list(tmp_path.iterdir()) == []
+    for _ in range(2):  # an earlier one makes room
+        with pytest.raises(OSError, match="No space"):
+            half(kept=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter-unfinished"]
+    assert (rescue / "weights").read_text() == "whole"
 
 
 def test_a_new_folder_takes_the_place_of_an_old_one(tmp_path: Path) -> None:

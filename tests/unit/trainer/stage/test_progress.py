@@ -14,10 +14,7 @@ import pytest
 
 from finetune_api.config import ProgressEndpoint
 from finetune_api.progress import ProgressPush, progress_of
-from finetune_api.reasons import Reason
-from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.progress import Pace, ProgressPusher, http_sender, make_push
-from finetune_trainer.training.reporter import LoggedStep, StepReporter
 
 
 def value(step: int) -> ProgressPush:
@@ -145,23 +142,3 @@ def test_the_estimate_counts_only_the_steps_of_this_attempt() -> None:
     pace = Pace(first_step=100, now=0.0)
     assert pace.remaining_seconds(100, 200, now=5.0) is None
     assert pace.remaining_seconds(110, 200, now=20.0) == pytest.approx(180.0)
-
-
-@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_ends_the_run(loss: float) -> None:
-    reporter = StepReporter(None)
-    with pytest.raises(StageError, match="at step 4 of 10") as caught:
-        reporter.log(LoggedStep(4, loss, 1e-4), 10, 0.5, 100)
-    assert caught.value.reason is Reason.LOSS_DIVERGED
-
-
-def test_a_reporter_pushes_the_newest_loss_with_the_step() -> None:
-    sent: list[ProgressPush] = []
-    pusher = ProgressPusher(sent.append, interval_seconds=0)
-    reporter = StepReporter(pusher)
-    reporter.log(LoggedStep(2, 0.75, 1e-4), 10, 0.5, 100)
-    reporter.progress(2, 10, 0.5, 100)
-    pusher.close(30)
-    status = progress_of(sent[-1], "Train", "pod")
-    assert (status.step, status.loss, status.epoch) == (2, "0.75", "0.5")
-    assert status.tokens_per_second is not None

@@ -17,7 +17,7 @@ class ReportingCallback(TrainerCallback):  # type: ignore[misc]
         self.reporter = reporter
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.reporter.begin(state.global_step)
+        self.reporter.begin(state.global_step, state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         self._progress(state)

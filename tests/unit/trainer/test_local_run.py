@@ -1,0 +1,140 @@
+"""A run without a cluster: the very file that kubectl would apply, and the folders that stand for its claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from finetune_api.reasons import Reason
+from finetune_api.results import StageResult
+from finetune_trainer.local_run import local_config, read_job, summary
+from trainer_inputs import refusal
+
+JOB = """
+apiVersion: finetune.dev/v1alpha1
+kind: FineTuneJob
+metadata: {name: job}
+spec:
+  model: {source: "pvc://models/tiny"}
+  dataset: {source: "pvc://rows"}
+  output: {destination: "pvc://out/run"}
+"""
+
+
+def job_file(folder: Path, text: str = JOB) -> Path:
+    file = folder / "job.yaml"
+    file.write_text(text)
+    return file
+
+
+def mounts(here: Path, *given: str, output: Path | None = None, text: str = JOB) -> dict[str, str]:
+    config = local_config(read_job(job_file(here, text)), list(given), output, here)
+    return {mount.claim: mount.path for mount in config.mounts}
+
+
+def test_the_same_file_gives_the_same_run_with_the_operators_defaults(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "rows").mkdir()
+    first, second = (local_config(read_job(job_file(tmp_path)), [], None, tmp_path) for _ in range(2))
+    assert first == second
+    assert (first.spec.training.epochs, first.spec.training.learning_rate) == (3, "2e-4")
+    assert first.training_sha256 == first.spec.training_sha256()
+    assert first.evaluation_sha256 is None
+    assert first.job.uid
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            "learningRate: 2e-4",
+            "put it in quotes",
+        ),
+        ("learningRte: '2e-4'", "spec.training.learningRte"),
+        ("batchSize: 0", "spec.training.batchSize"),
+        ("batchSize: 1\n    batchSize: 2", "stands twice"),
+    ],
+)
+def test_what_the_api_server_refuses_is_refused_here(tmp_path: Path, given: str, words: str) -> None:
+    file = job_file(tmp_path, f"{JOB}  training:\n    {given}\n")
+    assert words in refusal(lambda: read_job(file), Reason.INVALID_SPEC)
+
+
+def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path) -> None:
+    assert "can't read" in refusal(lambda: read_job(tmp_path / "none.yaml"), Reason.INVALID_SPEC)
+    (tmp_path / "job.yaml").write_bytes(b"\xff\xfe\x00")
+    assert "can't read" in refusal(lambda: read_job(tmp_path / "job.yaml"), Reason.INVALID_SPEC)
+
+
+def test_a_claim_is_the_folder_of_its_name_and_the_output_goes_below_runs(tmp_path: Path) -> None:
+    for name in ("models", "rows"):
+        (tmp_path / name).mkdir()
+    expected = {"models": str(tmp_path / "models"), "rows": str(tmp_path / "rows")}
+    assert mounts(tmp_path) == {**expected, "out": str(tmp_path / "runs")}
+    elsewhere = tmp_path / "elsewhere"
+    assert mounts(tmp_path, output=elsewhere) == {**expected, "out": str(elsewhere)}
+    (tmp_path / "out").mkdir()
+    assert mounts(tmp_path)["out"] == str(tmp_path / "out")
+    assert mounts(tmp_path, output=elsewhere)["out"] == str(elsewhere)
+    assert mounts(tmp_path, f"rows={elsewhere}")["rows"] == str(elsewhere)
+
+
+def test_a_claim_without_a_folder_is_named_with_what_would_help(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    text = refusal(lambda: mounts(tmp_path), Reason.INVALID_SPEC)
+    assert f"no folder stands for the claim 'rows': {tmp_path / 'rows'} is not there" in text
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_claim_that_is_read_from_and_written_to_is_one_folder(tmp_path: Path) -> None:
+    text = JOB.replace("pvc://models/tiny", "pvc://out/model").replace("pvc://rows", "pvc://out/rows")
+    assert "no folder stands for the claim 'out'" in refusal(lambda: mounts(tmp_path, text=text), Reason.INVALID_SPEC)
+    (tmp_path / "out").mkdir()
+    assert mounts(tmp_path, text=text) == {"out": str(tmp_path / "out")}
+    refused = refusal(lambda: mounts(tmp_path, output=tmp_path / "x", text=text), Reason.INVALID_SPEC)
+    assert "--output: the output's claim 'out' is read from, too" in refused
+
+
+@pytest.mark.parametrize("mount", ["work", "work=/no/such/folder", "=/tmp"])
+def test_a_mount_must_be_a_claim_and_a_folder(tmp_path: Path, mount: str) -> None:
+    assert "must be CLAIM=FOLDER" in refusal(lambda: mounts(tmp_path, mount), Reason.INVALID_SPEC)
+
+
+def test_the_end_is_a_short_table(tmp_path: Path) -> None:
+    for name in ("models", "rows"):
+        (tmp_path / name).mkdir()
+    config = local_config(read_job(job_file(tmp_path)), [], None, tmp_path)
+    common = {"jobUID": config.job.uid, "trainingSha256": config.training_sha256, "finishedAt": "2026-11-26T00:00:00Z"}
+    trained = {
+        **common,
+        "stage": "Train",
+        "training": {"steps": 40, "runtimeSeconds": 62, "runtime": "1m 02s", "firstLoss": "2.1", "finalLoss": "0.3"},
+        "memory": {"summary": "1.3/79 GiB (1.7%)"},
+        "adapter": {"uri": "pvc://out/run/0123/adapter", "sha256": "a" * 64, "sizeBytes": 1, "files": 1},
+        "advice": [{"reason": "WarmupCut", "message": "5 were asked for"}],
+    }
+    accuracy = {
+        "name": "Accuracy",
+        "base": {"value": "0.25", "interval95": {"low": "0.2", "high": "0.3"}},
+        "tuned": {"value": "0.5"},
+        "pValue": "0.01",
+    }
+    letters = {"name": "LetterAccuracy", "omitted": "keys share a token"}
+    scored = {
+        **common,
+        "stage": "Evaluate",
+        "evaluation": {"summary": "0.25→0.50", "examples": 12, "metrics": [accuracy, letters]},
+    }
+    lines = summary(config, [StageResult.model_validate(trained), StageResult.model_validate(scored)])
+    assert lines == [
+        "",
+        "steps           40  loss 2.1 → 0.3",
+        "time            1m 02s",
+        "memory          1.3/79 GiB (1.7%)",
+        "examples        12",
+        "Accuracy        base 0.25 [0.2, 0.3]  tuned 0.5  p = 0.01",
+        "LetterAccuracy  left out: keys share a token",
+        "advice: 5 were asked for",
+        f"adapter: {tmp_path}/runs/run/0123/adapter",
+    ]
