@@ -4,81 +4,139 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
-from finetune_api.results import EvaluationStatus, ModelScores, StageResult
-from finetune_api.spec import FineTuneJobSpec
+from finetune_api.results import EvaluationStatus, LineageStatus, StageResult
+from finetune_api.spec import EvaluationSpec
+from finetune_api.stages import EVALUATE
 from finetune_trainer.data.chat_template import read_chat_format
 from finetune_trainer.data.prepare import Inputs, prepare_evaluation
-from finetune_trainer.evaluation.report import Outcome, evaluation_status, report_document
+from finetune_trainer.data.tokenize import keep_fitting
+from finetune_trainer.evaluation.measure import measure
+from finetune_trainer.evaluation.metrics import metrics_of
+from finetune_trainer.evaluation.outcome import Outcome
+from finetune_trainer.evaluation.report import About, evaluation_status, report_document, report_lines
+from finetune_trainer.models.adapter_files import finished_training
+from finetune_trainer.sources.model import ModelSource
+from finetune_trainer.sources.pins import Pins, read_pins, write_pins
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError, gpu_sizes
 from finetune_trainer.stage.files import write_text
 from finetune_trainer.stage.progress import Pace, ProgressPusher, make_push
-from finetune_trainer.stage.result import lineage, read_result, stage_result, write_result
-from finetune_trainer.stage.run_folder import open_run_folder
-from finetune_trainer.training.train import finished_training
+from finetune_trainer.stage.result import (
+    is_identical,
+    lineage,
+    read_result,
+    stage_lineage,
+    stage_result,
+    write_result,
+)
+from finetune_trainer.stage.run_folder import EvaluationFolder, RunFolder, belongs, find_trained, open_evaluation
 
 
 def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
-    """Scores base and tuned on the same held-out rows. A result of an earlier attempt of this job is returned at once.
+    """Scores base and tuned on the same held-out rows.
 
-    Raises StageError for failures with a known reason.
+    A result of an earlier attempt of this job is returned at once, and that of an identical job is reused. Raises
+    StageError for failures with a known reason.
     """
-    folder = open_run_folder(config)
-    if done := read_result(folder.evaluation_result, config):
-        say(f"already evaluated: {folder.evaluation_result}")
-        return done
-    spec = config.spec
-    if spec.evaluation is None:
+    evaluation = config.spec.evaluation
+    if evaluation is None:
         raise StageError(Reason.INVALID_SPEC, "spec.evaluation is not set: there is nothing to evaluate")
-    trained = finished_training(config, folder)
-    if trained is None:
+    found = find_trained(config, lambda folder: finished_training(folder, config))
+    if found is None:
         raise StageError(
-            Reason.EVALUATION_FAILED, f"the adapter {config.run_uri / 'adapter'} is missing, damaged or another job's"
+            Reason.EVALUATION_FAILED,
+            f"there is no whole adapter of this job's training in {config.spec.output.destination}: it is missing, "
+            "damaged or of another spec",
+            "train first, with the same spec",
         )
-    inputs = prepare_evaluation(config, folder)
-    final_loss = trained.training.final_loss if trained.training else None
-    outcome = _compare(inputs, folder.adapter, spec, _progress(pusher, final_loss))
+    run_folder, trained = found
+    with open_evaluation(config, run_folder, lambda folder: finished_evaluation(folder, config)) as turn:
+        if turn.done:
+            say(f"already evaluated: {turn.folder.uri}")
+            return turn.done
+        inputs = prepare_evaluation(config, _earlier_pins(config, turn.earlier_lock, run_folder, trained))
+        made_from, runner = lineage(config, EVALUATE, inputs.pins), stage_lineage(config, inputs.device.name)
+        if reused := turn.reuse(lambda result: is_identical(result, made_from, runner)):
+            return reused
+        folder = turn.folder
+        write_pins(folder.lock, inputs.pins)
+        final_loss = trained.training.final_loss if trained.training else None
+        outcome, dropped = _compare(config, evaluation, inputs, run_folder.adapter, _progress(pusher, final_loss))
 
-    status = evaluation_status(outcome, spec.evaluation, str(config.run_uri / "report" / "report.json"))
-    for line in _lines(status):
-        say(line)
-    folder.report.mkdir(exist_ok=True)
-    document = json.dumps(report_document(outcome, status), ensure_ascii=False, indent=2)
-    write_text(folder.report / "report.json", document + "\n")
-    sections = {"evaluation": status, "lineage": lineage(config, inputs.lock, inputs.rows.sha256)}
-    result = stage_result(config, "Evaluate", sections)
-    write_result(folder.evaluation_result, result)
-    return result
+        turn.confirm()
+        about = About(dropped, inputs.shared, config.spec.dataset.response_template)
+        status = _write_report(folder, outcome, evaluation, about, made_from)
+        sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": inputs.advice}
+        result = stage_result(config, EVALUATE, sections)
+        write_result(folder.result, result)
+        return result
 
 
-def _compare(inputs: Inputs, adapter: Path, spec: FineTuneJobSpec, on_scored: Callable[[int, int], None]) -> Outcome:
-    from torch import OutOfMemoryError
+def finished_evaluation(folder: EvaluationFolder, config: RunConfig) -> StageResult | None:
+    """The result of this spec's evaluation in a folder, whichever job it is of, if its report is there."""
+    result = read_result(folder.result)
+    return result if result and belongs(result, config) and folder.report.is_file() else None
+
+
+def _earlier_pins(config: RunConfig, lock: Path, run_folder: RunFolder, trained: StageResult) -> Pins | None:
+    """What this job resolved before, or what its training was made from where that is another job's."""
+    uid, digest = config.job.uid, config.training_sha256
+    for path in (lock, run_folder.lock):
+        if pins := read_pins(path, uid, digest):
+            return pins
+    if trained.lineage is None:
+        return None
+    known = trained.lineage.model_dump(include=set(Pins.model_fields) & set(LineageStatus.model_fields))
+    return Pins.model_validate({**known, "job_uid": uid, "training_sha256": digest, "evaluation_sha256": None})
+
+
+def _compare(
+    config: RunConfig, evaluation: EvaluationSpec, inputs: Inputs, adapter: Path, on_scored: Callable[[int, int], None]
+) -> tuple[Outcome, int]:
+    """The outcome, and how many held-out rows were left out because they exceed the model's context."""
+    from torch import OutOfMemoryError  # like PEFT and transformers, it takes seconds to import
 
     from finetune_trainer.evaluation.comparison import Contestants, compare
-    from finetune_trainer.models.evaluation_model import (  # PEFT and transformers take seconds to import
-        attach,
-        load_base,
-        load_tokenizer,
-    )
+    from finetune_trainer.models.loading import attach_adapter, context_of, load_base, load_config, load_tokenizer
 
-    chat = read_chat_format(load_tokenizer(adapter), spec.model.chat_template)
+    settings = load_config(inputs.model)
+    tokenizer = load_tokenizer(ModelSource(str(adapter), None, inputs.model.trust_remote_code))
+    # The tokenizer was saved with the template that training used, whether spec.model.chatTemplate is one or names one.
+    model = config.spec.model.model_copy(update={"chat_template": ""})
+    context = context_of(settings)
+    chat = read_chat_format(tokenizer, model, settings.get_text_config().vocab_size)
+    examples, dropped = keep_fitting(inputs.rows.examples, chat, context)
+    if dropped:
+        say(f"{dropped} of {len(inputs.rows.examples)} held-out rows are longer than the model's context of {context}")
     say(f"loading {inputs.model.name} in 4 bit (NF4)")
     try:
         base = load_base(inputs.model, inputs.device)
-        contestants = Contestants(base, lambda model: attach(model, adapter), chat, inputs.device)
-        return compare(contestants, inputs.rows.rows, spec, on_scored)
+        contestants = Contestants(base, lambda model: attach_adapter(model, adapter), chat, inputs.device, context)
+        return compare(contestants, examples, evaluation, on_scored), dropped
     except OutOfMemoryError as error:
         # Not OutOfMemory, whose advice is for training.
         raise StageError(
             Reason.EVALUATION_FAILED,
-            f"GPU memory ran out, even with one held-out row at a time: {gpu_sizes(error)}; "
+            f"GPU memory ran out, even with one held-out row at a time: {gpu_sizes(error)}",
             "take a GPU with more memory, or shorten the held-out rows and their options",
         ) from error
+
+
+def _write_report(
+    folder: EvaluationFolder, outcome: Outcome, evaluation: EvaluationSpec, about: About, made_from: LineageStatus
+) -> EvaluationStatus:
+    measured = [measure(metric, outcome) for metric in metrics_of(evaluation.metrics)]
+    status = evaluation_status(outcome, measured, about, folder.report_uri)
+    for line in report_lines(outcome, status):
+        say(line)
+    document = report_document(outcome, measured, about, status, made_from.to_api())
+    write_text(folder.report, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    return status
 
 
 def _progress(pusher: ProgressPusher | None, final_loss: str | None) -> Callable[[int, int], None]:
@@ -92,30 +150,3 @@ def _progress(pusher: ProgressPusher | None, final_loss: str | None) -> Callable
             pusher.push(done, make_push(done, total, pace.remaining_seconds(done, total, now), metrics))
 
     return report
-
-
-def _lines(status: EvaluationStatus) -> Iterator[str]:
-    yield f"{status.examples} rows scored in {status.runtime_seconds} seconds"
-    for name, scores in (("base", status.base), ("tuned", status.tuned)):
-        if scores:
-            yield f"{name:>6}: {_scores_line(scores)}"
-    if test := status.paired_test:
-        yield f"McNemar: only base right {test.base_only}, only tuned right {test.tuned_only}, p = {test.p_value}"
-    for sample in status.samples:
-        yield f"prompt: {sample.prompt}"
-        yield f"  expected: {sample.expected}"
-        yield f"  base:     {sample.base}{'  [names no option]' if sample.base_invented else ''}"
-        yield f"  tuned:    {sample.tuned}{'  [names no option]' if sample.tuned_invented else ''}"
-
-
-def _scores_line(scores: ModelScores) -> str:
-    parts = []
-    for name, value, interval in (
-        ("accuracy", scores.accuracy, scores.accuracy_interval95),
-        ("letter accuracy", scores.letter_accuracy, scores.letter_accuracy_interval95),
-        ("perplexity", scores.perplexity, None),
-    ):
-        if value is not None:
-            bounds = f" [{float(interval.low):.3f}, {float(interval.high):.3f}]" if interval else ""
-            parts.append(f"{name} {float(value):.3f}{bounds}")
-    return ", ".join(parts)

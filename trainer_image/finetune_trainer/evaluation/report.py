@@ -1,174 +1,212 @@
-"""From scores to the status section and to report.json."""
+"""From an outcome to the status section and to report.json."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from finetune_api.base import cut, number
-from finetune_api.results import EvaluationStatus, Interval, ModelScores, PairedTest, SampleAnswer
-from finetune_api.spec import EvaluationSpec
-from finetune_trainer.data.formats.multiple_choice import ChoiceRow
-from finetune_trainer.evaluation.questions import Score
-from finetune_trainer.evaluation.statistics import mcnemar_exact, perplexity, wilson_interval
+from finetune_api.base import cut
+from finetune_api.results import Answer, EvaluationStatus, MetricStatus, SampleAnswer
+from finetune_trainer.data.example import Choices, Example
+from finetune_trainer.evaluation.answers import Names, Reading, read_answer
+from finetune_trainer.evaluation.measure import Measured
+from finetune_trainer.evaluation.metrics.choice import ChoiceMetric
+from finetune_trainer.evaluation.outcome import Generated, Outcome
 
+VERSION = 1
 STATUS_SAMPLES = 3
 DEFINITIONS = {
-    "accuracy": "share of rows whose right option has the likeliest response: mean log-likelihood per token of the "
-    "filled response template, after the tokens that all options share, without the end of the turn",
-    "letterAccuracy": "share of rows whose right letter is the likeliest first token of the answer, of the letters",
-    "perplexity": "exp of the mean negative log-likelihood per token of the right responses, end of turn included",
-    "interval95": "Wilson score interval",
-    "pairedTest": "McNemar's exact test on accuracy, two-sided",
+    "interval95": "Wilson score interval (Wilson 1927), 95%",
+    "pairedTest": "McNemar's exact test, two-sided, on the rows that only one of the models has right",
+    "agreement": "batches against a plain pass over one row at a time on the same model: checked rows, how many of "
+    "them a batch decided otherwise (different), and how many of these were not seen to be near-ties (missed); further "
+    "near-ties that the plain pass decided (settled), and how many of them it changed",
+    "names": "what an answer in words names: Option, one that is there; NoSuchOption, an invented one; Nothing: none, "
+    "or two, or it was cut at maxNewTokens",
 }
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A row answered in words; texts are whole here. ``*_option`` is the letter that the answer names, if any."""
+class About:
+    """What the report says of its rows beside the models' part."""
 
-    prompt: str
-    expected: str
-    base: str | None
-    tuned: str
-    base_option: str | None
-    tuned_option: str | None
+    dropped: int  # held-out rows left out because they exceed the model's context
+    shared: int  # held-out rows whose question is among the training rows
+    template: str  # the response template, by which answers are read
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """All that an evaluation found. ``base`` is None when base wasn't scored."""
-
-    rows: list[ChoiceRow]
-    base: list[Score] | None
-    tuned: list[Score]
-    samples: list[Sample]
-    runtime_seconds: float
-
-
-def evaluation_status(outcome: Outcome, spec: EvaluationSpec, report_uri: str) -> EvaluationStatus:
+def evaluation_status(
+    outcome: Outcome, measured: Sequence[Measured], about: About, report_uri: str
+) -> EvaluationStatus:
     """The evaluation section of the result, its texts cut to fit."""
-    base = model_scores(outcome.rows, outcome.base, spec) if outcome.base else None
-    tuned = model_scores(outcome.rows, outcome.tuned, spec)
     return EvaluationStatus(
-        summary=summarise(base, tuned),
-        examples=len(outcome.rows),
-        base=base,
-        tuned=tuned,
-        paired_test=paired_test(outcome) if outcome.base and "Accuracy" in spec.metrics else None,
+        summary=summarise(measured),
+        examples=len(outcome.examples),
+        dropped_examples=about.dropped,
+        shared_examples=about.shared,
+        metrics=[one.status for one in measured],
         runtime_seconds=round(outcome.runtime_seconds),
-        samples=[_short(sample) for sample in outcome.samples[:STATUS_SAMPLES]],
+        samples=[_sample(outcome, index, about.template) for index in range(_answered(outcome))[:STATUS_SAMPLES]],
         report_uri=report_uri,
     )
 
 
-def model_scores(rows: list[ChoiceRow], scores: list[Score], spec: EvaluationSpec) -> ModelScores:
-    """The asked-for metrics of one model."""
-    values: dict[str, Any] = {}
-    n = len(rows)
-    if "Accuracy" in spec.metrics:
-        right = sum(_is_right(row, score.option) for row, score in zip(rows, scores, strict=True))
-        values |= {"accuracy": number(right / n), "accuracy_interval95": _interval(right, n)}
-    if "LetterAccuracy" in spec.metrics:
-        right = sum(_is_right(row, score.letter) for row, score in zip(rows, scores, strict=True))
-        values |= {"letter_accuracy": number(right / n), "letter_accuracy_interval95": _interval(right, n)}
-    if "Perplexity" in spec.metrics:
-        total = sum(score.right_log_likelihood for score in scores)
-        values["perplexity"] = number(perplexity(total, sum(score.right_tokens for score in scores)))
-    return ModelScores(**values)
+def summarise(measured: Sequence[Measured]) -> str:
+    """Base and tuned in one short text, by the first metric that has a value."""
+    for one in measured:
+        if one.status.tuned:
+            before = f"{float(one.status.base.value):.2f}→" if one.status.base else ""
+            return f"{one.metric.label}{before}{float(one.status.tuned.value):.2f}"
+    return "no metric"
 
 
-def paired_test(outcome: Outcome) -> PairedTest:
-    """McNemar's exact test of base against tuned, on accuracy."""
-    assert outcome.base is not None, "a paired test needs the base model's scores"
-    pairs = Counter(
-        (_is_right(row, base.option), _is_right(row, tuned.option))
-        for row, base, tuned in zip(outcome.rows, outcome.base, outcome.tuned, strict=True)
-    )
-    base_only, tuned_only = pairs[True, False], pairs[False, True]
-    p_value = number(mcnemar_exact(base_only, tuned_only), 3)
-    return PairedTest(base_only=base_only, tuned_only=tuned_only, p_value=p_value)
+def report_document(
+    outcome: Outcome, measured: Sequence[Measured], about: About, status: EvaluationStatus, digests: dict[str, str]
+) -> dict[str, Any]:
+    """What report.json holds: definitions, scores, how often each option was chosen, whole answers, every row.
 
-
-def summarise(base: ModelScores | None, tuned: ModelScores) -> str:
-    """Base and tuned in one short text: accuracy, or the next metric that there is."""
-    for name, prefix in (("accuracy", ""), ("letter_accuracy", "letter "), ("perplexity", "perplexity ")):
-        value = getattr(tuned, name)
-        if value is not None:
-            before = f"{float(getattr(base, name)):.2f}→" if base else ""
-            return f"{prefix}{before}{float(value):.2f}"
-    raise ValueError("an evaluation has at least one metric")
-
-
-def report_document(outcome: Outcome, status: EvaluationStatus) -> dict[str, Any]:
-    """What report.json holds: definitions, scores, how often each letter was chosen, every row, whole answers."""
-    models = {"base": outcome.base, "tuned": outcome.tuned}
+    Rows are found again by ``sha256``, the digest of what the row itself holds, so that two reports can be paired.
+    """
     return {
-        "version": 1,
-        "definitions": DEFINITIONS,
+        "version": VERSION,
+        **digests,
+        "definitions": {**{one.metric.name: one.metric.definition for one in measured}, **DEFINITIONS},
         "evaluation": status.model_copy(update={"samples": []}).to_api(),
-        "letters": {
-            "right": dict(sorted(Counter(row.letter for row in outcome.rows).items())),
-            **{name: _letters(outcome.rows, scores) for name, scores in models.items() if scores},
-        },
-        "samples": [_sample_document(sample) for sample in outcome.samples],
-        "rows": [
-            {
-                "question": row.question,
-                "options": row.options,
-                "right": row.letter,
-                **{name: _row_document(row, scores[index]) for name, scores in models.items() if scores},
-            }
-            for index, row in enumerate(outcome.rows)
-        ],
+        "agreement": {name: asdict(side.scores.agreement) for name, side in outcome.sides.items()},
+        "chosen": _chosen(outcome, measured),
+        "samples": [_sample_document(outcome, index, about.template) for index in range(_answered(outcome))],
+        "rows": [_row_document(outcome, measured, index) for index in range(len(outcome.examples))],
     }
 
 
-def _letters(rows: list[ChoiceRow], scores: list[Score]) -> dict[str, dict[str, int]]:
-    pairs = list(zip(rows, scores, strict=True))
-    by_option = Counter(list(row.options)[score.option] for row, score in pairs)
-    by_letter = Counter(list(row.options)[score.letter] for row, score in pairs)
-    return {"byOption": dict(sorted(by_option.items())), "byLetter": dict(sorted(by_letter.items()))}
+def report_lines(outcome: Outcome, status: EvaluationStatus) -> Iterator[str]:
+    """The same for the log."""
+    yield f"{status.examples} rows scored in {status.runtime_seconds} seconds"
+    for metric in status.metrics:
+        yield _metric_line(metric)
+    for name, side in outcome.sides.items():
+        agreement = side.scores.agreement
+        yield (
+            f"{name}: batches decided {agreement.checked - agreement.different} of {agreement.checked} rows as a plain "
+            f"pass does; {agreement.settled} further near-ties were decided by one"
+        )
+    for sample in status.samples:
+        yield f"prompt: {sample.prompt}"
+        yield f"  expected: {sample.expected}"
+        for name, answer in (("base", sample.base), ("tuned", sample.tuned)):
+            if answer:
+                yield f"  {name + ':':9} {answer.text}  [{_verdict(answer)}]"
 
 
-def _row_document(row: ChoiceRow, score: Score) -> dict[str, Any]:
-    letters = list(row.options)
-    return {
-        "option": letters[score.option],
-        "letter": letters[score.letter],
-        "rightLogLikelihood": round(score.right_log_likelihood, 4),
-        "rightTokens": score.right_tokens,
+def _metric_line(metric: MetricStatus) -> str:
+    if metric.omitted:
+        return f"{metric.name}: omitted, {metric.omitted}"
+    parts = []
+    for name, value in (("base", metric.base), ("tuned", metric.tuned)):
+        if value:
+            interval = value.interval95
+            bounds = f" [{float(interval.low):.3f}, {float(interval.high):.3f}]" if interval else ""
+            parts.append(f"{name} {float(value.value):.3f}{bounds}")
+    if metric.examples is not None:
+        parts.append(f"on {metric.examples} rows")
+    if test := metric.paired_test:
+        parts.append(f"only base right {test.base_only}, only tuned right {test.tuned_only}, p = {metric.p_value}")
+    return f"{metric.name}: {', '.join(parts)}"
+
+
+def _verdict(answer: Answer) -> str:
+    if answer.option is not None:
+        return f"names {answer.option}, {'right' if answer.right else 'wrong'}"
+    return "names an option that isn't there" if answer.names == Names.NO_SUCH_OPTION else "names no option"
+
+
+def _answered(outcome: Outcome) -> int:
+    return len(outcome.tuned.answers)
+
+
+def _choices(example: Example) -> Choices:
+    assert example.choices, "only rows with choices are evaluated"
+    return example.choices
+
+
+def _sample(outcome: Outcome, index: int, template: str) -> SampleAnswer:
+    example = outcome.examples[index]
+    answers = {name: _answer(side.answers[index], example, template) for name, side in outcome.sides.items()}
+    return SampleAnswer(prompt=cut(_prompt(example), 512), expected=cut(example.response, 256), **answers)
+
+
+def _answer(generated: Generated, example: Example, template: str) -> Answer:
+    reading = read_answer(generated.text, _choices(example), template, generated.cut)
+    letter, right = _named(reading, _choices(example))
+    return Answer(
+        text=cut(generated.text, 512),
+        names=reading.names.value,
+        option=None if letter is None else cut(letter, 16),
+        right=right,
+    )
+
+
+def _named(reading: Reading, choices: Choices) -> tuple[str | None, bool | None]:
+    if reading.option is None:
+        return None, None
+    return choices.options[reading.option].letter, choices.is_right(reading.option)
+
+
+def _prompt(example: Example) -> str:
+    """What the user says last."""
+    return example.prompt[-1].content
+
+
+def _sample_document(outcome: Outcome, index: int, template: str) -> dict[str, Any]:
+    example = outcome.examples[index]
+    document: dict[str, Any] = {
+        "sha256": example.sha256,
+        "prompt": _prompt(example),
+        "expected": example.response,
     }
-
-
-def _sample_document(sample: Sample) -> dict[str, Any]:
-    tuned = {"answer": sample.tuned, "option": sample.tuned_option, "invented": sample.tuned_option is None}
-    document: dict[str, Any] = {"prompt": sample.prompt, "expected": sample.expected, "tuned": tuned}
-    if sample.base is not None:
-        document["base"] = {
-            "answer": sample.base,
-            "option": sample.base_option,
-            "invented": sample.base_option is None,
-        }
+    for name, side in outcome.sides.items():
+        generated = side.answers[index]
+        reading = read_answer(generated.text, _choices(example), template, generated.cut)
+        letter, right = _named(reading, _choices(example))
+        named = {} if letter is None else {"option": letter, "right": right}
+        document[name] = {"answer": generated.text, "cut": generated.cut, "names": reading.names.value, **named}
     return document
 
 
-def _short(sample: Sample) -> SampleAnswer:
-    return SampleAnswer(
-        prompt=cut(sample.prompt, 512),
-        expected=cut(sample.expected, 256),
-        base=cut(sample.base or "", 512),
-        tuned=cut(sample.tuned, 512),
-        base_invented=sample.base is not None and sample.base_option is None,
-        tuned_invented=sample.tuned_option is None,
-    )
+def _chosen(outcome: Outcome, measured: Sequence[Measured]) -> dict[str, Any]:
+    """How often each key is right, and how often each model chose it: a model may say A whatever is asked."""
+    choices = [_choices(example) for example in outcome.examples]
+    counts: dict[str, Any] = {"right": _sorted_counts(one.options[one.right].letter for one in choices)}
+    for name in outcome.sides:
+        counts[name] = {
+            one.metric.name: _sorted_counts(
+                choices[index].options[row.option].letter for index, row in one.rows[name].items()
+            )
+            for one in measured
+            if isinstance(one.metric, ChoiceMetric) and one.rows
+        }
+    return counts
 
 
-def _interval(right: int, n: int) -> Interval:
-    low, high = wilson_interval(right, n)
-    return Interval(low=number(low), high=number(high))
+def _sorted_counts(letters: Iterator[str]) -> dict[str, int]:
+    return dict(sorted(Counter(letters).items()))
 
 
-def _is_right(row: ChoiceRow, index: int) -> bool:
-    return list(row.options)[index] == row.letter
+def _row_document(outcome: Outcome, measured: Sequence[Measured], index: int) -> dict[str, Any]:
+    example = outcome.examples[index]
+    choices = _choices(example)
+    document: dict[str, Any] = {
+        "sha256": example.sha256,
+        "question": example.question,
+        "options": {option.letter: option.text for option in choices.options},
+        "right": choices.options[choices.right].letter,
+    }
+    for name in outcome.sides:
+        document[name] = {
+            one.metric.name: one.metric.document(outcome.questions[index], one.rows[name][index])
+            for one in measured
+            if one.rows and index in one.rows[name]
+        }
+    return document

@@ -19,10 +19,31 @@ def wilson_interval(successes: int, n: int, z: float = Z_95) -> tuple[float, flo
 
 
 def mcnemar_exact(first_only: int, second_only: int) -> float:
-    """Two-sided p-value of McNemar's exact test (McNemar 1947): a sign test on the discordant pairs."""
-    n = first_only + second_only
-    tail = sum(math.comb(n, k) for k in range(min(first_only, second_only) + 1))
-    return min(1.0, 2 * tail / 2**n) if n else 1.0
+    """Two-sided p-value of McNemar's exact test (McNemar 1947): a sign test on the discordant pairs.
+
+    The tail is summed from its largest term down, each term by its ratio to the one before: one multiplication per
+    pair, and nothing overflows. The smallest double, about 5e-324, stands for what lies below it.
+    """
+    n, fewer = first_only + second_only, min(first_only, second_only)
+    if 2 * fewer >= n - 1:  # the two tails meet or overlap
+        return 1.0
+    # C(n, k-1) / C(n, k) = k / (n - k + 1), below 1 for k <= fewer < n / 2: the terms only shrink.
+    term, terms = 1.0, [1.0]
+    for k in range(fewer, 0, -1):
+        term *= k / (n - k + 1)
+        if term < 1e-19:  # nine standard deviations out: what follows can't reach the last digit
+            break
+        terms.append(term)
+    return _two_sided(n, fewer, math.fsum(terms))
+
+
+def _two_sided(n: int, fewer: int, tail: float) -> float:
+    """2 * C(n, fewer) * tail / 2**n, by a product of exact ratios that is rescaled as it grows."""
+    mantissa, exponent = math.frexp(2 * tail)
+    for k in range(1, fewer + 1):
+        mantissa, shift = math.frexp(mantissa * ((n - k + 1) / k))
+        exponent += shift
+    return min(1.0, math.ldexp(mantissa, exponent - n)) or math.ulp(0.0)
 
 
 def perplexity(log_likelihood: float, tokens: int) -> float:

@@ -1,0 +1,19 @@
+"""The metrics of an evaluation, by their names in ``spec.evaluation.metrics``: one file and one line here for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from finetune_trainer.evaluation.metrics.accuracy import Accuracy
+from finetune_trainer.evaluation.metrics.base import Metric
+from finetune_trainer.evaluation.metrics.letter_accuracy import LetterAccuracy
+from finetune_trainer.evaluation.metrics.perplexity import Perplexity
+
+# What a metric keeps of a row is its own affair, hence Any.
+METRICS: dict[str, Metric[Any]] = {metric.name: metric for metric in (Accuracy(), LetterAccuracy(), Perplexity())}
+
+
+def metrics_of(names: Iterable[str]) -> list[Metric[Any]]:
+    """The metrics of a spec, in its order."""
+    return [METRICS[name] for name in names]

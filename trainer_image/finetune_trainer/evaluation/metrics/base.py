@@ -1,0 +1,56 @@
+"""What a metric is: what it wants scored, what it keeps of a row, and what many rows come to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from finetune_api.results import MetricValue, PairedTest
+from finetune_trainer.evaluation.questions import Group, Question
+
+# Log-likelihoods (nats) of one group of a question: a list per option, an entry per token.
+Likelihoods = Sequence[list[float]]
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Test:
+    """A paired test of base against tuned on the same rows."""
+
+    paired: PairedTest
+    p_value: float  # two-sided
+
+
+class Metric(ABC, Generic[Row]):
+    """A metric. ``Row`` is what it keeps of a model's likelihoods of one question."""
+
+    name: ClassVar[str]  # as in spec.evaluation.metrics
+    label: ClassVar[str]  # before its values in a summary; empty where the number explains itself
+    definition: ClassVar[str]  # for report.json
+    needs: ClassVar[Group]
+
+    def why_not(self, question: Question) -> str | None:
+        """Why this question doesn't count, or None when it does."""
+        return None
+
+    @abstractmethod
+    def row(self, question: Question, likelihoods: Likelihoods) -> Row:
+        """What is kept of a question, from the likelihoods of the group that the metric needs."""
+
+    @abstractmethod
+    def value(self, rows: Sequence[Row]) -> MetricValue:
+        """The metric of one model, from at least one row."""
+
+    def compare(self, base: Sequence[Row], tuned: Sequence[Row]) -> Test | None:
+        """A paired test, where the metric has one."""
+        return None
+
+    def margin(self, question: Question, likelihoods: Likelihoods) -> list[float]:
+        """Scores of which the largest decides, where small errors can change what the row counts as; else nothing."""
+        return []
+
+    @abstractmethod
+    def document(self, question: Question, row: Row) -> dict[str, Any]:
+        """A row's entry in report.json."""

@@ -1,0 +1,42 @@
+"""Perplexity of the right response."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from finetune_api.base import number
+from finetune_api.results import MetricValue
+from finetune_trainer.evaluation.metrics.base import Likelihoods, Metric
+from finetune_trainer.evaluation.questions import Group, Question
+from finetune_trainer.evaluation.statistics import perplexity
+
+
+@dataclass(frozen=True)
+class ResponseLikelihood:
+    """Log-likelihood of a right response, terminator included, and its tokens."""
+
+    log_likelihood: float
+    tokens: int
+
+
+class Perplexity(Metric[ResponseLikelihood]):
+    """exp of the mean negative log-likelihood per token, over the tokens that the training loss counts."""
+
+    name = "Perplexity"
+    label = "perplexity "
+    definition = "exp of the mean negative log-likelihood per token of the right responses, end of turn included"
+    needs = Group.RESPONSES
+
+    def row(self, question: Question, likelihoods: Likelihoods) -> ResponseLikelihood:
+        right = likelihoods[question.choices.right]
+        return ResponseLikelihood(math.fsum(right), len(right))
+
+    def value(self, rows: Sequence[ResponseLikelihood]) -> MetricValue:
+        total = math.fsum(row.log_likelihood for row in rows)
+        return MetricValue(value=number(perplexity(total, sum(row.tokens for row in rows))))
+
+    def document(self, question: Question, row: ResponseLikelihood) -> dict[str, Any]:
+        return {"rightLogLikelihood": round(row.log_likelihood, 4), "rightTokens": row.tokens}

@@ -1,0 +1,64 @@
+"""What an evaluation found: likelihoods and answers of each model, before any metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from finetune_trainer.data.example import Example
+from finetune_trainer.evaluation.questions import Question
+
+# Per question, per continuation, per token; natural logarithms.
+Table = list[list[list[float]]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Batches against plain passes over one row at a time, on the same model."""
+
+    checked: int  # rows that were passed plainly whatever their scores, spread over all
+    different: int  # of them, those that a batch decided otherwise
+    missed: int  # of these, those that were not seen to be near-ties: the share that remains in all other rows
+    settled: int  # further rows that were near-ties, and so decided by a plain pass
+    changed: int  # of these, those that a batch had decided otherwise
+    way: str  # how batches were passed: SharedPrompts or WholeSequences
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Log-likelihoods of each question's continuations, and how far they can be trusted."""
+
+    table: Table
+    agreement: Agreement
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a model wrote."""
+
+    text: str  # without special tokens and without what the template puts before an answer
+    cut: bool  # whether it ended at the longest length, not by the model's own will
+
+
+@dataclass(frozen=True)
+class Side:
+    """One model's part. The answers are those of the first rows."""
+
+    scores: Scores
+    answers: Sequence[Generated]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Both models on the same rows. ``base`` is None when the base model wasn't scored."""
+
+    examples: Sequence[Example]
+    questions: Sequence[Question]
+    base: Side | None
+    tuned: Side
+    runtime_seconds: float
+
+    @property
+    def sides(self) -> dict[str, Side]:
+        """Those that were scored, by name."""
+        return {"base": self.base, "tuned": self.tuned} if self.base else {"tuned": self.tuned}
