@@ -134,7 +134,7 @@ async def test_a_watch_brings_what_comes_changes_and_goes_and_leaves_no_trace(
     )
     store: Store[dict[str, Any]] = Store(owner, (pods,))
     key = (world.namespace, "watched")
-    until = partial(asyncio.to_thread, world.until)
+    until: Any = partial(asyncio.to_thread, world.until)
     watching = asyncio.create_task(watch([Informer(store, owner, (pods,), (world.namespace,))]))
     try:
         world.apply(job("watched", world.namespace))

@@ -111,8 +111,6 @@ class Queue(Generic[K]):
         """Waits for a key that is due."""
         while (key := self._schedule.take(self._clock())) is None:
             await self._wait()
-        # This worker may have been the one that was woken for several keys.
-        self._wake_one()
         return key
 
     async def _wait(self) -> None:

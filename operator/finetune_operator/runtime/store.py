@@ -242,8 +242,6 @@ class Store(Generic[T]):
         if not _is_news(uid, version, (held.uid, held.version) if held else None, live):
             return
         value = kind.parse(raw)
-        if held is None and key in self._settled and kind.ended(value):
-            return
         entry = self._entries.setdefault(key, _Entry())
         now = _Held(uid, version, value, places(kind.indices, value))
         entry.children.setdefault(kind, {})[uid] = now

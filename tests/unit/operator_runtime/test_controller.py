@@ -22,7 +22,11 @@ THING = OwnerKind[int](
     settled=lambda size: not size,
 )
 POD = ChildKind[str](
-    PODS, "thing", lambda raw: "", owner=lambda raw: str(raw["metadata"]["labels"].get("thing", "")), ended=bool
+    PODS,
+    "thing",
+    lambda raw: str(raw["size"]),
+    owner=lambda raw: str(raw["metadata"]["labels"].get("thing", "")),
+    ended=bool,
 )
 
 
@@ -102,6 +106,17 @@ async def test_lists_are_of_the_watched_namespaces_and_of_labelled_children_alon
     await controller(Passes()).fill(kube)
     one = [("things", "ml", ""), ("pods", "ml", "thing"), ("things", "team", ""), ("pods", "team", "thing")]
     assert kube.asked == [*one, ("things", None, ""), ("pods", None, "thing")]
+
+
+async def test_the_list_that_a_watch_starts_with_replaces_what_a_restored_storage_no_longer_has() -> None:
+    made = controller(Passes())
+    made.informer.owner_event("ADDED", raw("a", 900, size=9))
+    made.informer.child_event(POD, "ADDED", raw("pod", 900, size="9", thing="a"))
+    made.informer.owner_event(None, raw("a", 7, size=3))
+    made.informer.child_event(POD, None, raw("pod", 8, size="3", thing="a"))
+    made.informer.owner_event("MODIFIED", raw("a", 5, size=1))
+    assert made.store.owner(("ml", "a")) == 3
+    assert made.store.children(POD, ("ml", "a")) == ["3"]
 
 
 async def test_an_event_goes_ahead_of_what_a_long_list_has_queued() -> None:

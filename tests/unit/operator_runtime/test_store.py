@@ -38,6 +38,7 @@ class World:
 
     def __init__(self) -> None:
         self.read: list[str] = []
+        self.known: list[Thing | None] = []
         self.woken: list[Key] = []
         self.jobs = self._children(JOBS, keeps_deleted=False)
         self.pods = self._children(PODS, keeps_deleted=True)
@@ -69,6 +70,7 @@ class World:
     def _thing(self, raw: dict[str, Any], before: Thing | None) -> Thing:
         if raw.get("broken"):
             raise ValueError("can't be read")
+        self.known.append(before)
         self.read.append(raw["metadata"]["name"])
         return Thing(raw["metadata"]["name"], raw.get("place", ""), raw.get("done", False), raw.get("note", ""))
 
@@ -184,6 +186,7 @@ def test_owners_and_children_are_found_by_the_value_that_they_have_now(world: Wo
     world.store.put_child(world.pods, part("p", 2, of="gone", phase="Ended", place="x"))
     assert world.store.find("place", "x") == [OTHER]
     assert world.store.find("place", "y") == [KEY]
+    assert world.store.find("place", None) == []
     assert not world.store.find_children(world.pods, "place", "x")
 
 
@@ -235,6 +238,30 @@ def test_a_pod_that_ends_and_is_deleted_while_a_pass_writes_is_left_for_the_next
     assert [one.phase for one in world.store.children(world.pods, KEY)] == ["Ended", "Ended"]
     world.store.seen(KEY, world.store.children(world.pods, KEY))
     assert not world.store.children(world.pods, KEY)
+
+
+def test_a_pass_drops_no_living_pod_with_the_deleted_ones(world: World) -> None:
+    world.store.put(thing(1))
+    world.store.put_child(world.pods, part("lives", 2, phase="Running"))
+    world.store.remove_child(world.pods, part("deleted", 3, phase="Ended"))
+    world.store.seen(KEY, world.store.children(world.pods, KEY))
+    assert names(world.store.children(world.pods, KEY)) == ["lives"]
+
+
+def test_a_pod_that_is_gone_holds_no_place_and_keeps_no_done_owner(world: World) -> None:
+    world.store.put(thing(1))
+    world.store.put_child(world.pods, part("p", 2, phase="Running", place="x"))
+    world.store.remove_child(world.pods, part("p", 3, phase="Running", place="x"))
+    assert not world.store.find_children(world.pods, "place", "x")
+    assert len(world.store.children(world.pods, KEY)) == 1
+    world.store.put(thing(4, done=True))
+    assert world.store.settled(KEY)
+
+
+def test_an_earlier_reading_is_handed_on_for_the_same_object_alone(world: World) -> None:
+    for version, uid in ((1, "u"), (2, "u"), (3, "another")):
+        world.store.put(thing(version, uid=uid, note=str(version)))
+    assert world.known == [None, Thing("a", "", False, "1"), None]
 
 
 def test_a_child_that_an_answer_showed_to_be_gone_is_forgotten(world: World) -> None:
