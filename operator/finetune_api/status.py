@@ -27,6 +27,8 @@ MAX_ATTEMPTS = 10
 # Reconciling and Stalled are what kstatus reads.
 CONDITIONS = ("Succeeded", "Finished", "Trained", "Evaluated", "Reconciling", "Stalled")
 PENDING, SUCCEEDED, FAILED = "Pending", "Succeeded", "Failed"
+# The reason of a stage's condition whose result an identical job had already.
+REUSED = "Reused"
 
 
 class Condition(StatusModel):

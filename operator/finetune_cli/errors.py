@@ -10,6 +10,7 @@ import urllib3
 from kubernetes.client import ApiException
 from pydantic import ValidationError
 
+from finetune_api.base import first_problem
 from finetune_api.names import API_VERSION, KIND
 
 
@@ -36,9 +37,7 @@ def explain(error: Exception, server: str) -> str:
 
 def explain_object(error: ValidationError, where: str) -> str:
     """One line for an object that does not fit the models."""
-    first = error.errors()[0]
-    field = ".".join(map(str, first["loc"]))
-    return f"can't read {where}: {field}: {first['msg']}; a newer operator may need a newer kubectl-finetune"
+    return f"can't read {where}: {first_problem(error)}; a newer operator may need a newer kubectl-finetune"
 
 
 def _explain_answer(error: ApiException, server: str) -> str:

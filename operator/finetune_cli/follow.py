@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import http
 import math
 from collections.abc import Callable, Iterator
@@ -16,7 +17,8 @@ from finetune_cli.client import JobClient
 from finetune_cli.errors import CliError, explain, is_transient
 
 WATCH_SECONDS = 60.0  # then list again, so that nothing is missed for longer
-MISSING_SECONDS = 30.0  # how long a job that is not there is awaited without a time limit
+MISSING_SECONDS = 3.0  # how long a job that is not there is awaited without a time limit: it may just be applied
+NAMES_SHOWN = 10
 AWAY_SECONDS = 300.0  # how long the API server may be away
 RETRY_SECONDS = 2.0
 
@@ -124,9 +126,17 @@ class Follower:
 
     def _missing(self) -> str:
         others = self._jobs.names()
-        there = f"there are: {', '.join(others)}" if others else "there is none; -n chooses another namespace"
+        there = f"there are: {_listed(others, self._name)}" if others else "there is none; -n chooses another namespace"
         return f"no FineTuneJob {self._name!r} in namespace {self._jobs.namespace!r} ({there})"
 
     @property
     def _where(self) -> str:
         return f"{self._jobs.namespace}/{self._name}"
+
+
+def _listed(names: list[str], wanted: str) -> str:
+    """The names, those first that look like the wanted one."""
+    alike = difflib.get_close_matches(wanted, names, n=NAMES_SHOWN)
+    ordered = [*alike, *(name for name in names if name not in alike)]
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(ordered[:NAMES_SHOWN]) + more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from finetune_api.progress import ProgressStatus
+from finetune_api.stages import TRAIN
 from finetune_cli import text
 from finetune_cli.view import View, describe_attempts, remark, repeated_attempts, stage, stage_progress
 
@@ -28,7 +29,7 @@ def _progress(view: View) -> list[str]:
 
 
 def _optimisation(progress: ProgressStatus) -> list[str]:
-    if progress.stage != "Train":  # what stands there is training's last
+    if progress.stage != TRAIN.name:  # what stands there is training's last
         return []
     loss = f"loss {text.decimal(progress.loss)}" if progress.loss else ""
     rate = f"learning rate {text.decimal(progress.learning_rate, 3)}" if progress.learning_rate else ""

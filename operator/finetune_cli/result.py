@@ -9,10 +9,13 @@ from rich.text import Text
 
 from finetune_api.job import FineTuneJob
 from finetune_api.reasons import FAILURES
-from finetune_api.results import AdapterStatus, FailureStatus, MemoryStatus, TrainingStatus
+from finetune_api.results import AdapterStatus, Advice, FailureStatus, LineageStatus, MemoryStatus, TrainingStatus
+from finetune_api.run_folder import DIGEST_LENGTH
+from finetune_api.stages import STAGES
+from finetune_api.status import REUSED
 from finetune_cli import text
 from finetune_cli.scores import render_evaluation
-from finetune_cli.view import elapsed
+from finetune_cli.view import elapsed, waited
 
 LABEL_WIDTH = 14
 
@@ -26,6 +29,8 @@ def render(job: FineTuneJob) -> RenderableType:
         parts += [Text(), labelled(facts)]
     if job.status.evaluation:
         parts += [Text(), render_evaluation(job.status.evaluation)]
+    if job.status.advice:
+        parts += [Text(), Text("Advice", "bold"), *(_advice(one) for one in job.status.advice)]
     return Group(*parts)
 
 
@@ -42,7 +47,8 @@ def labelled(rows: list[tuple[str, RenderableType]]) -> Table:
 def _heading(job: FineTuneJob) -> Text:
     name = f"{job.metadata.namespace}/{job.metadata.name}"
     spent = elapsed(job, job.status.completion_time) if job.status.completion_time else ""
-    after = f" after {spent}" if spent else ""
+    pause = f" ({waited(job)} of it waiting for a pod)" if waited(job) else ""
+    after = f" after {spent}{pause}" if spent else ""
     if job.status.holds("Succeeded"):
         return Text.assemble(("✔ ", "bold green"), text.text(name, "bold"), f" succeeded{after}")
     return Text.assemble(("✘ ", "bold red"), text.text(name, "bold"), f" failed{after}")
@@ -57,18 +63,19 @@ def _failure(job: FineTuneJob) -> RenderableType:
         ("reason", _reason(failure)),
         ("message", text.text(failure.message)),
     ]
-    advice = FAILURES[failure.reason].advice
-    if advice not in failure.message:
-        rows.append(("what to do", text.text(advice, "bold")))
+    known = FAILURES.get(failure.reason)
+    if known and known.advice not in failure.message:
+        rows.append(("what to do", text.text(known.advice, "bold")))
     if job.status.attempts:
         rows.append(("attempts", _attempts(job)))
     table = labelled(rows)
-    return Group(table, Text(), *_log(failure)) if failure.log.strip() else table
+    log = (failure.log or "").strip("\n")
+    return Group(table, Text(), *_log(log)) if log.strip() else table
 
 
 def _reason(failure: FailureStatus) -> Text:
     code = f" (exit code {failure.exit_code})" if failure.exit_code is not None else ""
-    return Text.assemble((failure.reason.value, "bold red"), code)
+    return Text.assemble(text.text(failure.reason, "bold red"), code)
 
 
 def _attempts(job: FineTuneJob) -> Text:
@@ -78,18 +85,52 @@ def _attempts(job: FineTuneJob) -> Text:
     return text.text(f"{last.number} of stage {last.stage}{where}{node}")
 
 
-def _log(failure: FailureStatus) -> list[RenderableType]:
-    lines = text.text(failure.log.strip("\n"), "dim")
-    return [Text("last lines of the log", "dim"), Padding(lines, (0, 0, 0, 2))]
+def _log(log: str) -> list[RenderableType]:
+    return [Text("last lines of the log", "dim"), Padding(text.text(log, "dim"), (0, 0, 0, 2))]
+
+
+def _advice(advice: Advice) -> RenderableType:
+    words = Text.assemble(text.text(advice.reason, "yellow"), ": ", text.text(advice.message))
+    return Padding(words, (0, 0, 0, 2))
 
 
 def _facts(job: FineTuneJob) -> list[tuple[str, RenderableType]]:
     status = job.status
     return [
+        *_reused(job),
         *(_adapter(status.adapter) if status.adapter else []),
         *(_training(status.training) if status.training else []),
         *(_memory(status.memory) if status.memory else []),
+        *(_lineage(job, status.lineage) if status.lineage else []),
     ]
+
+
+def _reused(job: FineTuneJob) -> list[tuple[str, RenderableType]]:
+    reused = [stage for stage in STAGES if (said := job.status.condition(stage.condition)) and said.reason == REUSED]
+    if not reused:
+        return []
+    names = " and ".join(map(str, reused))
+    return [("reused", text.text(f"{names}: an identical job had the result already; nothing was computed", "bold"))]
+
+
+def _lineage(job: FineTuneJob, lineage: LineageStatus) -> list[tuple[str, RenderableType]]:
+    spec = job.spec
+    rows = [
+        ("model", _made_from(spec.model.source, lineage.model_revision, lineage.model_sha256)),
+        ("rows", _made_from(spec.dataset.source, lineage.dataset_revision, lineage.dataset_sha256)),
+    ]
+    if lineage.training_sha256:
+        rows.append(("digest", lineage.training_sha256[:DIGEST_LENGTH]))
+    return [(name, text.text(value)) for name, value in rows]
+
+
+def _made_from(source: str, revision: str | None, sha256: str | None) -> str:
+    parts = [
+        f"at {revision[:DIGEST_LENGTH]}" if revision else "",
+        f"sha256 {sha256[:DIGEST_LENGTH]}" if sha256 else "",
+    ]
+    said = ", ".join(part for part in parts if part)
+    return f"{source} ({said})" if said else source
 
 
 def _adapter(adapter: AdapterStatus) -> list[tuple[str, RenderableType]]:

@@ -9,7 +9,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from finetune_api.defaults import resolve
 from finetune_api.progress import ProgressStatus
+from finetune_api.stages import TRAIN
 from finetune_cli import text
 from finetune_cli.view import (
     View,
@@ -35,8 +37,8 @@ def render(view: View, now: datetime) -> RenderableType:
 def heading(view: View, now: datetime) -> Text:
     """The job's name, what it trains, and since when."""
     job = view.job
-    rank = job.spec.resolved().lora
-    parts = [job.metadata.namespace, job.spec.model.source, f"{job.spec.method} rank {rank.rank if rank else '-'}"]
+    spec = resolve(job.spec)
+    parts = [job.metadata.namespace, spec.model.source, f"{spec.method} rank {spec.lora.rank}"]
     since = elapsed(job, now)
     return Text.assemble(
         text.text(job.metadata.name, "bold"), text.text("  " + " · ".join(parts + ([since] if since else [])), "dim")
@@ -46,7 +48,7 @@ def heading(view: View, now: datetime) -> Text:
 def _stages(view: View, now: datetime) -> Table:
     table = Table.grid(padding=(0, 1))
     table.add_column(width=1)
-    table.add_column(width=11)
+    table.add_column(min_width=11)
     table.add_column()
     names = stages(view.job)
     current = names.index(stage(view.job)) if stage(view.job) in names else len(names)
@@ -75,10 +77,10 @@ def _current(view: View, now: datetime) -> RenderableType:
     row = Table.grid(padding=(0, 2))
     left = remaining(view, now)
     row.add_row(
-        bar, text.text(progress.summary), Text(f"{progress.percent}%"), text.text(f"ETA {left}" if left else "")
+        bar, text.text(progress.summary or ""), Text(f"{progress.percent}%"), text.text(f"ETA {left}" if left else "")
     )
     # While evaluating, loss and learning rate are training's last.
-    return Group(row, _numbers(progress, view.losses)) if progress.stage == "Train" else row
+    return Group(row, _numbers(progress, view.losses)) if progress.stage == TRAIN.name else row
 
 
 def _numbers(progress: ProgressStatus, losses: tuple[float, ...]) -> Text:

@@ -2,95 +2,114 @@
 
 from __future__ import annotations
 
+import re
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from finetune_api.results import EvaluationStatus, Interval, ModelScores, PairedTest, SampleAnswer
+from finetune_api.results import Answer, EvaluationStatus, MetricStatus, MetricValue, SampleAnswer
 from finetune_cli import text
 
 
 def render_evaluation(evaluation: EvaluationStatus) -> RenderableType:
     """The evaluation of a job."""
-    parts: list[RenderableType] = [_scores(evaluation)]
-    if evaluation.paired_test:
-        parts.append(_test(evaluation.paired_test))
+    shown = [metric for metric in evaluation.metrics if metric.base or metric.tuned]
+    with_base = any(metric.base for metric in shown) or any(sample.base for sample in evaluation.samples)
+    parts: list[RenderableType] = [_scores(evaluation, shown, with_base)]
+    if any(value and value.interval95 for metric in shown for value in (metric.base, metric.tuned)):
+        parts.append(Text("brackets are 95% intervals", "dim"))
+    parts += [line for metric in evaluation.metrics for line in _remarks(metric)]
     if evaluation.report_uri:
         parts.append(Text.assemble(("report ", "dim"), text.text(evaluation.report_uri)))
     if evaluation.samples:
-        heading = "The same prompt, answered by both" if evaluation.base else "Prompts, answered by the tuned model"
+        heading = "The same prompt, answered by both" if with_base else "Prompts, answered by the tuned model"
         parts += [Text(), Text(heading, "bold")]
-    parts += [_sample(sample, bool(evaluation.base)) for sample in evaluation.samples]
+    parts += [_sample(sample) for sample in evaluation.samples]
     return Group(*parts)
 
 
-def _scores(evaluation: EvaluationStatus) -> Table:
-    base, tuned = evaluation.base, evaluation.tuned
+def title(metric: str) -> str:
+    """A metric's name for people: LetterAccuracy becomes 'letter accuracy'."""
+    return text.clean(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", metric)).lower()
+
+
+def _scores(evaluation: EvaluationStatus, metrics: list[MetricStatus], with_base: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column(f"{evaluation.examples} held-out rows")
-    if base:
+    table.add_column(_rows(evaluation))
+    if with_base:
         table.add_column("base", justify="right")
     table.add_column("tuned", justify="right", style="bold")
-    if base:
-        table.add_column("gain", justify="right")
-    for row in (
-        _accuracy("accuracy", "accuracy", base, tuned),
-        _accuracy("letter accuracy", "letter_accuracy", base, tuned),
-        _perplexity(base, tuned),
-    ):
-        if row:
-            table.add_row(*row)
+    if with_base:
+        table.add_column("change", justify="right")
+    for metric in metrics:
+        values = [metric.base, metric.tuned] if with_base else [metric.tuned]
+        change = [_change(metric)] if with_base else []
+        table.add_row(Text(title(metric.name)), *(_value(value, _is_share(metric)) for value in values), *change)
     return table
 
 
-def _accuracy(title: str, name: str, base: ModelScores | None, tuned: ModelScores) -> list[Text] | None:
-    if getattr(tuned, name) is None:
-        return None
-    cells = [_proportion(scores, name) for scores in (base, tuned) if scores]
-    gain = [_gain(getattr(base, name), getattr(tuned, name))] if base else []
-    return [Text(title), *cells, *gain]
+def _rows(evaluation: EvaluationStatus) -> str:
+    dropped = f", {evaluation.dropped_examples} dropped" if evaluation.dropped_examples else ""
+    return f"{evaluation.examples} held-out rows{dropped}"
 
 
-def _proportion(scores: ModelScores, name: str) -> Text:
-    interval: Interval | None = getattr(scores, f"{name}_interval95")
+def _is_share(metric: MetricStatus) -> bool:
+    """Whether a metric is a proportion of rows, which people read as a percentage."""
+    intervals = [value.interval95 for value in (metric.base, metric.tuned) if value]
+    return any(intervals) or metric.name.endswith(("Accuracy", "Rate"))
+
+
+def _value(value: MetricValue | None, share: bool) -> Text:
+    if value is None:
+        return Text("-")
+    if not share:
+        return Text(text.decimal(value.value, 3))
+    interval = value.interval95
     between = f" [{text.percent(interval.low)} – {text.percent(interval.high)}]" if interval else ""
-    return Text.assemble(text.percent(getattr(scores, name)), (between, "dim not bold"))
+    return Text.assemble(text.percent(value.value), (between, "dim not bold"))
 
 
-def _gain(base: str | None, tuned: str | None) -> Text:
-    gain = text.points(base, tuned)
+def _change(metric: MetricStatus) -> Text:
+    if not (metric.base and metric.tuned):
+        return Text()
+    if not _is_share(metric):  # whether more is better depends on the metric
+        return Text(text.signed(metric.difference))
+    gain = text.points(metric.base.value, metric.tuned.value)
     return Text(gain, "green" if gain.startswith("+") else "red")
 
 
-def _perplexity(base: ModelScores | None, tuned: ModelScores) -> list[Text] | None:
-    if tuned.perplexity is None:
-        return None
-    cells = [Text(text.decimal(scores.perplexity, 3)) for scores in (base, tuned) if scores]
-    return [Text("perplexity"), *cells, *([Text()] if base else [])]
+def _remarks(metric: MetricStatus) -> list[Text]:
+    test = metric.paired_test
+    chance = f"p = {text.decimal(metric.p_value, 2)}" if metric.p_value else ""
+    parts = [
+        f"left out: {metric.omitted}" if metric.omitted else "",
+        f"of {metric.examples} rows" if metric.examples is not None else "",
+        f"{test.name} {chance}".strip() if test else chance,
+        f"{test.tuned_only} rows only tuned had right, {test.base_only} only base" if test else "",
+    ]
+    said = "; ".join(part for part in parts if part)
+    return [text.text(f"{title(metric.name)}: {said}", "dim")] if said else []
 
 
-def _test(test: PairedTest) -> Text:
-    return text.text(
-        f"{test.name}: p = {text.decimal(test.p_value, 2)}; "
-        f"{test.tuned_only} rows only tuned had right, {test.base_only} only base; brackets are 95% intervals",
-        "dim",
-    )
-
-
-def _sample(sample: SampleAnswer, with_base: bool) -> RenderableType:
+def _sample(sample: SampleAnswer) -> RenderableType:
     table = Table.grid(padding=(0, 1))
     table.add_column(width=8, style="dim")
     table.add_column(overflow="fold")
     table.add_row("prompt", text.text(sample.prompt.strip()))
     table.add_row("expected", text.text(sample.expected.strip(), "green"))
-    if with_base:
-        table.add_row("base", _answer(sample.base, sample.base_invented))
-    table.add_row("tuned", _answer(sample.tuned, sample.tuned_invented))
+    for name, answer in (("base", sample.base), ("tuned", sample.tuned)):
+        if answer:
+            table.add_row(name, _answer(answer))
     return Padding(table, (1, 0, 0, 2))
 
 
-def _answer(answer: str, invented: bool) -> Text:
-    shown = text.text(answer.strip() or "(nothing)")
-    return Text.assemble(shown, (" (no such option)", "red")) if invented else shown
+def _answer(answer: Answer) -> Text:
+    said = {"NoSuchOption": "no such option", "Nothing": "names no option"}.get(answer.names)
+    if answer.names == "Option":
+        letter = f"option {answer.option}" if answer.option else "an option"
+        said = letter if answer.right is None else f"{letter}, {'right' if answer.right else 'wrong'}"
+    style = "green" if answer.right else "red"
+    return Text.assemble(text.text(answer.text.strip() or "(nothing)"), text.text(f" ({said or answer.names})", style))

@@ -47,13 +47,14 @@ class LineScreen:
 
     def notify(self, message: str) -> None:
         """Prints a line unless it stands there already."""
+        message = text.clean(message)
         if message != self._last:
             self._last = message
             self._console.print(Text(f"{self._now():%H:%M:%S}  {message}"), soft_wrap=True)
 
 
 class LiveScreen:
-    """Redraws one screen, and takes it away at the end."""
+    """Redraws one screen. It goes away when the result takes its place, and stays when watching ends before."""
 
     def __init__(self, console: Console, now: Now) -> None:
         self._now = now
@@ -73,6 +74,7 @@ class LiveScreen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._live.transient = kind is None
         self._live.__exit__(kind, error, traceback)
 
     def show(self, view: View) -> None:

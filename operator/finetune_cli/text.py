@@ -67,3 +67,11 @@ def points(base: str | None, tuned: str | None) -> str:
         return f"{(float(tuned or '') - float(base or '')) * 100:+.1f} points"
     except ValueError:
         return ""
+
+
+def signed(value: str | None, digits: int = 3) -> str:
+    """A difference of the status with its sign; empty when it is absent or no number."""
+    try:
+        return f"{float(value or ''):+.{digits}g}"
+    except ValueError:
+        return ""

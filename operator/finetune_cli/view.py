@@ -9,7 +9,10 @@ from datetime import datetime
 from finetune_api.job import FineTuneJob
 from finetune_api.progress import ProgressStatus, format_duration
 from finetune_api.reasons import FAILURES
-from finetune_api.status import Attempt
+from finetune_api.stages import BY_NAME, STAGES, TRAIN, stages_of
+from finetune_api.status import PENDING, Attempt
+
+SHORT_WAIT_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -46,26 +49,28 @@ def with_notice(view: View, notice: str) -> View:
 
 
 def stages(job: FineTuneJob) -> list[str]:
-    """The stages that this job goes through, in order."""
-    return ["Pending", "Training", *(["Evaluating"] if job.spec.evaluation else [])]
+    """The stages that this job goes through, in order; last one that only a newer operator knows, while it runs."""
+    known = [PENDING, *(stage.active for stage in stages_of(job.spec))]
+    return known if stage(job) in known or is_over(job) else [*known, stage(job)]
 
 
 def stage(job: FineTuneJob) -> str:
     """The stage of people's eyes; a job that the operator has not seen yet is pending."""
-    return job.status.stage or "Pending"
+    return job.status.stage or PENDING
 
 
 def is_over(job: FineTuneJob) -> bool:
     """Whether the verdict stands."""
-    verdict = job.status.condition("Succeeded")
-    return verdict is not None and verdict.status != "Unknown"
+    return job.status.finished
 
 
 def stage_progress(job: FineTuneJob) -> ProgressStatus | None:
     """The progress of the current stage. None while only an earlier stage has reported any."""
     progress = job.status.progress
-    current = {"Training": "Train", "Evaluating": "Evaluate"}.get(stage(job))
-    return progress if progress and progress.stage == current else None
+    if progress is None:
+        return None
+    current = next((known.name for known in STAGES if known.active == stage(job)), None)
+    return progress if progress.stage == current or (current is None and progress.stage not in BY_NAME) else None
 
 
 def remark(job: FineTuneJob) -> Remark:
@@ -73,7 +78,7 @@ def remark(job: FineTuneJob) -> Remark:
     verdict = job.status.condition("Succeeded")
     if verdict is None:
         return Remark("waiting for the operator to see the job")
-    entry = next((entry for reason, entry in FAILURES.items() if reason.value == verdict.reason), None)
+    entry = FAILURES.get(verdict.reason)
     if entry is None:
         return Remark(verdict.message)
     advice = "" if entry.advice in verdict.message else entry.advice
@@ -97,6 +102,16 @@ def elapsed(job: FineTuneJob, now: datetime) -> str:
     return format_duration(max(0, round((end - job.status.start_time).total_seconds())))
 
 
+def waited(job: FineTuneJob) -> str:
+    """How long stages of an ended job waited for their pods; empty below ten seconds."""
+    seconds, before = 0.0, job.status.start_time
+    for entry in job.status.stages:
+        if before and entry.start_time:
+            seconds += max(0.0, (entry.start_time - before).total_seconds())
+        before = entry.completion_time
+    return format_duration(round(seconds)) if seconds >= SHORT_WAIT_SECONDS else ""
+
+
 def repeated_attempts(job: FineTuneJob) -> list[Attempt]:
     """The attempts of the current stage, when there was more than one."""
     current = job.status.attempts[-1].stage if job.status.attempts else None
@@ -111,7 +126,7 @@ def describe_attempts(attempts: list[Attempt]) -> str:
 
 
 def _loss(progress: ProgressStatus | None) -> float | None:
-    if progress is None or progress.stage != "Train" or progress.loss is None:
+    if progress is None or progress.stage != TRAIN.name or progress.loss is None:
         return None
     try:
         value = float(progress.loss)

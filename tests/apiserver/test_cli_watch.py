@@ -86,7 +86,7 @@ def test_a_job_is_followed_line_by_line_to_its_success_and_result(job: Job, watc
         ("unschedulable", "Pending  Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu."),
         ("training", "Training  120/200 (60%)  loss 0.5821  learning rate 8.21e-05  ETA 1m 01s  attempt 2"),
         ("evaluating", "Evaluating  640/1273 (50%)  ETA 44s\n"),
-        ("succeeded", f"✔ default/{job.name} succeeded after 4m 31s\n"),
+        ("succeeded", f"✔ default/{job.name} succeeded after 4m 31s (54s of it waiting for a pod)\n"),
     ):
         job.write_status(example)
         command.wait_for_output(line)
@@ -132,12 +132,48 @@ def test_a_job_that_is_not_there_yet_is_awaited_and_the_others_are_named(
 ) -> None:
     other = Job(apiserver, next(NAMES))
     other.create()
-    command = watch(job.name)
+    command = watch(job.name, "--timeout", "1m")
     command.wait_for_output(f"no FineTuneJob '{job.name}' in namespace 'default' (there are: ")
     assert other.name in command.output
     job.create()
     job.write_status("succeeded-without-evaluation")
     assert command.wait() == 0, command.errors
+
+
+def test_a_wrong_name_is_told_after_a_moments_grace(apiserver: ControlPlane, job: Job) -> None:
+    job.create()
+    client = connect(apiserver.kubeconfig, None, None)
+    now = itertools.count(0.0, 1.0)
+    wrong = f"{job.name}x"
+    updates = Follower(client, wrong, None, Clock(lambda: next(now), lambda _: None)).updates()
+    said = next(updates)
+    assert isinstance(said, Waiting)
+    assert said.message.startswith(f"no FineTuneJob '{wrong}' in namespace 'default' (there are: {job.name}")
+    with pytest.raises(CliError, match=f"no FineTuneJob '{wrong}'"):
+        list(itertools.islice(updates, 5))
+
+
+def test_ctrl_c_while_the_command_loads_ends_it_without_a_traceback(apiserver: ControlPlane) -> None:
+    command = Command(["any", "--kubeconfig", str(apiserver.kubeconfig)], interpreter=("-X", "importtime"))
+    command.wait_for_output("pydantic", "errors")
+    command.interrupt()
+    assert command.wait() == 130
+    assert "Traceback" not in command.errors
+    assert command.output == ""
+
+
+@pytest.mark.parametrize("on_terminal", [False, True])
+def test_ctrl_c_leaves_what_was_seen_and_says_that_the_job_goes_on(job: Job, watch: Watch, on_terminal: bool) -> None:
+    job.create()
+    job.write_status("training")
+    command = watch(job.name, on_terminal=on_terminal)
+    command.wait_for_output("120/200")
+    command.interrupt()
+    assert command.wait() == 130
+    assert command.errors == (
+        f"stopped watching; the job goes on, and kubectl finetune watch {job.name} shows it again\n"
+    )
+    assert "120/200" in command.output.rpartition("\x1b[2K")[2]  # the last thing drawn, not erased
 
 
 def test_a_job_that_never_comes_ends_the_watch_with_3_and_what_there_is(job: Job, watch: Watch) -> None:

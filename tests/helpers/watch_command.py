@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ class Command:
 
     arguments: list[str]
     on_terminal: bool = False
+    interpreter: tuple[str, ...] = ()  # options of Python's own
     output: str = ""
     errors: str = ""
     _process: subprocess.Popen[bytes] = field(init=False)
@@ -35,7 +37,7 @@ class Command:
         inherited = {name: value for name, value in os.environ.items() if name not in COLOUR_SWITCHES}
         environment = {**inherited, "COLUMNS": "100", "LINES": "30", "TERM": "xterm-256color"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "finetune_cli.main", "watch", *self.arguments],
+            [sys.executable, *self.interpreter, "-m", "finetune_cli.main", "watch", *self.arguments],
             stdout=write,
             stderr=errors_write,
             env=environment,
@@ -56,9 +58,9 @@ class Command:
         finally:
             os.close(stream)
 
-    def wait_for_output(self, text: str) -> None:
+    def wait_for_output(self, text: str, stream: str = "output") -> None:
         try:
-            wait_until(lambda: text in self.output, DEADLINE_SECONDS, f"{text!r} in the output")
+            wait_until(lambda: text in getattr(self, stream), DEADLINE_SECONDS, f"{text!r} in the {stream}")
         except ClusterError as error:
             raise AssertionError(f"{error}:\n{self.output}\n{self.errors}") from error
 
@@ -67,6 +69,9 @@ class Command:
         for thread in self._threads:
             thread.join(DEADLINE_SECONDS)
         return code
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
 
     def stop(self) -> None:
         self._process.kill()

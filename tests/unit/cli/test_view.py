@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,17 +17,22 @@ from finetune_api.job import FineTuneJob
 from finetune_api.progress import ProgressStatus
 from finetune_cli import text
 from finetune_cli.client import connect
+from finetune_cli.commands import app, duration
 from finetune_cli.errors import CliError
-from finetune_cli.main import app, duration
-from finetune_cli.screen import LineScreen
-from finetune_cli.view import View, advance, remaining
+from finetune_cli.scores import title
+from finetune_cli.screen import LineScreen, LiveScreen
+from finetune_cli.view import View, advance, remaining, waited
 
 DATA = Path(__file__).parents[2] / "data/cli"
 NOW = datetime(2026, 11, 24, 15, 3, 0, tzinfo=UTC)
 
 
+def job_of(name: str) -> FineTuneJob:
+    return FineTuneJob.model_validate(yaml.safe_load((DATA / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
 def training_job(step: int = 120, loss: str | None = "0.5", pod: str = "train-a", **progress: object) -> FineTuneJob:
-    job = FineTuneJob.model_validate(yaml.safe_load((DATA / "training.yaml").read_text(encoding="utf-8")))
+    job = job_of("training")
     update = ProgressStatus.model_validate(
         {"stage": "Train", "pod": pod, "step": step, "totalSteps": 200, "loss": loss, **progress}
     )
@@ -94,6 +100,30 @@ def test_a_trend_falls_from_the_highest_bar_to_the_lowest() -> None:
     assert text.sparkline([1.0, 1.0]) == "▁▁"
 
 
+def test_a_screen_stays_when_watching_ends_before_the_job_and_goes_when_its_result_comes() -> None:
+    for error in (None, KeyboardInterrupt()):
+        console = Console(file=io.StringIO(), width=60, force_terminal=True, _environ={"TERM": "xterm"})
+        with contextlib.suppress(KeyboardInterrupt), LiveScreen(console, lambda: NOW) as screen:
+            screen.show(advance(None, training_job(summary="10/200"), NOW))
+            if error:
+                raise error
+        written = console.file.getvalue()  # type: ignore[attr-defined]
+        erased_at_the_end = written.rstrip("\r\n").endswith("\x1b[2K")
+        assert erased_at_the_end is (error is None)
+
+
+def test_time_spent_waiting_for_pods_is_told_apart() -> None:
+    assert waited(job_of("succeeded")) == "54s"
+    assert waited(job_of("succeeded-without-evaluation")) == ""
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"), [("LetterAccuracy", "letter accuracy"), ("Bleu", "bleu"), ("F\x1b[31m1", "f1")]
+)
+def test_a_metric_that_nobody_knows_yet_has_a_title(metric: str, words: str) -> None:
+    assert title(metric) == words
+
+
 @pytest.mark.parametrize(("value", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("2h", 7200)])
 def test_a_duration_is_read_as_kubectl_writes_it(value: str, seconds: int) -> None:
     assert duration(value) == seconds
@@ -145,6 +175,14 @@ def test_an_api_server_that_does_not_answer_is_named_once_and_ends_the_command(t
 
 
 def test_the_help_names_every_option_and_exit_code() -> None:
-    shown = CliRunner().invoke(app, ["watch", "--help"]).output
-    for word in ("--namespace", "--kubeconfig", "--context", "--timeout", "0 the job succeeded", "1 it failed"):
+    shown = " ".join(CliRunner().invoke(app, ["watch", "--help"]).output.split())
+    for word in (
+        "--namespace",
+        "--kubeconfig",
+        "--context",
+        "--timeout",
+        "0 the job succeeded",
+        "1 it failed",
+        "130 Ctrl-C",
+    ):
         assert word in shown
