@@ -82,7 +82,7 @@ async def _fill_at_start(kube: Kube, config_maps: Informer, controllers: list[Co
         try:
             return await _fill(kube, config_maps, controllers)
         except API_ERRORS as error:
-            log.warning("can't list jobs yet (is the CRD installed?), again in %d s: %s", delay, describe(error))
+            log.warning("can't list yet (are CRD and rights installed?), again in %d s: %s", delay, describe(error))
             await asyncio.sleep(delay)
     return await _fill(kube, config_maps, controllers)
 
