@@ -6,15 +6,22 @@ import json
 from typing import Any
 
 from finetune_api.base import canonical_json
+from finetune_api.names import CONFIG_ANNOTATION
 
 ADAPTER = {"uri": "pvc://models/run/adapter", "sha256": "b" * 64, "sizeBytes": 45, "files": 3}
 TRAINING = {"steps": 200, "firstLoss": "2.31", "finalLoss": "0.312", "runtimeSeconds": 102, "trainedTokens": 10200}
 EVALUATION = {
     "summary": "0.41→0.45",
     "examples": 1273,
-    "base": {"accuracy": "0.412"},
-    "tuned": {"accuracy": "0.447"},
-    "pairedTest": {"baseOnly": 10, "tunedOnly": 30, "pValue": "0.012"},
+    "metrics": [
+        {
+            "name": "Accuracy",
+            "base": {"value": "0.412"},
+            "tuned": {"value": "0.447"},
+            "difference": "0.035",
+            "pValue": "0.012",
+        }
+    ],
 }
 
 
@@ -36,18 +43,19 @@ def job(name: str, namespace: str, *, evaluated: bool = True, **runtime: Any) ->
     }
 
 
+def config(world: Any, name: str, stage: str = "train") -> dict[str, Any]:
+    """The configuration that the pods of a stage read, from its Job."""
+    annotations = world.get("jobs", f"{name}-{stage}")["spec"]["template"]["metadata"]["annotations"]
+    read: dict[str, Any] = json.loads(annotations[CONFIG_ANNOTATION])
+    return read
+
+
 def message(world: Any, name: str, stage: str, **sections: Any) -> str:
     """A termination message as the trainer would write it for this very job."""
-    config = json.loads(world.get("configmaps", f"{name}-config")["data"]["config.json"])
-    result = {
-        "version": 1,
-        "stage": stage,
-        "jobUID": config["job"]["uid"],
-        "specSha256": config["specSha256"],
-        "finishedAt": "2026-01-01T00:00:00Z",
-        **sections,
-    }
-    return canonical_json(result)
+    read = config(world, name, "train" if stage == "Train" else "eval")
+    digests = {digest: read[digest] for digest in ("trainingSha256", "evaluationSha256") if digest in read}
+    head = {"version": 1, "stage": stage, "jobUID": read["job"]["uid"], "finishedAt": "2026-01-01T00:00:00Z"}
+    return canonical_json(head | digests | sections)
 
 
 def trained(world: Any, name: str) -> str:

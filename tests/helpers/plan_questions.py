@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from finetune_api.status import FineTuneJobStatus
 from finetune_operator.finetunejob.job_object import JobObject, read_job
 from finetune_operator.finetunejob.observed import observe
 from finetune_operator.finetunejob.plan import plan
-from finetune_operator.finetunejob.steps import Facts, Settle, Setup, Step
+from finetune_operator.finetunejob.steps import Facts, Settle, Setup, Step, Write
 from finetune_operator.workload.objects import Job, Pod
 from finetune_operator.workload.profile import LoadedProfile, Profile
 
@@ -19,7 +20,8 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 UID = "11111111-aaaa"
 OLD_UID = "00000000-dead"
 SETUP = Setup(LoadedProfile("default", Profile(image="registry.example/trainer:1"), "f" * 64))
-READY = Facts(setup=SETUP, config_ready=True, occupied="")
+READY = Facts(setup=SETUP, occupied="")
+LISTED = replace(READY, pods_listed=True)
 SPEC: dict[str, Any] = {
     "model": {"source": "pvc://models/base"},
     "dataset": {"source": "pvc://data/rows"},
@@ -28,7 +30,12 @@ SPEC: dict[str, Any] = {
 }
 TRAINING = {"steps": 200, "firstLoss": "2.31", "finalLoss": "0.312", "runtimeSeconds": 102, "trainedTokens": 10200}
 ADAPTER = {"uri": "pvc://models/run/adapter", "sha256": "b" * 64, "sizeBytes": 45, "files": 3}
-EVALUATION = {"summary": "0.41→0.45", "examples": 1273, "tuned": {"accuracy": "0.447"}}
+EVALUATION = {
+    "summary": "0.41→0.45",
+    "examples": 1273,
+    "metrics": [{"name": "Accuracy", "tuned": {"value": "0.447"}}],
+}
+MEMORY = {"summary": "1.3/79 GiB (1.7%)"}
 
 
 def job(status: dict[str, Any] | FineTuneJobStatus | None = None, **changes: Any) -> JobObject:
@@ -39,25 +46,36 @@ def job(status: dict[str, Any] | FineTuneJobStatus | None = None, **changes: Any
     return read_job({"metadata": metadata, "spec": spec, "status": raw_status or {}})
 
 
-def child(stage: str = "train", uid: str = "job-1", owner: str = UID, age: float = 60, **condition: str) -> Job:
+def child(
+    stage: str = "train",
+    uid: str = "job-1",
+    owner: str = UID,
+    age: float = 60,
+    suspend: bool = False,
+    deleting: bool = False,
+    **condition: str,
+) -> Job:
     """A stage's Job; ``condition`` is one condition of its status."""
     metadata = {
         "name": f"medqa-{stage}",
         "namespace": "ml",
         "uid": uid,
         "creationTimestamp": ago(age),
+        "deletionTimestamp": ago(0) if deleting else None,
         "labels": {"finetune.dev/job": "medqa", "finetune.dev/stage": {"train": "train", "eval": "evaluate"}[stage]},
         "annotations": {"finetune.dev/profile-sha256": "f" * 64},
         "ownerReferences": [{"kind": "FineTuneJob", "name": "medqa", "uid": owner, "controller": True}],
     }
     conditions = [{"status": "True", **condition}] if condition else []
-    return Job.model_validate({"metadata": metadata, "status": {"conditions": conditions}})
+    return Job.model_validate(
+        {"metadata": metadata, "spec": {"suspend": suspend}, "status": {"conditions": conditions}}
+    )
 
 
 def pod(
     name: str = "p1", stage: str = "train", of: str = "job-1", uid: str = UID, age: float = 50, **status: Any
 ) -> Pod:
-    """A pod of a stage's Job, on a node unless it is unscheduled."""
+    """A pod of a stage's Job, on a node unless it is unscheduled. ``sidecar`` is the state of an injected container."""
     conditions = status.pop("conditions", [])
     metadata = {
         "name": name,
@@ -66,21 +84,28 @@ def pod(
         "creationTimestamp": ago(age),
         "deletionTimestamp": status.pop("deletionTimestamp", None),
         "labels": {"finetune.dev/job": "medqa", "finetune.dev/stage": stage, "finetune.dev/job-uid": uid},
+        "annotations": {"finetune.dev/folder": "pvc://models/run/x", "finetune.dev/config": "{}"},
         "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "x", "uid": of, "controller": True}],
     }
-    state = status.pop("state", None)
+    state, sidecar = status.pop("state", None), status.pop("sidecar", None)
+    # A mesh's container may well come first.
+    containers = [{"name": "agent", "imageID": "mesh@sha256:1", "state": sidecar}] if sidecar else []
+    containers += [{"name": "trainer", "imageID": "", "state": state}] if state else []
     return Pod.model_validate(
         {
             "metadata": metadata,
             "spec": {
                 "nodeName": "" if conditions and conditions[0]["type"] == "PodScheduled" else "node-1",
-                "containers": [{"image": "registry.example/trainer:1"}],
+                "containers": [
+                    {"name": "agent", "image": "mesh:1"},
+                    {"name": "trainer", "image": "registry.example/trainer:1"},
+                ],
             },
             "status": {
                 "phase": "Running",
                 "startTime": ago(age - 1),
                 "conditions": conditions,
-                "containerStatuses": [{"imageID": "", "state": state}] if state else [],
+                "containerStatuses": containers,
                 **status,
             },
         }
@@ -88,23 +113,31 @@ def pod(
 
 
 def ended(name: str = "p1", code: int = 0, message: str = "", reason: str = "", **more: Any) -> Pod:
-    """A pod whose container has ended."""
-    terminated = {"exitCode": code, "message": message, "reason": reason, "finishedAt": format_time(NOW)}
+    """A pod whose container has ended. With a sidecar that runs, the pod itself has not."""
+    at = more.pop("finished", NOW)
+    terminated = {"exitCode": code, "message": message, "reason": reason, "finishedAt": format_time(at)}
     by_kubelet = dict(zip(("reason", "message"), more.pop("note", ()), strict=False))
-    return pod(name, phase="Failed" if code else "Succeeded", state={"terminated": terminated}, **by_kubelet, **more)
+    phase = "Running" if more.get("sidecar") else "Failed" if code else "Succeeded"
+    return pod(name, **{"phase": phase, "state": {"terminated": terminated}, **by_kubelet, **more})
+
+
+def refused(name: str, reason: str, words: str = "", **more: Any) -> Pod:
+    """A pod that its node did not admit: no container of it has a status."""
+    return pod(name, phase="Failed", reason=reason, message=words, startTime=None, **more)
 
 
 def message(stage: str, uid: str = UID, **sections: Any) -> str:
     """A termination message of this job's spec."""
     spec = job().spec
     assert spec is not None
-    whole = {"version": 1, "stage": stage, "jobUID": uid, "specSha256": spec.sha256(), "finishedAt": format_time(NOW)}
-    return canonical_json(whole | sections)
+    head = {"version": 1, "stage": stage, "jobUID": uid, "finishedAt": format_time(NOW)}
+    digests = {"trainingSha256": spec.training_sha256, "evaluationSha256": spec.evaluation_sha256}
+    return canonical_json(head | digests | sections)
 
 
-def trained(uid: str = UID) -> str:
+def trained(uid: str = UID, **more: Any) -> str:
     """A trainer's result."""
-    return message("Train", uid, training=TRAINING, adapter=ADAPTER)
+    return message("Train", uid, training=TRAINING, adapter=ADAPTER, **more)
 
 
 def decide(subject: JobObject, *children: Job | Pod, facts: Facts = READY, now: datetime = NOW) -> Step:
@@ -115,9 +148,9 @@ def decide(subject: JobObject, *children: Job | Pod, facts: Facts = READY, now: 
 
 
 def settled(subject: JobObject, *children: Job | Pod, facts: Facts = READY, now: datetime = NOW) -> FineTuneJobStatus:
-    """The status that the plan settles on."""
+    """The status that the plan settles on, or wants written before it goes on."""
     step = decide(subject, *children, facts=facts, now=now)
-    assert isinstance(step, Settle), step
+    assert isinstance(step, Settle | Write), step
     return step.status
 
 
@@ -130,8 +163,15 @@ def verdict(status: FineTuneJobStatus) -> tuple[str, str]:
 
 def after_training() -> FineTuneJobStatus:
     """The status once training is recorded."""
-    return settled(job(), child(), ended(message=trained()))
+    return settled(job(), child(type="Complete"), ended(message=trained()))
 
 
 def ago(seconds: float) -> str:
     return format_time(NOW - timedelta(seconds=seconds))
+
+
+def words(status: FineTuneJobStatus) -> str:
+    """The message of Succeeded."""
+    found = status.condition("Succeeded")
+    assert found is not None
+    return found.message

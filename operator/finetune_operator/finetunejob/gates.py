@@ -19,6 +19,8 @@ from finetune_operator.finetunejob.steps import Facts, Setup, Wait
 from finetune_operator.workload.profile import LoadedProfile, ProfileProblem
 
 SOON = 5.0
+# Whoever leaves the folder wakes those who wait for it; this is for what no watch told.
+FOLDER_SECONDS = 30.0
 # Training without live progress is better than not training: the gateway's certificate is not waited for longer.
 GATEWAY_GRACE = timedelta(seconds=60)
 
@@ -82,7 +84,7 @@ def gateway_is_ready(at: Start) -> Wait | None:
 
 def folder_is_free(at: Start) -> Wait | None:
     """Nobody else writes to the run's folder, or is to come first."""
-    return Wait(PENDING, at.facts.occupied, SOON) if at.facts.occupied else None
+    return Wait(PENDING, at.facts.occupied, FOLDER_SECONDS) if at.facts.occupied else None
 
 
 def api_server_takes_it(at: Start) -> Wait | None:

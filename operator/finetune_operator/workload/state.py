@@ -168,7 +168,7 @@ def _pod_state(pod: Pod, accepts: Callable[[StageResult], bool]) -> PodState:
 def _waiting(pod: Pod) -> Waiting | None:
     """What scheduler or kubelet say of a container that has not started."""
     unscheduled = pod.status.condition("PodScheduled", "False")
-    if unscheduled and unscheduled.reason == "Unschedulable":
+    if unscheduled:  # for want of a node, or held back by a scheduling gate
         return Waiting(Reason.UNSCHEDULABLE, unscheduled.message)
     why = pod.trainer.state.waiting
     if why and why.reason in _PULL_REASONS:

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from finetune_api.base import canonical_json, format_time
-from finetune_operator.finetunejob.steps import CreateJob, DeleteJob, LookUp, Need, Settle
+from finetune_api.status import FineTuneJobStatus
+from finetune_operator.finetunejob.steps import CreateJob, DeleteJob, LookUp, Need, Settle, Write
 from plan_questions import (
     ADAPTER,
     EVALUATION,
+    LISTED,
     NOW,
     OLD_UID,
     READY,
     TRAINING,
     UID,
     after_training,
+    ago,
     child,
     decide,
     ended,
     job,
     message,
+    pod,
     settled,
     trained,
     verdict,
+    words,
 )
+
+RUNS = {"running": {"startedAt": ago(60)}}
 
 
 def test_a_training_result_is_written_before_the_evaluation_starts() -> None:
-    step = decide(job(), child(), ended(message=trained()))
-    assert isinstance(step, Settle)
+    step = decide(job(), child(type="Complete"), ended(message=trained()))
+    assert isinstance(step, Write)
     status = step.status
-    assert (status.holds("Trained"), status.stage, step.revisit) == (True, "Evaluating", 0)
+    assert (status.holds("Trained"), status.stage) == (True, "Evaluating")
+    assert words(status) == "waiting for a pod of Job medqa-eval to run"
     assert status.training is not None
     assert status.adapter is not None
     assert status.progress is not None
@@ -41,52 +50,105 @@ def test_a_training_result_is_written_before_the_evaluation_starts() -> None:
         "0.312",
         100,
     )
-    assert status.lineage is not None
-    assert (status.lineage.image, status.lineage.profile_sha256) == ("registry.example/trainer:1", "f" * 64)
     following = decide(job(status))
     assert isinstance(following, CreateJob)
-    assert following.stage == "Evaluate"
+    assert following.stage.name == "Evaluate"
+
+
+def test_what_ran_a_stage_is_kept_with_the_stage_and_what_it_was_made_from_with_the_job() -> None:
+    told = trained(
+        lineage={"modelRevision": "main", "datasetRevision": "", "datasetSha256": "c" * 64},
+        stageLineage={"image": "by-its-own-word", "trainerVersion": "1.2", "device": "H100"},
+    )
+    status = settled(job(), child(type="Complete"), ended(message=told))
+    kept = status.stage_status("Train")
+    assert kept.lineage is not None
+    assert kept.lineage.to_api() == {
+        "image": "registry.example/trainer:1",
+        "profileSha256": "f" * 64,
+        "trainerVersion": "1.2",
+        "device": "H100",
+    }
+    assert status.lineage is not None
+    spec = job().spec
+    assert spec is not None
+    assert status.lineage.to_api() == {
+        "modelRevision": "main",
+        "datasetSha256": "c" * 64,
+        "seed": 700,
+        "trainingSha256": spec.training_sha256,
+        "evaluationSha256": spec.evaluation_sha256,
+    }
+
+
+def test_a_stage_tells_time_that_it_ran_apart_from_time_that_it_waited() -> None:
+    late = job({"startTime": ago(3600)})
+    status = settled(late, child(type="Complete"), ended(message=trained(), age=91))
+    kept = status.stage_status("Train")
+    assert (status.start_time, kept.start_time) == (NOW - timedelta(hours=1), NOW - timedelta(seconds=90))
+    assert (kept.active_seconds, kept.completion_time, kept.attempts) == (90, NOW, 1)
+
+
+def test_a_reused_result_says_so_and_from_where() -> None:
+    status = settled(job(), child(type="Complete"), ended(message=trained(reused=True)))
+    found = status.condition("Trained")
+    assert found is not None
+    assert (found.status, found.reason) == ("True", "Reused")
+    assert found.message.startswith("the adapter at pvc://models/run/adapter is that of an identical job, nothing was")
+
+
+def test_advice_of_both_stages_is_kept_each_reason_once() -> None:
+    def advice(*reasons: str) -> list[dict[str, str]]:
+        return [{"reason": reason, "message": f"about {reason}"} for reason in reasons]
+
+    first = settled(job(), child(), ended(message=trained(advice=advice("FewRows", "ShortWarmUp"))))
+    report = message("Evaluate", evaluation=EVALUATION, advice=advice("FewRows", "SharedRows"))
+    status = settled(job(first), child("eval", "job-2"), ended("e1", message=report, stage="evaluate", of="job-2"))
+    assert [one.reason for one in status.advice] == ["FewRows", "ShortWarmUp", "SharedRows"]
 
 
 def test_a_recorded_stage_is_never_created_again_though_its_job_and_pods_vanish() -> None:
     status = after_training()
     for children in ((), (child("eval", "job-2"),)):
         step = decide(job(status), *children)
-        assert not isinstance(step, CreateJob) or step.stage == "Evaluate"
+        assert not isinstance(step, CreateJob) or step.stage.name == "Evaluate"
 
 
 def test_without_an_evaluation_training_is_success() -> None:
     subject = job(evaluation=None)
     assert subject.spec is not None
-    whole = {"version": 1, "stage": "Train", "jobUID": UID, "specSha256": subject.spec.sha256()}
-    text = canonical_json(whole | {"finishedAt": format_time(NOW), "training": TRAINING, "adapter": ADAPTER})
-    status = settled(subject, child(), ended(message=text))
+    head = {"version": 1, "stage": "Train", "jobUID": UID, "trainingSha256": subject.spec.training_sha256}
+    text = canonical_json(head | {"finishedAt": format_time(NOW), "training": TRAINING, "adapter": ADAPTER})
+    status = settled(subject, child(type="Complete"), ended(message=text))
     assert (verdict(status), status.stage) == (("True", "Completed"), "Succeeded")
     assert status.condition("Evaluated") is None
+    assert words(status) == "adapter at pvc://models/run/adapter"
 
 
-def test_an_evaluation_result_is_the_verdict_and_keeps_the_loss_in_progress() -> None:
+def test_an_evaluation_result_is_the_verdict_and_keeps_the_loss_and_promises_nothing_more() -> None:
     report = message("Evaluate", evaluation=EVALUATION)
-    status = settled(
-        job(after_training()), child("eval", "job-2"), ended("e1", message=report, stage="evaluate", of="job-2")
-    )
+    pushed = {"stage": "Evaluate", "pod": "e1", "remainingSeconds": 3, "remaining": "3s"}
+    before = FineTuneJobStatus.model_validate(after_training().to_api() | {"progress": pushed})
+    status = settled(job(before), child("eval", "job-2"), ended("e1", message=report, stage="evaluate", of="job-2"))
     assert verdict(status) == ("True", "Completed")
-    assert status.conditions[0].message == "accuracy 0.447 (n=1273)"
+    assert words(status) == "accuracy 0.447 (n=1273)"
     assert status.progress is not None
     assert (status.progress.summary, status.progress.loss) == ("1273/1273", "0.312")
-    reconciling = status.condition("Reconciling")
-    assert reconciling is not None
-    assert reconciling.status == "False"
+    assert (status.progress.remaining, status.progress.remaining_seconds) == (None, None)
+    values = {one.type: one.status for one in status.conditions}
+    assert (values["Reconciling"], values["Finished"]) == ("False", "True")
     assert status.completion_time == NOW
+    assert '""' not in status.model_dump_json(by_alias=True, exclude_none=True)
 
 
 def test_a_failed_evaluation_keeps_the_adapter() -> None:
     failed = child("eval", "job-2", type="Failed", reason="PodFailurePolicy")
-    words = {"reason": "EvaluationFailed", "message": "the test split is empty"}
-    gone = ended("e1", 72, message("Evaluate", failure=words), stage="evaluate", of="job-2")
-    status = settled(job(after_training()), failed, gone, facts=replace(READY, pods_listed=True))
+    said = {"reason": "EvaluationFailed", "message": "the test split is empty"}
+    gone = ended("e1", 72, message("Evaluate", failure=said), stage="evaluate", of="job-2")
+    status = settled(job(after_training()), failed, gone, facts=LISTED)
     assert verdict(status) == ("False", "EvaluationFailed")
     assert status.holds("Trained")
+    assert status.holds("Finished")
     assert status.adapter is not None
 
 
@@ -99,16 +161,27 @@ def test_a_completed_job_without_a_result_of_its_own_runs_again_once(text: str) 
     complete = child(type="Complete")
     pods = ended(message=text)
     assert decide(job(), complete, pods) == LookUp(Need.PODS)
-    listed = replace(READY, pods_listed=True)
-    first = decide(job(), complete, pods, facts=listed)
-    assert isinstance(first, Settle)
+    first = decide(job(), complete, pods, facts=LISTED)
+    assert isinstance(first, Write)
     assert first.status.attempts[0].reason == "ResultLost"
     assert first.status.training is None
-    assert isinstance(decide(job(first.status), complete, pods, facts=listed), DeleteJob)
+    assert isinstance(decide(job(first.status), complete, pods, facts=LISTED), DeleteJob)
     again = child(uid="job-2", type="Complete")
-    second = ended("p2", message=text, of="job-2")
-    status = settled(job(first.status), again, second, facts=listed)
+    second = ended("p2", message=text, of="job-2", age=30)
+    status = settled(job(first.status), again, pods, second, facts=LISTED)
     assert verdict(status) == ("False", "TrainerCrashed")
+
+
+def test_a_lost_result_counts_for_its_own_stage_alone_and_no_other_ending_counts_as_one() -> None:
+    lost = settled(job(), child(type="Complete"), ended("p1"), facts=LISTED)
+    crashed = settled(job(lost), child(uid="job-2"), ended("p2", 1, of="job-2", age=40))
+    done = settled(job(crashed), child(uid="job-2"), ended("p3", message=trained(), of="job-2", age=30))
+    assert [one.reason for one in done.attempts] == ["ResultLost", "TrainerCrashed", "Completed"]
+    complete = child("eval", "job-3", type="Complete")
+    silent = ended("e1", stage="evaluate", of="job-3", age=20)
+    step = decide(job(done), complete, silent, facts=LISTED)
+    assert isinstance(step, Write)
+    assert "job medqa-eval is run again" in words(step.status).lower()
 
 
 def test_a_pod_or_job_of_another_object_is_not_looked_at() -> None:
@@ -117,8 +190,8 @@ def test_a_pod_or_job_of_another_object_is_not_looked_at() -> None:
         (child(), ended(message=trained(), of="somebody-s-job")),
         (child(owner=OLD_UID), ended(message=trained())),
     ):
-        step = decide(job(), *strangers, facts=replace(READY, rejection=""))
-        assert not isinstance(step, Settle) or not step.status.holds("Trained")
+        step = decide(job(), *strangers, facts=replace(READY, warnings=()))
+        assert not isinstance(step, Settle | Write) or not step.status.holds("Trained")
 
 
 @pytest.mark.parametrize("value", ["True", "False"])
@@ -128,9 +201,58 @@ def test_a_finished_job_never_starts_anything(value: str) -> None:
     assert decide(subject, facts=READY) == Settle(subject.status)
 
 
-def test_a_lost_child_of_a_recorded_attempt_is_made_again() -> None:
-    status = settled(job(), child(age=0))
+def test_a_lost_child_of_a_running_job_is_made_again_and_its_pod_is_a_new_attempt() -> None:
+    status = settled(job(), child(), pod())
     step = decide(job(status))
     assert isinstance(step, CreateJob)
-    anew = settled(job(status), child(uid="job-2", age=0))
-    assert [(one.number, one.job_uid) for one in anew.attempts] == [(1, "job-2")]
+    anew = settled(job(status), child(uid="job-2"), pod("p2", of="job-2", age=1))
+    assert [(one.number, one.job_uid, one.reason) for one in anew.attempts] == [
+        (1, "job-1", "Interrupted"),
+        (2, "job-2", None),
+    ]
+
+
+def test_a_result_is_read_from_the_trainer_though_a_container_beside_it_runs_on() -> None:
+    step = decide(job(), child(), ended(message=trained(), sidecar=RUNS))
+    assert isinstance(step, Write)
+    assert step.status.holds("Trained")
+    found = step.status.condition("Trained")
+    assert found is not None
+    assert "container agent of pod p1 runs on beside it" in found.message
+    assert step.status.attempts[0].reason == "Completed"
+
+
+def test_a_recorded_stage_s_job_that_does_not_end_makes_way_after_a_minute() -> None:
+    recorded, beside = after_training(), ended(message=trained(), sidecar=RUNS)
+    early = decide(job(recorded), child(), beside, child("eval", "job-2", age=-18), now=NOW + timedelta(seconds=20))
+    assert isinstance(early, Settle)
+    assert early.revisit is not None
+    assert early.revisit <= 40
+    late = decide(job(recorded), child(), beside, now=NOW + timedelta(seconds=60))
+    assert isinstance(late, DeleteJob)
+    assert late.uid == "job-1"
+    assert not isinstance(decide(job(recorded), child(type="Complete"), now=NOW + timedelta(seconds=60)), DeleteJob)
+
+
+def test_a_crash_in_a_pod_that_a_sidecar_holds_open_is_told_and_then_run_again() -> None:
+    crashed = ended("p1", 1, "Traceback", sidecar=RUNS)
+    step = decide(job(), child(), crashed)
+    assert isinstance(step, Settle)
+    assert (verdict(step.status), step.revisit) == (("Unknown", "Pending"), 60)
+    said = "the trainer of pod p1 has ended (exit code 1), but container agent beside it still runs"
+    assert (words(step.status), step.status.stages[0].crashes) == (said, 1)
+    late = decide(job(step.status), child(), crashed, now=NOW + timedelta(seconds=60))
+    assert isinstance(late, DeleteJob)
+    again = decide(job(step.status))
+    assert isinstance(again, CreateJob)
+    assert again.crashes == 1
+
+
+def test_a_mistake_in_a_pod_that_a_sidecar_holds_open_fails_the_job_at_once() -> None:
+    assert verdict(settled(job(), child(), ended("p1", 67, sidecar=RUNS))) == ("False", "DatasetInvalid")
+
+
+def test_a_sidecar_that_was_killed_costs_no_result_and_its_exit_code_is_not_the_trainer_s() -> None:
+    killed = {"terminated": {"exitCode": 143, "reason": "Error"}}
+    status = settled(job(), child(), ended(message=trained(), sidecar=killed, phase="Failed"))
+    assert (status.holds("Trained"), status.attempts[0].reason) == (True, "Completed")

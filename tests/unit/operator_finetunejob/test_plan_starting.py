@@ -1,49 +1,70 @@
-"""How the operator's plan starts a job, and when it must not yet."""
+"""How the operator's plan starts a job, and what holds a start up."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
-from finetune_operator.finetunejob.steps import CreateConfig, CreateJob, Facts, LookUp, Need, Settle, Setup
-from finetune_operator.workload.objects import Pod
-from finetune_operator.workload.profile import ProfileProblem
+import pytest
+
+from finetune_operator.finetunejob.gates import GATES, Start, held_up
+from finetune_operator.finetunejob.steps import CreateJob, Facts, LookUp, Need, Said, Settle, Setup, Write
+from finetune_operator.workload.profile import LoadedProfile, Profile, ProfileProblem
 from plan_questions import (
     NOW,
-    OLD_UID,
     READY,
     SETUP,
     after_training,
     child,
     decide,
-    ended,
     job,
-    pod,
     settled,
     verdict,
+    words,
 )
 
 
-def test_a_new_job_asks_for_its_setup_then_creates_the_configuration_then_the_training_job() -> None:
+def told() -> Any:
+    """A job whose first status is written."""
+    step = decide(job())
+    assert isinstance(step, Write)
+    return job(step.status)
+
+
+def test_a_new_job_asks_for_its_setup_and_its_turn_then_is_told_of_then_created() -> None:
     assert decide(job(), facts=Facts()) == LookUp(Need.SETUP)
     assert decide(job(), facts=Facts(setup=SETUP)) == LookUp(Need.FOLDER)
-    assert isinstance(decide(job(), facts=Facts(setup=SETUP, occupied="")), CreateConfig)
-    step = decide(job(), facts=READY)
+    first = decide(job(), facts=READY)
+    assert isinstance(first, Write)
+    assert verdict(first.status) == ("Unknown", "Pending")
+    step = decide(job(first.status), facts=READY)
     assert isinstance(step, CreateJob)
-    assert step.stage == "Train"
+    assert (step.stage.name, step.crashes) == ("Train", 0)
 
 
-def test_the_first_status_has_conditions_a_start_time_and_the_job_uid() -> None:
-    status = settled(job(), child(age=0))
+def test_the_first_status_has_conditions_and_a_start_time_and_each_message_once() -> None:
+    status = told().status
     assert status.stage == "Pending"
     assert (status.start_time, status.observed_generation) == (NOW, 1)
     assert [(one.type, one.status) for one in status.conditions] == [
         ("Succeeded", "Unknown"),
+        ("Finished", "False"),
         ("Trained", "Unknown"),
         ("Evaluated", "Unknown"),
         ("Reconciling", "True"),
     ]
-    assert [(one.stage, one.number, one.job_uid, one.pod) for one in status.attempts] == [("Train", 1, "job-1", None)]
+    assert words(status) == "waiting for a pod of Job medqa-train to run"
+    messages = [one.message for one in status.conditions]
+    assert len(set(messages)) == len(messages)
+    assert '""' not in status.model_dump_json(by_alias=True, exclude_none=True)
+
+
+def test_once_its_job_is_there_status_says_the_same_but_for_the_job_s_uid() -> None:
+    first = told()
+    status = settled(first, child(age=0))
+    assert status.stages[0].job_uid == "job-1"
+    assert status.model_copy(update={"stages": []}) == first.status
 
 
 def test_a_job_that_is_being_deleted_is_left_alone() -> None:
@@ -52,83 +73,104 @@ def test_a_job_that_is_being_deleted_is_left_alone() -> None:
     assert decide(deleted, facts=Facts()) == Settle(deleted.status)
 
 
-def test_a_spec_that_the_schema_let_through_fails_with_the_field_s_name() -> None:
-    status = settled(job(dataset={"source": "pvc://data/rows", "promptTemplate": "{question} {nonsense}"}))
-    assert verdict(status) == ("False", "InvalidSpec")
-    assert status.failure is not None
-    assert status.failure.message.startswith("spec.dataset.promptTemplate: unknown placeholder {nonsense}")
+WAITS: list[tuple[str, Facts, str, float | None, str]] = [
+    ("a namesake's child", replace(READY, stale="Job medqa-train"), "Pending", 5, "until Job medqa-train of a deleted"),
+    (
+        "no profile",
+        replace(READY, setup=Setup(ProfileProblem("there is no profile 'x'"))),
+        "ProfileNotFound",
+        5,
+        "there is no profile 'x'",
+    ),
+    (
+        "a profile for others",
+        replace(READY, setup=Setup(LoadedProfile("gpu", Profile(image="i", allowed_namespaces=["prod"]), "f" * 64))),
+        "ProfileForbidden",
+        5,
+        "profile 'gpu' is not for jobs of namespace 'ml'; name another profile",
+    ),
+    (
+        "a refusal",
+        replace(READY, trouble=Said("PodRejected", "Job medqa-train was refused: denied by policy")),
+        "PodRejected",
+        None,
+        "Job medqa-train was refused: denied by policy",
+    ),
+    (
+        "a webhook that fails",
+        replace(READY, trouble=Said("ApiError", "failed calling webhook")),
+        "ApiError",
+        None,
+        "failed calling webhook",
+    ),
+    ("a taken folder", replace(READY, occupied="FineTuneJob sooner writes there"), "Pending", 30, "FineTuneJob sooner"),
+    (
+        "no certificate yet",
+        replace(READY, setup=replace(SETUP, gateway_url="https://gateway")),
+        "Pending",
+        5,
+        "waiting for the status gateway's certificate",
+    ),
+]
 
 
-def test_a_missing_profile_is_no_failure_and_is_looked_for_again() -> None:
-    step = decide(job(), facts=Facts(setup=Setup(ProfileProblem("there is no profile 'x'"))))
+@pytest.mark.parametrize(
+    ("facts", "reason", "revisit", "said"), [row[1:] for row in WAITS], ids=[row[0] for row in WAITS]
+)
+def test_what_holds_a_start_up_is_told_and_fails_nothing(
+    facts: Facts, reason: str, revisit: float | None, said: str
+) -> None:
+    step = decide(job(), facts=facts)
     assert isinstance(step, Settle)
-    assert verdict(step.status) == ("Unknown", "ProfileNotFound")
-    assert step.revisit == 15
+    assert (verdict(step.status), step.revisit) == (("Unknown", reason), revisit)
+    assert said in words(step.status)
+    assert step.status.condition("Stalled") is None
+
+
+def test_of_several_gates_the_first_tells_the_reason_and_the_earliest_revisit_wins() -> None:
+    facts = replace(READY, setup=replace(SETUP, gateway_url="https://gateway"), occupied="FineTuneJob sooner writes")
+    late = NOW + timedelta(seconds=58)
+    status = job().status.model_copy(update={"start_time": NOW})
+    assert facts.setup is not None
+    wait = held_up(Start(job(), status, facts, facts.setup, late))
+    assert wait is not None
+    assert (wait.message, wait.revisit) == ("FineTuneJob sooner writes", 2)
+
+
+def test_every_gate_lets_a_job_pass_that_nothing_holds_up() -> None:
+    start = Start(job(), job().status, READY, SETUP, NOW)
+    assert [gate(start) for gate in GATES] == [None] * len(GATES)
 
 
 def test_the_gateway_s_certificate_is_waited_for_a_minute_and_no_longer() -> None:
-    facts = Facts(setup=replace(SETUP, gateway_url="https://gateway"), occupied="")
-    early = decide(job(), facts=facts)
-    assert isinstance(early, Settle)
-    assert early.revisit == 5
-    late = decide(job(early.status), facts=facts, now=NOW + timedelta(seconds=60))
-    assert isinstance(late, CreateConfig)
+    facts = replace(READY, setup=replace(SETUP, gateway_url="https://gateway"))
+    early = settled(job(), facts=facts)
+    late = decide(job(early), facts=facts, now=NOW + timedelta(seconds=60))
+    assert isinstance(late, CreateJob)
     assert late.order.gateway is None
-    there = decide(job(), facts=replace(facts, setup=replace(SETUP, gateway_url="https://gateway", gateway_ca="PEM")))
-    assert isinstance(there, CreateConfig)
-    assert there.order.gateway is not None
+    there = replace(facts, setup=replace(SETUP, gateway_url="https://gateway", gateway_ca="PEM"))
+    step = decide(told(), facts=there)
+    assert isinstance(step, CreateJob)
+    assert step.order.gateway is not None
 
 
-def test_a_foreign_object_of_a_child_s_name_fails_the_job_and_a_namesake_s_child_is_waited_for() -> None:
+def test_a_foreign_object_of_a_child_s_name_fails_the_job() -> None:
     status = settled(job(), facts=replace(READY, conflict="Job medqa-train exists already"))
     assert verdict(status) == ("False", "NameConflict")
-    step = decide(job(), facts=replace(READY, stale="Job medqa-train"))
-    assert isinstance(step, Settle)
-    assert (verdict(step.status), step.revisit) == (("Unknown", "Pending"), 5)
 
 
-def test_nothing_starts_while_a_pod_of_an_earlier_run_may_still_write_to_the_same_place() -> None:
-    step = decide(job(), pod("old", of="gone", uid=OLD_UID))
-    assert isinstance(step, Settle)
-    assert "until pod old of an earlier run has ended" in step.status.conditions[0].message
-    assert isinstance(decide(job(), ended("old", 1, of="gone", uid=OLD_UID)), CreateJob)
+def test_a_job_held_up_before_its_evaluation_keeps_what_it_has_and_says_why() -> None:
+    facts = replace(READY, occupied="pod left may still write")
+    status = settled(job(after_training()), facts=facts)
+    assert (status.holds("Trained"), verdict(status), words(status)) == (True, ("Unknown", "Pending"), facts.occupied)
 
 
-def test_a_pod_that_only_carries_the_job_s_name_holds_nothing_up() -> None:
-    def stranger(labels: set[str], controller: dict[str, str]) -> Pod:
-        found = pod("debug", of="gone", uid=OLD_UID)
-        kept = {name: value for name, value in found.metadata.labels.items() if name in labels}
-        owner = found.metadata.owner_references[0].model_copy(update=controller)
-        return found.model_copy(
-            update={"metadata": found.metadata.model_copy(update={"labels": kept, "owner_references": [owner]})}
-        )
-
-    everything = {"finetune.dev/job", "finetune.dev/stage", "finetune.dev/job-uid"}
-    for found in (
-        *(stranger(everything - {label}, {}) for label in ("finetune.dev/stage", "finetune.dev/job-uid")),
-        stranger(everything, {"api_version": "apps/v1", "kind": "ReplicaSet"}),
-        stranger(everything, {"api_version": "example.org/v1"}),
-    ):
-        assert isinstance(decide(job(), found), CreateJob)
-    assert isinstance(decide(job(), stranger(everything, {})), Settle)
-
-
-def test_a_job_waits_for_another_that_comes_first_at_its_folder_before_its_first_stage_only() -> None:
-    taken = replace(READY, occupied="sooner")
-    step = decide(job(), facts=taken)
-    assert isinstance(step, Settle)
-    assert (verdict(step.status), step.revisit) == (("Unknown", "Pending"), 5)
-    words = "FineTuneJob sooner writes to the same folder; this job starts when it has ended"
-    assert step.status.conditions[0].message == words
-    assert isinstance(decide(job(after_training()), facts=taken), CreateJob)
+def test_a_refused_job_is_asked_for_again_without_a_status_write_in_between() -> None:
+    refused = settled(job(), facts=replace(READY, trouble=Said("PodRejected", "no")))
+    assert isinstance(decide(job(refused)), CreateJob)
 
 
 def test_a_spec_that_the_api_server_finds_invalid_in_a_child_fails_the_job() -> None:
     status = settled(job(), facts=replace(READY, invalid="Job medqa-train was refused: no such effect"))
     assert verdict(status) == ("False", "InvalidSpec")
-    assert status.conditions[0].message.startswith("Job medqa-train was refused: no such effect; correct the field")
-
-
-def test_a_refused_job_shows_the_api_server_s_words() -> None:
-    status = settled(job(), facts=replace(READY, refusal="Job medqa-train was refused: denied by policy"))
-    assert verdict(status) == ("Unknown", "PodRejected")
+    assert words(status).startswith("Job medqa-train was refused: no such effect; correct the field")

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from finetune_operator.finetunejob.steps import DeleteJob, LookUp, Need, Settle
+from finetune_operator.finetunejob.steps import LookUp, Need, Said, Settle
 from finetune_operator.workload.objects import Pod
 from plan_questions import (
     NOW,
@@ -20,13 +20,18 @@ from plan_questions import (
     pod,
     settled,
     verdict,
+    words,
 )
 
 UNSCHEDULABLE = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+GATED = {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "blocked by gates"}
+CLAIMED = replace(READY, missing_claims=())
+PLAIN = "waiting for a pod of Job medqa-train to run"
 WAITING = [
     ("running", pod(), "Training", "pod p1 runs on node node-1"),
-    ("starting", pod(phase="Pending"), "Pending", "waiting for a pod of Job medqa-train to run"),
+    ("starting", pod(phase="Pending", age=3), "Pending", PLAIN),
     ("unschedulable", pod(phase="Pending", conditions=[UNSCHEDULABLE]), "Unschedulable", "0/3 nodes"),
+    ("gated", pod(phase="Pending", conditions=[GATED]), "Unschedulable", "blocked by gates"),
     (
         "pulling",
         pod(phase="Pending", state={"waiting": {"reason": "ErrImagePull", "message": "not found"}}),
@@ -45,41 +50,90 @@ WAITING = [
         "NodeLost",
         "pod p1 on node node-1 should have ended at 11:59:29 UTC",
     ),
+    ("leaving", pod(deletionTimestamp=ago(10)), "Pending", "waiting until pod p1 on node node-1, which is being"),
 ]
 
 
-@pytest.mark.parametrize(("found", "reason", "words"), [row[1:] for row in WAITING], ids=[row[0] for row in WAITING])
-def test_a_stage_that_waits_shows_why_and_is_not_failed(found: Pod, reason: str, words: str) -> None:
-    status = settled(job(), child(), found)
+@pytest.mark.parametrize(("found", "reason", "said"), [row[1:] for row in WAITING], ids=[row[0] for row in WAITING])
+def test_a_stage_that_waits_shows_why_and_is_not_failed(found: Pod, reason: str, said: str) -> None:
+    status = settled(job(), child(), found, facts=CLAIMED)
     assert verdict(status) == ("Unknown", reason)
-    assert status.conditions[0].message.startswith(words)
+    assert words(status).startswith(said)
     assert status.stage == ("Training" if reason == "Training" else "Pending")
     assert status.condition("Stalled") is None
+    finished = status.condition("Finished")
+    assert finished is not None
+    assert finished.status == "False"
 
 
-def test_a_missing_claim_fails_the_job_only_after_its_grace() -> None:
-    waiting = pod(phase="Pending", age=50, conditions=[UNSCHEDULABLE])
-    early = decide(job(), child(), waiting)
+def test_a_missing_claim_is_told_at_once_and_waited_for_as_long_as_it_takes() -> None:
+    waiting = pod(phase="Pending", age=2, conditions=[UNSCHEDULABLE])
+    assert decide(job(), child(), waiting) == LookUp(Need.CLAIMS)
+    missing = replace(READY, missing_claims=("models",))
+    for later in (timedelta(0), timedelta(days=3)):
+        step = decide(job(), child(), waiting, facts=missing, now=NOW + later)
+        assert isinstance(step, Settle)
+        assert (verdict(step.status), step.revisit) == (("Unknown", "VolumeNotFound"), 15)
+        said = "there is no PersistentVolumeClaim ml/models; create the PersistentVolumeClaim: the job then starts by"
+        assert words(step.status).startswith(said)
+
+
+@pytest.mark.parametrize("found", [None, pod(), pod(phase="Pending", age=2)], ids=["before", "during", "starting"])
+def test_a_job_that_somebody_suspends_says_so_and_how_to_resume_it(found: Pod | None) -> None:
+    progress = {"stage": "Train", "pod": "p1", "step": 70, "remainingSeconds": 90, "remaining": "1m 30s"}
+    before = settled(job({"progress": progress}), child(), pod())
+    status = settled(job(before), child(suspend=True), *([found] if found else []))
+    assert (verdict(status), status.stage) == (("Unknown", "Suspended"), "Pending")
+    assert words(status).startswith("Job medqa-train is suspended; whoever suspended the Job resumes it")
+    assert "kubectl patch job medqa-train -p" in words(status)
+    if found is None:  # its pod was deleted: the next one counts anew
+        assert status.progress is None
+        assert status.attempts[0].reason == "Interrupted"
+    else:
+        assert status.progress is not None
+        assert (status.progress.step, status.progress.remaining, status.progress.remaining_seconds) == (70, None, None)
+    resumed = settled(job(status), child(), pod("p2", age=1))
+    assert (verdict(resumed), resumed.stages[0].crashes) == (("Unknown", "Training"), 0)
+
+
+@pytest.mark.parametrize(
+    ("warning", "reason", "said"),
+    [
+        (
+            Said("FailedMount", "configmap not found"),
+            "FailedMount",
+            "FailedMount: configmap not found; mend",
+        ),
+        (Said("FailedAttachVolume", "still attached"), "FailedMount", "FailedAttachVolume: still attached; mend"),
+        (Said("FailedCreatePodSandBox", "no network"), "Pending", "FailedCreatePodSandBox: no network"),
+        (None, "Pending", PLAIN),
+    ],
+)
+def test_a_pod_that_does_not_start_on_its_node_says_why_in_the_kubelet_s_words(
+    warning: Said | None, reason: str, said: str
+) -> None:
+    stuck = pod(phase="Pending", age=60)
+    early = decide(job(), child(), pod(phase="Pending", age=3))
     assert isinstance(early, Settle)
-    assert early.revisit == 10
-    later = NOW + timedelta(seconds=10)
-    assert decide(job(), child(), waiting, now=later) == LookUp(Need.CLAIMS)
-    there = settled(job(), child(), waiting, facts=replace(READY, missing_claims=()), now=later)
-    assert verdict(there) == ("Unknown", "Unschedulable")
-    gone = settled(job(), child(), waiting, facts=replace(READY, missing_claims=("models",)), now=later)
-    assert verdict(gone) == ("False", "VolumeNotFound")
-    assert "no PersistentVolumeClaim ml/models" in gone.conditions[0].message
-    assert decide(job(gone), child(), waiting, now=later) == DeleteJob("medqa-train", "job-1", "the job has failed")
+    assert early.revisit == 3
+    assert decide(job(), child(), stuck) == LookUp(Need.WARNINGS, "uid-p1")
+    old = Said("FailedScheduling", "0/1 nodes")  # from before it came to its node
+    facts = replace(READY, warnings=tuple(filter(None, (warning, old))))
+    step = decide(job(), child(), stuck, facts=facts)
+    assert isinstance(step, Settle)
+    assert (verdict(step.status), step.revisit) == (("Unknown", reason), 30)
+    assert said in words(step.status)
 
 
 def test_a_job_without_pods_is_asked_about_once_its_pod_is_due() -> None:
     early = decide(job(), child(age=2))
     assert isinstance(early, Settle)
     assert early.revisit == 3
-    assert decide(job(), child(age=5)) == LookUp(Need.REJECTION)
-    rejected = settled(job(), child(age=5), facts=replace(READY, rejection="exceeded quota"))
-    assert (verdict(rejected), rejected.conditions[0].message) == (("Unknown", "PodRejected"), "exceeded quota")
-    quiet = settled(job(), child(age=5), facts=replace(READY, rejection=""))
+    assert decide(job(), child(age=5)) == LookUp(Need.WARNINGS, "job-1")
+    facts = replace(READY, warnings=(Said("BackoffLimitExceeded", "other"), Said("FailedCreate", "exceeded quota")))
+    rejected = settled(job(), child(age=5), facts=facts)
+    assert (verdict(rejected), words(rejected)) == (("Unknown", "PodRejected"), "exceeded quota")
+    quiet = settled(job(), child(age=5), facts=replace(READY, warnings=()))
     assert verdict(quiet) == ("Unknown", "Pending")
 
 
@@ -90,21 +144,23 @@ def test_a_replacement_that_does_not_come_is_asked_about_with_events_since_the_l
     assert early.revisit == 3
     status, later = early.status, NOW + timedelta(seconds=5)
     for children in ((child(), gone), (child(),)):  # a preempted pod is deleted as well
-        assert decide(job(status), *children, now=later) == LookUp(Need.REJECTION, NOW)
-    rejected = settled(job(status), child(), gone, facts=replace(READY, rejection="exceeded quota"), now=later)
-    assert (verdict(rejected), rejected.conditions[0].message) == (("Unknown", "PodRejected"), "exceeded quota")
+        assert decide(job(status), *children, now=later) == LookUp(Need.WARNINGS, "job-1", NOW)
+    facts = replace(READY, warnings=(Said("FailedCreate", "exceeded quota"),))
+    rejected = settled(job(status), child(), gone, facts=facts, now=later)
+    assert (verdict(rejected), words(rejected)) == (("Unknown", "PodRejected"), "exceeded quota")
     for seconds, revisit in ((5, 5), (20, 20), (600, 30)):
         late = NOW + timedelta(seconds=seconds)
-        quiet = decide(job(status), child(), gone, facts=replace(READY, rejection=""), now=late)
+        quiet = decide(job(status), child(), gone, facts=replace(READY, warnings=()), now=late)
         assert isinstance(quiet, Settle)
         assert (verdict(quiet.status), quiet.revisit) == (("Unknown", "Pending"), revisit)
+        assert words(quiet.status) == "attempt 1 ended (TrainerCrashed); Job medqa-train starts again from step 0"
 
 
 def test_a_new_job_s_first_pod_is_asked_about_though_an_earlier_job_s_pod_is_still_there() -> None:
     first = settled(job(), child(), ended("p1", 1))
     again = child(uid="job-2", age=5)
-    recorded = settled(job(first), again, ended("p1", 1), facts=replace(READY, rejection=""))
-    assert decide(job(recorded), again, ended("p1", 1)) == LookUp(Need.REJECTION)
+    recorded = settled(job(first), again, ended("p1", 1), facts=replace(READY, warnings=()))
+    assert decide(job(recorded), again, ended("p1", 1)) == LookUp(Need.WARNINGS, "job-2")
 
 
 def test_the_kubelet_s_back_off_does_not_rewrite_the_pull_error() -> None:

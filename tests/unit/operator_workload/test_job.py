@@ -1,4 +1,4 @@
-"""The children of several specs, as golden files. UPDATE_GOLDEN=1 rewrites them: review the difference."""
+"""The Jobs of several specs, as golden files. UPDATE_GOLDEN=1 rewrites them: review the difference."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ import pytest
 import yaml
 
 from finetune_api.config import RunConfig
+from finetune_api.defaults import resolve
 from finetune_api.job import ObjectMeta
-from finetune_api.reasons import FREE_EXIT_CODES, NEVER_EXIT_CODES, OUT_OF_MEMORY_KILL
+from finetune_api.names import CA_ANNOTATION, CONFIG_ANNOTATION, FOLDER_ANNOTATION, TRAINING_ANNOTATION
+from finetune_api.reasons import FREE_EXIT_CODES, NEVER_EXIT_CODES, OUT_OF_MEMORY_KILL, Reason, exit_code
+from finetune_api.run_folder import run_folder
 from finetune_api.spec import FineTuneJobSpec
-from finetune_operator.workload.job import Gateway, Order, claims, config_map, stage_job
+from finetune_api.stages import TRAIN, stages_of
+from finetune_operator.workload.job import build
+from finetune_operator.workload.order import Gateway, Order, claims
 from finetune_operator.workload.profile import LoadedProfile, parse_profile
 
 ROOT = Path(__file__).parents[3]
@@ -34,7 +39,9 @@ fsGroup: 2000
 runAsUser: 1000
 shmSize: 1Gi
 cacheClaim: hub-cache
+allowedNamespaces: [default, research]
 trustRemoteCode: true
+terminationGracePeriodSeconds: 600
 env: [{name: HF_ENDPOINT, value: "https://mirror.example"}]
 """
 SAMPLES = ROOT / "manifests/samples"
@@ -66,19 +73,21 @@ def order(case: str) -> Order:
     metadata = ObjectMeta.model_validate(document["metadata"] | {"uid": "11111111-2222-3333-4444-555555555555"})
     loaded = parse_profile("default", "finetune-system", {"profile.yaml": profile})
     assert isinstance(loaded, LoadedProfile), loaded
-    return Order(metadata, FineTuneJobSpec.model_validate(document["spec"]).resolved(), loaded, gateway)
+    spec = resolve(FineTuneJobSpec.model_validate(document["spec"]))
+    digest = spec.training_sha256()
+    folder = str(run_folder(spec.output.destination, digest))
+    return Order(metadata, spec, digest, folder, loaded, gateway)
 
 
 def children(case: str) -> list[dict[str, Any]]:
-    """A case's ConfigMap and Jobs."""
+    """A case's Jobs."""
     made = order(case)
-    jobs = [stage_job(made, "Train")] + ([stage_job(made, "Evaluate")] if made.spec.evaluation else [])
-    return [config_map(made), *jobs]
+    return [build(made, stage, 0) for stage in stages_of(made.spec)]
 
 
 def pod(case: str) -> dict[str, Any]:
     """The pod spec of a case's training."""
-    spec: dict[str, Any] = stage_job(order(case), "Train")["spec"]["template"]["spec"]
+    spec: dict[str, Any] = build(order(case), TRAIN, 0)["spec"]["template"]["spec"]
     return spec
 
 
@@ -108,18 +117,53 @@ def test_the_children_of_a_spec_are_what_the_golden_file_says(case: str) -> None
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_configuration_reads_back_as_the_trainer_s_model(case: str) -> None:
-    config = RunConfig.model_validate_json(children(case)[0]["data"]["config.json"])
-    assert config.spec == order(case).spec
-    assert config.spec_sha256 == config.spec.sha256()
-    mounted = {mount["mountPath"] for mount in pod(case)["containers"][0]["volumeMounts"]}
-    assert {mount.path for mount in config.mounts} <= mounted
+    made = order(case)
+    for job in children(case):
+        annotations = job["spec"]["template"]["metadata"]["annotations"]
+        config = RunConfig.model_validate_json(annotations[CONFIG_ANNOTATION])
+        assert config.spec == made.spec
+        assert config.training_sha256 == config.spec.training_sha256()
+        assert config.evaluation_sha256 == config.spec.evaluation_sha256()
+        assert annotations.get(CA_ANNOTATION) == (made.gateway.ca if made.gateway else None)
+        mounted = {mount["mountPath"] for mount in pod(case)["containers"][0]["volumeMounts"]}
+        assert {mount.path for mount in config.mounts} <= mounted
+
+
+def test_the_pod_reads_its_configuration_as_files_that_can_change_no_more_than_its_job() -> None:
+    config = next(volume for volume in pod("full-profile")["volumes"] if volume["name"] == "config")
+    assert config["downwardAPI"]["items"] == [
+        {"path": "config.json", "fieldRef": {"fieldPath": "metadata.annotations['finetune.dev/config']"}},
+        {"path": "ca.crt", "fieldRef": {"fieldPath": "metadata.annotations['finetune.dev/gateway-ca']"}},
+    ]
+    without = next(volume for volume in pod("training-only")["volumes"] if volume["name"] == "config")
+    assert [item["path"] for item in without["downwardAPI"]["items"]] == ["config.json"]
+
+
+def test_job_and_pod_say_what_they_train_and_where() -> None:
+    made = order("training-only")
+    job = build(made, TRAIN, 0)
+    for meta in (job["metadata"], job["spec"]["template"]["metadata"]):
+        assert meta["annotations"][TRAINING_ANNOTATION] == made.training_sha256
+        assert meta["annotations"][FOLDER_ANNOTATION] == f"pvc://weights/out/{made.training_sha256[:12]}"
+
+
+def test_crashes_under_earlier_jobs_are_taken_off_the_limit() -> None:
+    made = order("training-only")
+    limits = [build(made, TRAIN, crashes)["spec"]["backoffLimit"] for crashes in (0, 2, 9)]
+    assert limits == [made.spec.scheduling.backoff_limit, made.spec.scheduling.backoff_limit - 2, 0]
+
+
+def test_a_pod_that_is_told_to_stop_gets_the_time_that_the_profile_gives() -> None:
+    grace = [pod(case)["terminationGracePeriodSeconds"] for case in ("training-only", "full-profile")]
+    assert grace == [60, 600]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_child_carries_a_null_or_mounts_one_path_twice(case: str) -> None:
-    text = json.dumps(children(case)[1:])
-    assert "null" not in text
-    for job in children(case)[1:]:
+    for job in children(case):
+        annotations = job["spec"]["template"]["metadata"].pop("annotations")
+        assert None not in annotations.values()
+        assert "null" not in json.dumps(job)
         paths = [mount["mountPath"] for mount in job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]]
         assert len(paths) == len(set(paths))
 
@@ -145,18 +189,21 @@ def test_gpus_are_asked_for_by_the_profile_s_resource_and_only_when_wanted() -> 
     assert set(pod("cpu-without-gateway")["containers"][0]["resources"]["limits"]) == {"memory"}
 
 
-def test_the_user_s_node_selector_wins_over_the_profile_s_and_tolerations_add_up() -> None:
-    placed = pod("full-profile")
-    assert placed["nodeSelector"] == {"pool": "gpu", "cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
+def test_the_profile_s_node_selector_wins_over_the_user_s_and_tolerations_add_up() -> None:
+    placed, asked = pod("full-profile"), order("full-profile").spec.runtime.node_selector
+    assert asked == {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
+    assert placed["nodeSelector"] == {"pool": "gpu", "cloud.google.com/gke-accelerator": "any"}
     assert [one["key"] for one in placed["tolerations"]] == ["nvidia.com/gpu", "spot"]
 
 
 def test_the_failure_policy_lets_a_disruption_win_over_any_exit_code() -> None:
-    rules = stage_job(order("training-only"), "Train")["spec"]["podFailurePolicy"]["rules"]
+    rules = build(order("training-only"), TRAIN, 0)["spec"]["podFailurePolicy"]["rules"]
     assert rules[0]["onPodConditions"][0]["type"] == "DisruptionTarget"
     assert [rule["action"] for rule in rules] == ["Ignore", "Ignore", "FailJob"]
     assert rules[1]["onExitCodes"]["values"] == FREE_EXIT_CODES
     assert rules[2]["onExitCodes"]["values"] == [*NEVER_EXIT_CODES, OUT_OF_MEMORY_KILL]
+    assert [rule["onExitCodes"]["containerName"] for rule in rules[1:]] == ["trainer", "trainer"]
+    assert {exit_code(Reason.INTERRUPTED), exit_code(Reason.FOLDER_BUSY)} <= set(FREE_EXIT_CODES)
 
 
 def test_a_token_is_for_this_object_alone_and_for_nobody_without_a_gateway() -> None:

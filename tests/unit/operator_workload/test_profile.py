@@ -26,6 +26,16 @@ def test_a_profile_has_defaults_and_a_digest_that_follows_its_meaning() -> None:
     assert first.sha256 == same.sha256 != other.sha256
 
 
+@pytest.mark.parametrize(
+    ("allowed", "ml", "prod"),
+    [("", True, True), ("allowedNamespaces: ['*']", True, True), ("allowedNamespaces: [ml, dev]", True, False)],
+)
+def test_a_profile_is_for_every_namespace_unless_it_names_some(allowed: str, ml: bool, prod: bool) -> None:
+    loaded = parse_profile("gpu", "finetune-system", {"profile.yaml": f"image: a\n{allowed}"})
+    assert isinstance(loaded, LoadedProfile)
+    assert (loaded.profile.allows("ml"), loaded.profile.allows("prod")) == (ml, prod)
+
+
 def test_a_missing_profile_names_the_config_map_to_create() -> None:
     assert "there is no profile 'gpu'" in problem(None)
     assert "ConfigMap finetune-system/finetune-profile-gpu" in problem(None)
@@ -35,11 +45,16 @@ def test_a_missing_profile_names_the_config_map_to_create() -> None:
     ("text", "words"),
     [
         ("gpuResourceName: x", "image: Field required"),
-        ("image: a\nimagee: b", "imagee: Extra inputs are not permitted"),
+        ("image: a\nimagee: b", 'unknown field "imagee"'),
         ("image: a\nrunAsUser: 0", "runAsUser: Input should be greater than or equal to 1, not 0"),
         ("image: a\nshmSize: lots", "shmSize: String should match pattern"),
-        ("image: a\nenv: [{name: A, valueFrom: {}}]", "env.0.valueFrom: Extra inputs are not permitted"),
+        ("image: a\nenv: [{name: A, valueFrom: {}}]", 'unknown field "env.0.valueFrom"'),
         ("image: [", "is no YAML"),
+        ("image: a\ntrustRemoteCode: true", "trustRemoteCode: true needs allowedNamespaces that name each namespace"),
+        ("image: a\ntrustRemoteCode: true\nallowedNamespaces: ['*', ml]", "needs allowedNamespaces that name each"),
+        ("image: a\nallowedNamespaces: []", "allowedNamespaces: List should have at least 1 item"),
+        ("image: a\nallowedNamespaces: ['ml-*']", "allowedNamespaces.0: String should match pattern"),
+        ("image: a\nterminationGracePeriodSeconds: 0", "terminationGracePeriodSeconds: Input should be greater than"),
         ("- image", "the document: Input should be a valid dictionary"),
     ],
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.workload.job import Order
+from finetune_operator.workload.order import Order
 from finetune_operator.workload.profile import LoadedProfile, Profile
 from finetune_operator.workload.refusal import is_the_users
 from plan_questions import job
@@ -20,7 +20,9 @@ def users(*fields: str, **profile: Any) -> bool:
     subject = job(runtime=RUNTIME)
     assert subject.spec is not None
     loaded = LoadedProfile("default", Profile(image="registry.example/trainer:1", **profile), "f" * 64)
-    return is_the_users([POD + field for field in fields], Order(subject.metadata, subject.spec, loaded, None))
+    spec = subject.spec
+    made = Order(subject.metadata, spec.resolved, spec.training_sha256, spec.folder, loaded, None)
+    return is_the_users([POD + field for field in fields], made)
 
 
 @pytest.mark.parametrize("field", ["containers[0].resources.requests[gpus]", "tolerations[0].operator", "nodeSelector"])
