@@ -89,7 +89,7 @@ def _rows(source: DatasetSource) -> Iterator[tuple[str, Any]]:
     if _is_plain_text(builder):
         splits = builder.config.data_files
         if source.split not in splits:
-            raise ValueError(f'Unknown split "{source.split}". Should be one of {list(splits)}.')
+            raise ValueError(f'Unknown split "{source.split}". Should be one of {[str(name) for name in splits]}.')
         return _text_rows(source, list(splits[source.split]))
     rows = load_dataset(source.repository, source.config, split=source.split, revision=source.commit)
     return ((f"{source.uri} {source.split} row {number}", raw) for number, raw in enumerate(rows, start=1))

@@ -29,7 +29,7 @@ def is_passing(error: BaseException, offline: bool) -> bool:
 
 def is_elsewhere(error: BaseException, offline: bool) -> bool:
     """True when the source isn't to blame: also for memory and storage that ran out."""
-    return is_passing(error, offline) or failure_of(error).reason is not Reason.TRAINER_CRASHED
+    return is_passing(error, offline) or failure_of(error).reason != Reason.TRAINER_CRASHED
 
 
 def config_fault(error: BaseException, offline: bool) -> str:

@@ -1,4 +1,4 @@
-"""Rows as files on a claim and on the hub, and what is said of those that can't be read."""
+"""Rows of a dataset: from a claim and from the hub the same, told apart by digests."""
 
 from __future__ import annotations
 
@@ -12,14 +12,28 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
-from finetune_api.uris import HubSource
-from finetune_trainer.sources.hub import dataset_rows
-from finetune_trainer.stage.failure import failure_of
-from trainer_inputs import ROWS, make_config, read, refusal
+from finetune_trainer.data.load import Rows, load_examples, shared_examples
+from finetune_trainer.sources.dataset import DatasetSource
+from finetune_trainer.stage.failure import StageError, failure_of
+from trainer_inputs import ROWS, make_config, refusal
+
+
+def source(claim: Path, path: str = "rows", split: str = "train") -> DatasetSource:
+    return DatasetSource(f"pvc://work/{path}", split, "spec.dataset", path=claim / path)
+
+
+def hub_source(repository: str = "acme/rows", split: str = "train", config: str | None = None) -> DatasetSource:
+    return DatasetSource(f"hf://{repository}", split, "spec.dataset", repository, "main", config)
+
+
+def read(where: DatasetSource, config: RunConfig | None = None) -> Rows:
+    return load_examples(where, (config or make_config(Path())).spec.dataset)
 
 
 def write_jsonl(path: Path, rows: list[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -40,102 +54,110 @@ def write_parquet(path: Path, rows: list[Any]) -> None:
 WRITERS = {"jsonl": write_jsonl, "json": write_json, "csv": write_csv, "parquet": write_parquet}
 
 
-@pytest.mark.parametrize("extension", WRITERS)
-def test_every_file_format_gives_the_same_rows_and_digest(tmp_path: Path, extension: str) -> None:
-    write_jsonl(tmp_path / "reference.jsonl", ROWS)
-    WRITERS[extension](tmp_path / f"rows.{extension}", ROWS)
-    reference = read(make_config(tmp_path, source="pvc://work/reference.jsonl"))
-    rows = read(make_config(tmp_path, source=f"pvc://work/rows.{extension}"))
-    assert rows.rows == reference.rows
-    assert rows.sha256 == reference.sha256
-
-
-def test_a_folder_gives_the_file_of_its_split(tmp_path: Path) -> None:
-    (tmp_path / "rows").mkdir()
-    write_jsonl(tmp_path / "rows" / "train.jsonl", ROWS)
-    write_jsonl(tmp_path / "rows" / "test.jsonl", ROWS[:1])
-    assert len(read(make_config(tmp_path, split="test")).rows) == 1
-
-
-def test_a_bad_line_is_named_by_its_number_in_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps(ROWS[0]) + "\n\n{not json\n")
-    config = make_config(tmp_path, source="pvc://work/rows.jsonl")
-    assert "rows.jsonl row 3 is no JSON" in refusal(lambda: read(config), Reason.DATASET_INVALID)
-    path.write_text(json.dumps(ROWS[0]) + "\n\n" + json.dumps({**ROWS[1], "answer_idx": "Z"}) + "\n")
-    assert "rows.jsonl row 3: column 'answer_idx'" in refusal(lambda: read(config), Reason.DATASET_INVALID)
-
-
-def test_a_csv_row_that_lacks_cells_is_named(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text('question,options,answer,answer_idx\nWhich?,"[""one"", ""two""]"\n')
-    config = make_config(tmp_path, source="pvc://work/rows.csv")
-    assert "rows.csv row 1: column 'answer_idx': missing" in refusal(lambda: read(config), Reason.DATASET_INVALID)
-
-
-def test_a_dataset_that_is_not_there_is_told_with_what_lies_in_its_place(tmp_path: Path) -> None:
-    (tmp_path / "other.jsonl").touch()
-    config = make_config(tmp_path, source="pvc://work/rows.jsonl")
-    text = refusal(lambda: read(config), Reason.DATASET_NOT_FOUND)
-    assert "pvc://work/rows.jsonl is not there" in text
-    assert "other.jsonl" in text
-
-
-def test_a_folder_without_the_split_and_an_unmounted_claim_are_told(tmp_path: Path) -> None:
-    (tmp_path / "rows").mkdir()
-    text = refusal(lambda: read(make_config(tmp_path)), Reason.DATASET_NOT_FOUND)
-    assert "none of train.jsonl, train.json, train.csv, train.parquet" in text
-    elsewhere = make_config(tmp_path, source="pvc://elsewhere/rows.jsonl")
-    assert "claim 'elsewhere' is not mounted" in refusal(lambda: read(elsewhere), Reason.DATASET_NOT_FOUND)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("rows.jsonl", b"", "has no rows"),
-        ("rows.json", b"{}", "must hold a list of rows"),
-        ("rows.parquet", b"PAR1 not really", "can't read rows.parquet"),
-        ("rows.jsonl", b"\xff\xfe", "can't read rows.jsonl"),
-        ("rows.txt", b"x", "must end in one of"),
-    ],
-)
-def test_an_unusable_file_is_refused(tmp_path: Path, name: str, content: bytes, words: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    config = make_config(tmp_path, source=f"pvc://work/{name}")
-    assert words in refusal(lambda: read(config), Reason.DATASET_INVALID)
-
-
-def test_hub_rows_come_with_their_number_and_a_missing_split_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "acme" / "rows").mkdir(parents=True)
-    write_jsonl(tmp_path / "acme" / "rows" / "train.jsonl", ROWS)
-    monkeypatch.chdir(tmp_path)  # `datasets` takes a folder of that name before it asks the hub
-    source = HubSource("acme/rows")
-    assert list(dataset_rows(source, "main", "train")) == list(enumerate(ROWS, start=1))
-    refusal(lambda: list(dataset_rows(source, "main", "nosuch")), Reason.DATASET_NOT_FOUND)
-
-
-def test_a_hub_dataset_that_is_a_script_or_has_broken_files_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose sub-folders `datasets` takes for repositories before it asks the hub."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    (tmp_path / "acme" / "script").mkdir(parents=True)
-    (tmp_path / "acme" / "script" / "script.py").touch()
-    script = HubSource("acme/script")
-    text = refusal(lambda: list(dataset_rows(script, "main", "train")), Reason.DATASET_NOT_FOUND)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("extension", WRITERS)
+def test_every_file_format_gives_the_same_rows_and_digest_from_a_claim_and_from_the_hub(
+    hub: Path, extension: str
+) -> None:
+    write_jsonl(hub / "reference.jsonl", ROWS)
+    (hub / "acme" / "rows").mkdir(parents=True)
+    WRITERS[extension](hub / "acme" / "rows" / f"train.{extension}", ROWS)
+    reference = read(source(hub, "reference.jsonl"))
+    for where in (source(hub, f"acme/rows/train.{extension}"), source(hub, "acme/rows"), hub_source()):
+        rows = read(where)
+        assert rows.examples == reference.examples
+        assert rows.sha256 == reference.sha256
+
+
+# What the library would take for gaps, numbers, dates and truth values.
+ODD = ["None", "NA", "null", "nan", "007", "1.50", "2020-01-01", "true", "1e5"]
+
+
+@pytest.mark.parametrize("extension", ["csv", "jsonl"])
+def test_text_stays_text_from_a_claim_and_from_the_hub(hub: Path, extension: str) -> None:
+    rows = [
+        {"question": word, "options": json.dumps([word, "other"]), "answer": word, "answer_idx": "A"} for word in ODD
+    ]
+    path = hub / "acme" / "rows" / f"train.{extension}"
+    path.parent.mkdir(parents=True)
+    if extension == "csv":
+        lines = [f'{row["question"]},"[""{row["question"]}"", ""other""]",{row["answer"]},A' for row in rows]
+        path.write_text("\n".join(["question,options,answer,answer_idx", *lines]) + "\n")
+    else:
+        write_jsonl(path, rows)
+    from_claim, from_hub = read(source(hub, "acme/rows")), read(hub_source())
+    assert [example.question for example in from_hub.examples] == ODD
+    assert from_hub.examples == from_claim.examples
+    assert from_hub.sha256 == from_claim.sha256
+
+
+def test_a_hub_dataset_with_several_configurations_wants_one_named(hub: Path) -> None:
+    folder = hub / "acme" / "exam"
+    for name in ("anatomy", "virology"):
+        rows = [{"question": f"{name}?", "subject": name, "choices": ["w", "x", "y", "z"], "answer": 2}]
+        (folder / name).mkdir(parents=True)
+        write_parquet(folder / name / "test-00000-of-00001.parquet", rows)
+    configs = [
+        {"config_name": name, "data_files": [{"split": "test", "path": f"{name}/test-*"}]}
+        for name in ("anatomy", "virology")
+    ]
+    (folder / "README.md").write_text(f"---\nconfigs: {json.dumps(configs)}\n---\n")
+    config = make_config(hub, columns={"options": "choices", "answerKey": "answer"})
+
+    with pytest.raises(StageError) as caught:
+        read(hub_source("acme/exam", "test"), config)
+    assert caught.value.reason is Reason.DATASET_NOT_FOUND
+    assert str(caught.value) == "hf://acme/exam split 'test': it has several configurations: anatomy, virology"
+    assert caught.value.advice == "set spec.dataset.config to one of them"
+    with pytest.raises(StageError, match="there is no configuration 'botany'; there are anatomy, virology"):
+        read(hub_source("acme/exam", "test", "botany"), config)
+    (example,) = read(hub_source("acme/exam", "test", "virology"), config).examples
+    assert (example.question, example.response) == ("virology?", "The correct answer is y.")
+
+
+def test_a_hub_dataset_of_several_files_names_the_file_of_a_bad_row(hub: Path) -> None:
+    write_jsonl(hub / "acme" / "rows" / "train-1.jsonl", ROWS)
+    write_jsonl(hub / "acme" / "rows" / "train-2.jsonl", [ROWS[0], {**ROWS[1], "answer_idx": "Z"}])
+    text = refusal(lambda: read(hub_source()), Reason.DATASET_INVALID)
+    assert text.startswith("hf://acme/rows train-2.jsonl row 2: column 'answer_idx'")
+
+
+def test_a_csv_of_the_hub_that_says_how_to_read_it_is_read_that_way(hub: Path) -> None:
+    folder = hub / "acme" / "rows"
+    folder.mkdir(parents=True)
+    (folder / "rows.csv").write_text('question;options;answer_idx\nWhich?;"[""one"", ""two""]";B\n')
+    configs = [{"config_name": "default", "data_files": "rows.csv", "sep": ";"}]
+    (folder / "README.md").write_text(f"---\nconfigs: {json.dumps(configs)}\n---\n")
+    assert read(hub_source()).examples[0].response == "The correct answer is two."
+
+
+def test_a_missing_split_of_the_hub_is_told_with_those_that_are_there(hub: Path) -> None:
+    write_jsonl(hub / "acme" / "rows" / "train.jsonl", ROWS)
+    text = refusal(lambda: read(hub_source(split="nosuch")), Reason.DATASET_NOT_FOUND)
+    assert text == "hf://acme/rows split 'nosuch': Unknown split \"nosuch\". Should be one of ['train']."
+
+
+def test_a_hub_dataset_that_is_a_script_or_has_broken_files_is_told(hub: Path) -> None:
+    (hub / "acme" / "script").mkdir(parents=True)
+    (hub / "acme" / "script" / "script.py").touch()
+    text = refusal(lambda: read(hub_source("acme/script")), Reason.DATASET_NOT_FOUND)
     assert "hf://acme/script split 'train': Dataset scripts are no longer supported" in text
-    (tmp_path / "acme" / "broken").mkdir()
-    (tmp_path / "acme" / "broken" / "train.parquet").write_bytes(b"PAR1 not really")
-    broken = HubSource("acme/broken")
-    text = refusal(lambda: list(dataset_rows(broken, "main", "train")), Reason.DATASET_INVALID)
+    (hub / "acme" / "broken").mkdir()
+    (hub / "acme" / "broken" / "train.parquet").write_bytes(b"PAR1 not really")
+    text = refusal(lambda: read(hub_source("acme/broken")), Reason.DATASET_INVALID)
     assert "hf://acme/broken split 'train': Parquet magic bytes not found" in text
-    (tmp_path / "acme" / "mixed").mkdir()
-    write_jsonl(tmp_path / "acme" / "mixed" / "train-1.jsonl", ROWS)
-    write_jsonl(tmp_path / "acme" / "mixed" / "train-2.jsonl", [{**ROWS[0], "extra": 1}])
-    mixed = HubSource("acme/mixed")
-    text = refusal(lambda: list(dataset_rows(mixed, "main", "train")), Reason.DATASET_INVALID)
-    assert "Couldn't cast … because column names don't match" in text
+    (hub / "acme" / "mixed").mkdir()
+    write_parquet(hub / "acme" / "mixed" / "train-1.parquet", ROWS)
+    write_parquet(hub / "acme" / "mixed" / "train-2.parquet", [{**ROWS[0], "extra": 1}])
+    text = refusal(lambda: read(hub_source("acme/mixed")), Reason.DATASET_INVALID)
+    assert "column names don't match" in text
 
 
 @pytest.mark.parametrize(
@@ -146,12 +168,57 @@ def test_a_hub_dataset_that_is_a_script_or_has_broken_files_is_told(
     ],
 )
 def test_a_full_cache_or_a_lost_connection_is_not_the_datasets_fault(
-    monkeypatch: pytest.MonkeyPatch, cause: Exception, reason: Reason
+    hub: Path, monkeypatch: pytest.MonkeyPatch, cause: Exception, reason: Reason
 ) -> None:
     def load_dataset(*_: object, **__: object) -> None:
         raise datasets.exceptions.DatasetGenerationError("An error occurred while generating the dataset") from cause
 
+    (hub / "acme" / "rows").mkdir(parents=True)
+    write_parquet(hub / "acme" / "rows" / "train.parquet", ROWS)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)  # neither failure can be had on demand
     with pytest.raises(datasets.exceptions.DatasetGenerationError) as caught:
-        list(dataset_rows(HubSource("acme/rows"), "main", "train"))
-    assert failure_of(caught.value).reason is reason
+        read(hub_source())
+    assert failure_of(caught.value).reason == reason
+
+
+def test_a_source_without_rows_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").touch()
+    assert "rows.jsonl has no rows" in refusal(lambda: read(source(tmp_path, "rows.jsonl")), Reason.DATASET_INVALID)
+
+
+def test_the_order_of_options_and_of_rows_is_part_of_the_digest(tmp_path: Path) -> None:
+    def digest(rows: list[Any]) -> str:
+        write_jsonl(tmp_path / "rows.jsonl", rows)
+        return read(source(tmp_path, "rows.jsonl")).sha256
+
+    first = digest([{**ROWS[0], "options": {"A": "one", "B": "two"}}, ROWS[1]])
+    assert first == digest([ROWS[0], ROWS[1]])
+    assert first != digest([{**ROWS[0], "options": {"B": "two", "A": "one"}}, ROWS[1]])
+    assert first != digest([ROWS[1], ROWS[0]])
+
+
+def test_training_rows_are_refused_as_held_out_rows_in_whatever_order(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    write_jsonl(tmp_path / "other.jsonl", ROWS[::-1])
+    training = read(source(tmp_path, "rows.jsonl"))
+    for name in ("rows.jsonl", "other.jsonl"):
+        held_out = read(source(tmp_path, name, "test"))
+        with pytest.raises(
+            StageError, match=r"spec\.evaluation\.dataset holds the very rows that are trained on"
+        ) as caught:
+            shared_examples(training, held_out, "spec.evaluation.dataset")
+        assert caught.value.reason is Reason.DATASET_INVALID
+        assert "name another file or split" in caught.value.advice
+
+
+def test_shared_questions_are_counted_whatever_their_case_white_space_and_options(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", ROWS)
+    write_jsonl(
+        tmp_path / "test.jsonl",
+        [
+            {**ROWS[0], "question": " which\n0? ", "options": ["two", "three"], "answer_idx": 0},
+            {**ROWS[1], "question": "Who?"},
+        ],
+    )
+    training, held_out = read(source(tmp_path, "rows.jsonl")), read(source(tmp_path, "test.jsonl"))
+    assert shared_examples(training, held_out, "spec.evaluation.dataset") == 1

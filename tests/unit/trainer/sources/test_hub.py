@@ -22,10 +22,11 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 # In a process of its own: huggingface_hub reads these variables when it is imported.
 PROGRAM = """
 import sys
+from finetune_api.uris import parse_source
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.sources.hub import resolve_revision
 try:
-    print(resolve_revision(*sys.argv[1:]))
+    print(resolve_revision(parse_source(sys.argv[1]), *sys.argv[2:]))
 except StageError as error:
     print(f"{error.reason}: {error}")
 """

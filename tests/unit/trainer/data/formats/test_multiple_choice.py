@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
-from finetune_api.inputs import ColumnsSpec, DatasetSpec
+from finetune_api.dataset import MultipleChoiceDataset
 from finetune_api.reasons import Reason
-from finetune_trainer.data.formats.multiple_choice import ChoiceRow, parse_row, prompt_of, response_of
+from finetune_trainer.data.example import Example, Message
+from finetune_trainer.data.formats import FORMATS, format_of
+from finetune_trainer.data.formats.multiple_choice import parse
 from finetune_trainer.stage.failure import StageError
 
-COLUMNS = ColumnsSpec()
-TEMPLATES = DatasetSpec(source="pvc://data/rows.jsonl")
+
+def dataset(**fields: Any) -> MultipleChoiceDataset:
+    return MultipleChoiceDataset.model_validate({"source": "pvc://data/rows.jsonl", **fields})
 
 
 def raw_row(**changes: Any) -> dict[str, Any]:
@@ -20,31 +23,121 @@ def raw_row(**changes: Any) -> dict[str, Any]:
     return {**row, **changes}
 
 
-def problem(raw: object) -> str:
+def read(raw: object, **columns: str) -> Example:
+    return parse(raw, dataset(columns=columns), "row 1")
+
+
+def options(example: Example) -> dict[str, str]:
+    assert example.choices
+    return {choice.letter: choice.text for choice in example.choices.options}
+
+
+def right(example: Example) -> str:
+    assert example.choices
+    return example.choices.options[example.choices.right].letter
+
+
+def problem(raw: object, **columns: str) -> str:
     with pytest.raises(StageError) as caught:
-        parse_row(raw, COLUMNS, "train.jsonl row 7")
+        parse(raw, dataset(columns=columns), "train.jsonl row 7")
     assert caught.value.reason is Reason.DATASET_INVALID
+    assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_options_come_as_a_map_a_list_or_json_in_a_csv_cell() -> None:
-    expected = ChoiceRow("Which?", {"A": "one", "B": "two"}, "B")
-    for options in ({"A": "one", "B": "two"}, ["one", "two"], '{"A": "one", "B": "two"}', '["one", "two"]'):
-        assert parse_row(raw_row(options=options), COLUMNS, "row 1") == expected
+@pytest.mark.parametrize(
+    ("value", "letters"),
+    [
+        ({"A": "one", "B": "two"}, "AB"),
+        (["one", "two"], "AB"),
+        ('{"A": "one", "B": "two"}', "AB"),
+        ('["one", "two"]', "AB"),
+        ([{"text": "one", "label": "A"}, {"text": "two", "label": "B"}], "AB"),
+        ({"text": ["one", "two"], "label": ["A", "B"]}, "AB"),
+        ({"label": ["1", "2"], "text": ["one", "two"]}, "12"),
+        ([{"label": 1, "text": "one"}, {"label": 2, "text": "two"}], "12"),
+        ([("A", "one"), ("B", "two")], "AB"),
+    ],
+)
+def test_options_come_in_every_shape_that_public_datasets_have(value: object, letters: str) -> None:
+    assert options(read(raw_row(options=value, answer_idx=letters[1]))) == dict(
+        zip(letters, ("one", "two"), strict=True)
+    )
+
+
+def test_options_may_have_columns_of_their_own() -> None:
+    raw = {"question": "Which?", "opa": "one", "opb": "two", "opc": "three", "opd": None, "cop": 2}
+    example = read(raw, options="opa, opb, opc, opd", answer_key="cop")
+    assert (options(example), right(example)) == ({"A": "one", "B": "two", "C": "three"}, "C")
+    assert "column 'ope': missing" in problem(raw, options="opa,ope", answer_key="cop")
+
+
+def test_a_column_whose_name_holds_a_comma_is_a_column() -> None:
+    assert options(read({**raw_row(), "a,b": ["one", "two"]}, options="a,b")) == {"A": "one", "B": "two"}
+
+
+def test_a_row_of_mmlu_has_a_list_and_an_index_in_the_answer_column() -> None:
+    raw = {"question": "Which?", "subject": "x", "choices": ["one", "two", "three", "four"], "answer": 1}
+    assert right(read(raw, options="choices", answer_key="answer")) == "B"
+
+
+@pytest.mark.parametrize("labels", [["A", "B"], ["1", "2"]])
+def test_a_row_of_arc_has_labels_of_its_own(labels: list[str]) -> None:
+    raw = {"question": "Which?", "choices": {"text": ["one", "two"], "label": labels}, "answerKey": labels[1]}
+    example = read(raw, options="choices", answer_key="answerKey")
+    assert (right(example), example.response) == (labels[1], "The correct answer is two.")
+
+
+@pytest.mark.parametrize(
+    ("key", "letter"),
+    [("B", "B"), (" B ", "B"), ("b", "B"), (1, "B"), ("1", "B"), (0, "A"), ("two", "B"), ("one", "A")],
+)
+def test_the_key_is_a_letter_an_index_from_0_or_an_options_text(key: object, letter: str) -> None:
+    raw = raw_row(answer_idx=key)
+    del raw["answer"]
+    assert right(read(raw)) == letter
+
+
+def test_a_label_of_the_row_goes_before_an_index() -> None:
+    raw = raw_row(options={"1": "one", "2": "two"}, answer_idx=1, answer=None)
+    assert right(read(raw)) == "1"
+
+
+def test_a_letter_goes_before_a_text_that_looks_like_one() -> None:
+    raw = raw_row(options={"A": "O", "B": "A"}, answer_idx="A", answer=None)
+    assert right(read(raw)) == "A"
+
+
+def test_a_key_that_is_the_index_of_one_option_and_the_text_of_another_is_refused() -> None:
+    raw = raw_row(options=["2", "1", "0"], answer_idx="2", answer=None)
+    words = "column 'answer_idx': '2' is the index of option C and the text of option A: name a letter"
+    assert words in problem(raw)
+    assert right(read(raw_row(options=["2", "1", "0"], answer_idx=2, answer=None))) == "C"  # a number is an index
+
+
+def test_the_answer_may_be_missing_as_the_key_tells_it() -> None:
+    raw = raw_row()
+    del raw["answer"]
+    assert read(raw).response == read(raw_row(answer=None)).response == "The correct answer is two."
+
+
+def test_options_of_equal_text_count_as_equal() -> None:
+    choices = read(raw_row(options=["one", "two", "one"], answer_idx="C", answer="one")).choices
+    assert choices
+    assert [choices.is_right(index) for index in range(3)] == [True, False, True]
 
 
 def test_a_letter_without_text_is_no_option_because_parquet_fills_gaps_with_null() -> None:
-    row = parse_row(raw_row(options={"A": "one", "B": "two", "C": None}), COLUMNS, "row 1")
-    assert list(row.options) == ["A", "B"]
+    assert list(options(read(raw_row(options={"A": "one", "B": "two", "C": None})))) == ["A", "B"]
 
 
 def test_columns_can_have_other_names() -> None:
-    columns = ColumnsSpec(question="q", options="choices", answer="gold", answer_key="key")
     raw = {"q": "Which?", "choices": ["one", "two"], "gold": "one", "key": "A"}
-    assert parse_row(raw, columns, "row 1").answer == "one"
+    example = read(raw, question="q", options="choices", answer="gold", answer_key="key")
+    assert example.response == "The correct answer is one."
 
 
-@pytest.mark.parametrize("column", ["question", "options", "answer", "answer_idx"])
+@pytest.mark.parametrize("column", ["question", "options", "answer_idx"])
 def test_a_missing_column_is_named_with_its_row_and_the_columns_that_are_there(column: str) -> None:
     raw = raw_row()
     del raw[column]
@@ -60,17 +153,29 @@ def test_a_missing_column_is_named_with_its_row_and_the_columns_that_are_there(c
         ({"question": 3}, "'question': must be a text that is not empty, not 3"),
         ({"options": ["one"]}, "'options': needs at least 2 options, has 1"),
         ({"options": {"A": "one", "B": ""}}, "'options': option B must be a text that is not empty"),
+        ({"options": {"A": "one", "B": 2}}, "'options': option B must be a text that is not empty, not 2"),
         ({"options": 5}, "'options': must be a map from letter to text"),
+        ({"options": ["x"] * 27}, "'options': must be a map from letter to text, a list of at most 26 texts"),
         ({"options": "one, two"}, "'options': 'one, two' is no JSON map or list"),
+        ({"options": "[" * 100_000}, "is no JSON map or list"),
+        ({"options": {"text": ["one", "two"], "label": ["A"]}}, "'options': has 2 texts and 1 labels"),
+        ({"options": [{"text": "one", "label": "A"}, {"text": "two", "label": "A"}]}, "letter A stands twice"),
         ({"question": "Wh\ud83d?"}, r"'question': '\ud83d' at character 3 is no Unicode character"),
         ({"options": {"A": "one", "B": "\ud83d"}}, r"'options': '\ud83d' at character 1 is no Unicode character"),
         ({"options": {"A": "one", "\ud83d": "two"}}, r"'options': '\ud83d' at character 1 is no Unicode character"),
         ({"answer_idx": "C"}, "'answer_idx': 'C' is none of the letters A, B"),
+        ({"answer_idx": 2}, "'answer_idx': 2 is none of the letters A, B, nor an index from 0 to 1"),
+        ({"answer_idx": -1}, "'answer_idx': -1 is none of the letters A, B"),
+        ({"answer_idx": True}, "'answer_idx': must be a letter of A, B, an index from 0 or an option's text, not True"),
+        ({"answer_idx": None}, "'answer_idx': must be a letter of A, B"),
         ({"answer": "one"}, "'answer': 'one' is not the text of option B, 'two'"),
+        ({"answer": ["two"]}, "'answer': must be a text that is not empty, not ['two']"),
     ],
 )
 def test_a_bad_cell_is_named_with_its_row_and_what_is_wrong(changes: dict[str, Any], words: str) -> None:
-    assert f"train.jsonl row 7: column {words}" in problem(raw_row(**changes))
+    text = problem(raw_row(**changes))
+    assert text.startswith("train.jsonl row 7: column ")
+    assert words in text
 
 
 def test_a_row_that_is_no_object_is_refused() -> None:
@@ -82,12 +187,47 @@ def test_a_long_cell_is_shortened_in_the_message() -> None:
 
 
 def test_the_prompt_lists_the_options_one_per_line() -> None:
-    row = parse_row(raw_row(), COLUMNS, "row 1")
-    text = "Which?\n\nOptions:\nA: one\nB: two\n\nPlease choose the correct answer."
-    assert prompt_of(row, TEMPLATES.prompt_template) == text
+    text = "Which?\n\nOptions:\nA. one\nB. two\n\nPlease choose the correct answer."
+    assert read(raw_row()).prompt == (Message("user", text),)
 
 
-def test_the_response_fills_answer_and_letter_of_any_option() -> None:
-    row = parse_row(raw_row(), COLUMNS, "row 1")
-    assert response_of(row, TEMPLATES.response_template) == "The correct answer is two."
-    assert response_of(row, "{letter}: {answer}", "A") == "A: one"
+def test_templates_fill_in_options_and_any_response() -> None:
+    wanted = dataset(
+        promptTemplate="{options}|{question}", optionTemplate="({letter}) {option}", responseTemplate="Answer: {letter}"
+    )
+    example = parse(raw_row(), wanted, "row 1")
+    assert example.messages == (Message("user", "(A) one\n(B) two|Which?"), Message("assistant", "Answer: B"))
+    assert example.choices
+    assert [choice.response for choice in example.choices.options] == ["Answer: A", "Answer: B"]
+
+
+def test_braces_in_a_row_are_text() -> None:
+    raw = raw_row(
+        question="What is {answer!r:>9} in {0} {{}}?", options=["{letter}", "{question.__class__}"], answer=None
+    )
+    example = read(raw)
+    assert "What is {answer!r:>9} in {0} {{}}?" in example.prompt[0].content
+    assert "A. {letter}\nB. {question.__class__}" in example.prompt[0].content
+    assert example.response == "The correct answer is {question.__class__}."
+
+
+def test_the_digest_of_a_row_tells_order_and_letters_and_not_templates() -> None:
+    one = read(raw_row())
+    assert (
+        one.sha256
+        == parse(raw_row(options='{"A": "one", "B": "two"}'), dataset(promptTemplate="{question}"), "").sha256
+    )
+    for changed in (
+        {"options": {"B": "two", "A": "one"}},
+        {"options": {"A": "one", "C": "two"}, "answer_idx": "C"},
+        {"answer_idx": "A", "answer": "one"},
+        {"question": "Who?"},
+    ):
+        assert read(raw_row(**changed)).sha256 != one.sha256
+
+
+def test_every_format_of_the_contract_has_a_reader() -> None:
+    from finetune_api.dataset import FORMATS as CONTRACT
+
+    assert set(FORMATS) == set(CONTRACT)
+    assert format_of(dataset()).parse is parse
