@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -79,9 +80,9 @@ def spoken(text: str, lead: str, tokenizer: Tokenizer) -> str:
     ``lead`` is what the template itself puts between its generation prompt and an answer, such as an empty block of
     thoughts. A model that thinks first, without a lead, has its thoughts taken away up to ``</think>``.
     """
-    for mark in (lead.strip(), "</think>"):
-        if mark:
-            text = text.rpartition(mark)[2]
+    # Some tokenizers decode spaces around special tokens.
+    marks = r"\s*".join(map(re.escape, "".join(lead.split())))
+    text = re.split(f"{marks}|</think>" if marks else "</think>", text)[-1]
     for token in tokenizer.added_tokens_decoder.values():
         if token.special:
             text = text.replace(token.content, "")

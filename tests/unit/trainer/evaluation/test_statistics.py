@@ -1,26 +1,14 @@
-"""Statistics, option scores and how a generated answer is read."""
+"""Statistics against exact fractions and published values."""
 
 from __future__ import annotations
 
 import math
+import time
+from fractions import Fraction
 
 import pytest
 
-from finetune_trainer.data.formats.multiple_choice import ChoiceRow
-from finetune_trainer.evaluation.answers import named_option
-from finetune_trainer.evaluation.questions import (
-    NotFiniteError,
-    Question,
-    Size,
-    first_batch,
-    longest_first,
-    make_score,
-    option_scores,
-)
 from finetune_trainer.evaluation.statistics import mcnemar_exact, perplexity, wilson_interval
-
-TEMPLATE = "The correct answer is {answer}."
-ROW = ChoiceRow("Which?", {"A": "amber fever", "B": "river rash", "C": "ache (dull)"}, "A")
 
 
 @pytest.mark.parametrize(
@@ -32,102 +20,52 @@ def test_the_wilson_interval_agrees_with_published_values(successes: int, n: int
     assert wilson_interval(successes, n) == pytest.approx((low, high), abs=2e-4)
 
 
+@pytest.mark.parametrize(("successes", "n"), [(1, 3), (40, 41), (525, 1273), (9999, 10000)])
+def test_the_ends_of_the_wilson_interval_are_where_the_score_test_says_so(successes: int, n: int) -> None:
+    for end in wilson_interval(successes, n):
+        score = (successes / n - end) / math.sqrt(end * (1 - end) / n)
+        assert abs(score) == pytest.approx(1.959963984540054, rel=1e-9)
+
+
 def test_an_interval_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one row"):
         wilson_interval(0, 0)
 
 
+def sign_test(first_only: int, second_only: int) -> float:
+    """The two-sided sign test with whole numbers of any size."""
+    n, fewer = first_only + second_only, min(first_only, second_only)
+    term, tail = 1, 0
+    for k in range(fewer + 1):
+        tail += term
+        term = term * (n - k) // (k + 1)
+    return float(min(Fraction(1), Fraction(2 * tail, 2**n)))
+
+
+def test_mcnemar_is_the_exact_sign_test_on_discordant_rows() -> None:
+    for first_only in range(45):
+        for second_only in range(45):
+            exact = sign_test(first_only, second_only)
+            assert mcnemar_exact(first_only, second_only) == pytest.approx(exact, rel=1e-13)
+
+
 @pytest.mark.parametrize(
-    ("first_only", "second_only", "p_value"),
-    [(0, 0, 1.0), (5, 5, 1.0), (0, 5, 0.0625), (1, 9, 0.021484375), (9, 1, 0.021484375)],
+    ("first_only", "second_only"),
+    [(900, 1100), (19_900, 20_100), (20_500, 19_500), (19_000, 21_000), (20_000, 20_000), (20_000, 20_001), (0, 900)],
 )
-def test_mcnemar_is_the_two_sided_sign_test_on_discordant_rows(
-    first_only: int, second_only: int, p_value: float
+def test_mcnemar_is_exact_for_tens_of_thousands_of_rows_within_a_tenth_of_a_second(
+    first_only: int, second_only: int
 ) -> None:
-    assert mcnemar_exact(first_only, second_only) == pytest.approx(p_value)
+    started = time.process_time()
+    found = mcnemar_exact(first_only, second_only)
+    assert time.process_time() - started < 0.1
+    assert found == pytest.approx(sign_test(first_only, second_only), rel=1e-12)
 
 
-def test_mcnemar_holds_for_thousands_of_rows() -> None:
-    assert 0 < mcnemar_exact(900, 1100) < 1e-4
+def test_a_p_value_is_never_zero_however_far_apart_two_models_are() -> None:
+    assert 0 < mcnemar_exact(0, 40_000) < 1e-300
 
 
 def test_perplexity_of_a_uniform_guess_is_the_number_of_choices() -> None:
     assert perplexity(10 * math.log(1 / 8), 10) == pytest.approx(8)
     assert perplexity(-1e6, 1) == math.inf
-
-
-def test_option_scores_ignore_what_all_options_share_and_the_end_of_the_turn() -> None:
-    responses = [[1, 2, 10, 9], [1, 2, 11, 12, 9]]
-    likelihoods = [[-5.0, -5.0, -1.0, -8.0], [-5.0, -5.0, -0.5, -0.9, -8.0]]
-    assert option_scores(responses, likelihoods, terminator_length=1) == pytest.approx([-1.0, -0.7])
-
-
-def test_a_shared_prefix_never_favours_the_longer_option() -> None:
-    short, long = [1, 2, 10, 9], [1, 2, 11, 12, 13, 14, 9]
-    likelihoods = [[-20.0, -20.0, -1.0, 0.0], [-20.0, -20.0, -1.1, -1.1, -1.1, -1.1, 0.0]]
-    by_short, by_long = option_scores([short, long], likelihoods, terminator_length=1)
-    assert by_short > by_long
-
-
-def test_an_option_that_begins_another_still_has_a_score() -> None:
-    scores = option_scores([[1, 2, 9], [1, 2, 3, 9]], [[-1.0, -2.0, 0.0], [-1.0, -2.0, -3.0, 0.0]], 1)
-    assert scores == pytest.approx([-2.0, -2.5])
-
-
-def test_a_batch_counts_every_option_with_its_prompt_and_padding() -> None:
-    sizes = [Size(30, 10, 2), Size(10, 10, 4), Size(10, 30, 2)]
-    order = longest_first(sizes)
-    assert first_batch(order, sizes, token_budget=2 * 4 * (30 + 10)) == ([0, 1], 320)
-    assert first_batch(order, sizes, token_budget=2 * 4 * (30 + 10) - 1) == ([0], 80)
-    assert first_batch(order, sizes, token_budget=3 * 4 * (30 + 30)) == ([0, 1, 2], 720)
-
-
-def test_a_question_above_the_budget_stands_alone() -> None:
-    assert first_batch([1, 0], [Size(5, 5), Size(50, 50)], token_budget=1) == ([1], 100)
-
-
-QUESTION = Question(prompt=[1], responses=[[5, 9], [6, 9]], terminator_length=1, letters=[5, 6], right=1)
-
-
-def test_a_score_is_of_the_likeliest_option_and_letter_and_of_the_whole_right_response() -> None:
-    score = make_score(QUESTION, [-1.0, -3.0], [[-2.0, -0.5], [-1.0, -0.25]])
-    assert (score.option, score.letter, score.right_log_likelihood, score.right_tokens) == (1, 0, -1.25, 2)
-
-
-@pytest.mark.parametrize("value", [math.nan, -math.inf])
-@pytest.mark.parametrize("place", ["letter", "token"])
-def test_nan_is_no_score(value: float, place: str) -> None:
-    letters, likelihoods = [-1.0, -3.0], [[-2.0, -0.5], [-1.0, -0.25]]
-    if place == "letter":
-        letters[1] = value
-    else:
-        likelihoods[0][0] = value
-    with pytest.raises(NotFiniteError):
-        make_score(QUESTION, letters, likelihoods)
-
-
-@pytest.mark.parametrize(
-    ("text", "letter"),
-    [
-        ("The correct answer is amber fever.", "A"),
-        ("the correct answer is  River Rash", "B"),
-        ("The correct answer is B.", "B"),
-        ("The correct answer is B: river rash.", "B"),
-        ("The correct answer is river rash. It is known for its colour.", "B"),
-        ("The correct answer is river rash.\n\nIt is known for its colour.", "B"),
-        ("ache (dull)", "C"),
-        ("C", "C"),
-        ("C) ache (dull)", "C"),
-        ("The correct answer is B: amber fever.", None),
-        ("The correct answer is F: something else.", None),
-        ("The correct answer is blue fever.", None),
-        ("It may be amber fever or river rash.", None),
-        ("", None),
-    ],
-)
-def test_an_answer_names_an_option_or_invents_one(text: str, letter: str | None) -> None:
-    assert named_option(text, ROW, TEMPLATE) == letter
-
-
-def test_a_response_template_with_a_letter_is_read() -> None:
-    assert named_option("A: amber fever", ROW, "{letter}: {answer}") == "A"
