@@ -37,24 +37,28 @@ def main() -> None:
 
 
 async def run(settings: Settings) -> None:
-    """The operator, until kopf ends or a task of ours fails."""
+    """The operator with a connection of its own."""
     client = await connect()
-    kube = Kube(client)
+    try:
+        await operate(Kube(client), settings)
+    finally:
+        await client.close()
+
+
+async def operate(kube: Kube, settings: Settings) -> None:
+    """All controllers, until kopf ends or a task of ours fails."""
     recorder = Recorder(kube, COMPONENT, settings.instance, lambda: datetime.now(UTC))
     config_maps = config_map_informer(settings)
     controllers = [finetunejob_controller(kube, recorder, config_maps.store, settings)]
-    try:
-        # Workers start from a whole picture: with half of one, a running Job would look like one without pods.
-        await _fill_at_start(kube, config_maps, controllers)
-        log.info("starts with %s", ", ".join(f"{len(one.store)} {one.informer.owner.resource}" for one in controllers))
-        await _until_the_first_ends(
-            watch([one.informer for one in controllers], f"http://{settings.host}:{settings.health_port}/healthz"),
-            watch([config_maps]),
-            _sweep_forever(kube, config_maps, controllers),
-            *(one.run() for one in controllers),
-        )
-    finally:
-        await client.close()
+    # Workers start from a whole picture: with half of one, a running Job would look like one without pods.
+    await _fill_at_start(kube, config_maps, controllers)
+    log.info("starts with %s", ", ".join(f"{len(one.store)} {one.informer.owner.resource}" for one in controllers))
+    await _until_the_first_ends(
+        watch([one.informer for one in controllers], f"http://{settings.host}:{settings.health_port}/healthz"),
+        watch([config_maps]),
+        _sweep_forever(kube, config_maps, controllers),
+        *(one.run() for one in controllers),
+    )
 
 
 async def _until_the_first_ends(*coroutines: Coroutine[None, None, None]) -> None:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 # Brings one object on. Returns in how many seconds to come back though nothing changes; None: not before a change.
 Reconcile = Callable[[Key], Awaitable[float | None]]
-WORKERS = 16
+WORKERS = 32
 # What a list tells is queued at this rate: an event that a watch brings meanwhile does not wait behind all of it.
 LISTED_PER_SECOND = 500.0
 

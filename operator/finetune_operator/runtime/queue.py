@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 FIRST_DELAY = 0.5
-LONGEST_DELAY = 300.0
+LONGEST_DELAY = 60.0
 
 
 class Schedule(Generic[K]):
