@@ -131,12 +131,13 @@ test-gpu: models ## The trainer on this machine's NVIDIA GPU
 	$(BIN)/python -m pytest tests/gpu
 
 .PHONY: lint
-lint: venv ## Style, types, layers, and whether crds/ is what the models say
+lint: venv ## Style, types, layers, and whether crds/ and generated docs are what the code says
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports
 	$(BIN)/python -m finetune_api.crd | diff -u crds/finetune.dev_finetunejobs.yaml - || { echo 'crds/ is stale: run make generate'; exit 1; }
+	$(BIN)/python docs/generate.py --check
 
 .PHONY: format
 format: venv ## Format the code
@@ -144,8 +145,9 @@ format: venv ## Format the code
 	$(BIN)/ruff format .
 
 .PHONY: generate
-generate: venv ## Regenerate crds/ from the models, and the golden files of the tests
+generate: venv ## Regenerate crds/ from the models, docs from the code, and the golden files of the tests
 	$(BIN)/python -m finetune_api.crd > crds/finetune.dev_finetunejobs.yaml
+	$(BIN)/python docs/generate.py
 	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit -k golden
 
 COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet

@@ -238,21 +238,25 @@ class StageResult(ApiModel):
     which spec it belongs to, so that a late message never lands on a namesake.
     """
 
-    version: Literal[1] = 1
-    stage: Word
-    job_uid: Annotated[str, Field(max_length=64, alias="jobUID")]
-    training_sha256: Sha256
-    evaluation_sha256: Sha256 | None = None  # of an evaluation
-    finished_at: Time
-    reused: bool = False  # the artefacts are those of an identical job, nothing was computed
-    training: TrainingStatus | None = None
-    memory: MemoryStatus | None = None
-    adapter: AdapterStatus | None = None
-    evaluation: EvaluationStatus | None = None
-    lineage: LineageStatus | None = None
-    stage_lineage: StageLineage | None = None
-    advice: Annotated[list[Advice], Field(max_length=MAX_ADVICE)] = []
-    failure: FailureStatus | None = None
+    version: Literal[1] = Field(default=1, description="Of this form.")
+    stage: Word = Field(description="The stage: Train, Evaluate.")
+    job_uid: Annotated[str, Field(max_length=64)] = Field(alias="jobUID", description="UID of the FineTuneJob.")
+    training_sha256: Sha256 = Field(description="Digest that names the adapter.")
+    evaluation_sha256: Sha256 | None = Field(
+        default=None, description="Digest that names the report; of an evaluation."
+    )
+    finished_at: Time = Field(description="When the stage ended.")
+    reused: bool = Field(
+        default=False, description="Whether the artefacts are those of an identical job: nothing was computed."
+    )
+    training: TrainingStatus | None = Field(default=None, description="As status.training.")
+    memory: MemoryStatus | None = Field(default=None, description="As status.memory.")
+    adapter: AdapterStatus | None = Field(default=None, description="As status.adapter.")
+    evaluation: EvaluationStatus | None = Field(default=None, description="As status.evaluation.")
+    lineage: LineageStatus | None = Field(default=None, description="As status.lineage.")
+    stage_lineage: StageLineage | None = Field(default=None, description="As status.stages[].lineage.")
+    advice: Annotated[list[Advice], Field(max_length=MAX_ADVICE)] = Field(default=[], description="As status.advice.")
+    failure: FailureStatus | None = Field(default=None, description="As status.failure; then no section is set.")
 
     def belongs_to(self, stage: str, job_uid: str, training_sha256: str, evaluation_sha256: str | None) -> bool:
         """Whether this is the result of a stage of one object with these digests."""
