@@ -12,6 +12,9 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from finetune_api.model import ModelSpec
+from finetune_trainer.data.chat_template import ChatFormat, read_chat_format
+
 TEMPLATES = Path(__file__).parent.parent / "data" / "chat_templates"
 # With what the tests write, so that merges form where templates and rows meet.
 CORPUS = [
@@ -203,3 +206,9 @@ def make_python_tokenizer(chat: Chat, folder: Path) -> Any:
 
 
 KINDS = tuple(_BACKENDS)
+
+
+def read_format(tokenizer: Any, template: str = "", rows: int | None = None, **variables: str) -> ChatFormat:
+    """The format of a tokenizer, as spec.model and the rows of the model's embedding say."""
+    model = ModelSpec(source="pvc://models/tiny", chat_template=template, chat_template_kwargs=variables)
+    return read_chat_format(tokenizer, model, rows)

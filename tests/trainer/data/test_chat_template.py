@@ -1,4 +1,4 @@
-"""Chat templates: one BOS, a fixed date, and a loss that sees the response with its end and nothing else."""
+"""Chat templates: a fixed date, the end of a turn, BOS, and what is said of a template that can't be used."""
 
 from __future__ import annotations
 
@@ -10,141 +10,116 @@ import pytest
 
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
-from finetune_trainer.data.chat_template import ChatFormat, read_chat_format
-from finetune_trainer.data.formats.multiple_choice import ChoiceRow, response_of
-from finetune_trainer.data.load import load_rows
-from finetune_trainer.data.tokenize import IGNORED, TokenRow, check_labels, tokenise
+from finetune_trainer.data.example import Message
+from finetune_trainer.data.load import Rows, load_examples
+from finetune_trainer.data.tokenize import IGNORED, tokenise
+from finetune_trainer.sources.locate import locate
 from finetune_trainer.stage.failure import StageError
-
-# In the manner of Llama-3: BOS and date in the template, a header per turn, <|eot_id|> at its end.
-HEADER_TEMPLATE = """\
-{{- bos_token -}}
-{%- if not date_string is defined -%}{%- set date_string = strftime_now("%d %b %Y") -%}{%- endif -%}
-<|start_header_id|>system<|end_header_id|>
-
-Today is {{ date_string }}, or {{ strftime_now("%Y") }}.<|eot_id|>
-{%- for message in messages -%}
-<|start_header_id|>{{ message.role }}<|end_header_id|>
-
-{{ message.content | trim }}<|eot_id|>
-{%- endfor -%}
-{%- if add_generation_prompt -%}<|start_header_id|>assistant<|end_header_id|>
-
-{% endif -%}
-"""
-THINKING_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
-    "{% if message.role == 'assistant' %}<think>\n\n</think>\n\n{% endif %}{{ message.content }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-ROW = ChoiceRow("Where does an old otter live?", {"A": "old barn", "B": "river bank"}, "B")
+from tokenizer_kinds import CHATS, Chat, make_tokenizer, read_format
 
 
 def load_tokenizer(folder: Path) -> Any:
-    import unsloth  # noqa: F401 - before transformers, as in the trainer
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder)
 
 
-@pytest.fixture
-def chatml(tiny_model: Path) -> ChatFormat:
-    """SmolLM2's own format; its pad token is its EOS."""
-    return read_chat_format(load_tokenizer(tiny_model))
+def rows_of(config: RunConfig) -> Rows:
+    return load_examples(locate(config, None).training, config.spec.dataset)
 
 
 @pytest.fixture
-def header_tokenizer(tiny_model: Path) -> Any:
-    """A tokenizer that puts a BOS before whatever it encodes, with a template that prints one, too."""
-    from tokenizers.processors import TemplateProcessing
+def tokenizer() -> Any:
+    return make_tokenizer("byte-level BPE", CHATS["ChatML"])
+
+
+def user(text: str) -> list[Message]:
+    return [Message("user", text)]
+
+
+def test_a_real_tokenizers_rows_have_labels_that_decode_to_the_response_and_its_end(
+    tiny_model: Path, make_config: Any, tmp_path: Path
+) -> None:
+    chat = read_format(load_tokenizer(tiny_model))
+    rows = rows_of(make_config(tmp_path))
+    tokens = tokenise(rows.examples, chat, 192, "Responses")
+    assert len(tokens.rows) == len(rows.examples) == 32
+    for example, row in zip(rows.examples, tokens.rows, strict=True):
+        seen = [label for label in row.labels if label != IGNORED]
+        assert chat.decode(seen) == example.response + "<|im_end|>"
+        assert chat.decode(row.input_ids).endswith(chat.decode(seen))
+
+
+def test_a_pad_token_that_is_eos_hides_no_eos_from_the_loss(tiny_model: Path, make_config: Any, tmp_path: Path) -> None:
+    from transformers import DataCollatorForSeq2Seq
 
     tokenizer = load_tokenizer(tiny_model)
-    specials = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
-    tokenizer.add_special_tokens({"additional_special_tokens": specials})
-    tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token = specials[0], specials[3], specials[3]
-    bos = (specials[0], tokenizer.bos_token_id)
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{specials[0]} $A", pair=f"{specials[0]} $A $B", special_tokens=[bos]
-    )
-    assert tokenizer("text").input_ids[0] == tokenizer.bos_token_id
-    return tokenizer
-
-
-def tokenised(config: RunConfig, chat: ChatFormat) -> tuple[list[ChoiceRow], list[TokenRow]]:
-    rows = load_rows(config, config.spec.dataset, "", config.spec.dataset.columns).rows
-    return rows, tokenise(rows, config.spec, chat, 192).rows
-
-
-def test_a_template_with_a_bos_gives_exactly_one(header_tokenizer: Any, make_config: Any, tmp_path: Path) -> None:
-    chat = read_chat_format(header_tokenizer, HEADER_TEMPLATE)
-    _, rows = tokenised(make_config(tmp_path), chat)
-    bos = header_tokenizer.bos_token_id
-    assert {row.input_ids.count(bos) for row in rows} == {1}
-    assert {row.input_ids[0] for row in rows} == {bos}
-
-
-def test_a_template_without_a_bos_gets_the_tokenizers_own(header_tokenizer: Any) -> None:
-    chat = read_chat_format(header_tokenizer, HEADER_TEMPLATE.replace("{{- bos_token -}}\n", ""))
-    (ids,) = chat.prompt_ids(["Where?"])
-    assert ids.count(header_tokenizer.bos_token_id) == 1
-    assert ids[0] == header_tokenizer.bos_token_id
-
-
-def test_a_template_that_prints_the_date_prints_the_same_one_every_day(header_tokenizer: Any) -> None:
-    text = read_chat_format(header_tokenizer, HEADER_TEMPLATE).prompt_text("Where?")
-    assert "Today is 26 Jul 2024, or 2024." in text
-    assert datetime.now(UTC).strftime("%Y") not in text
-
-
-def test_markers_come_from_the_template(chatml: ChatFormat, header_tokenizer: Any) -> None:
-    assert chatml.response_marker == "<|im_end|>\n<|im_start|>assistant\n"
-    assert chatml.terminator == "<|im_end|>"
-    header = read_chat_format(header_tokenizer, HEADER_TEMPLATE)
-    assert header.response_marker == "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
-    assert header.terminator == "<|eot_id|>"
-    assert header.stop_ids == (header_tokenizer.eos_token_id,)
-
-
-def test_the_prompt_ends_where_the_response_began_in_training(tiny_model: Path) -> None:
-    chat = read_chat_format(load_tokenizer(tiny_model), THINKING_TEMPLATE)
-    assert chat.prompt_text("Where?").endswith("assistant\n<think>\n\n</think>\n\n")
-
-
-def test_a_prompt_may_hold_any_text(chatml: ChatFormat) -> None:
-    message = "Where does rprobe7R live, {{ braces }} and all?"
-    assert message in chatml.prompt_text(message)
-    assert chatml.prompt_text(message).endswith("<|im_start|>assistant\n")
-
-
-def test_the_labels_decode_to_the_response_and_its_end(chatml: ChatFormat, make_config: Any, tmp_path: Path) -> None:
-    config = make_config(tmp_path)
-    rows, tokens = tokenised(config, chatml)
-    for row, token_row in zip(rows, tokens, strict=True):
-        seen = [label for label in token_row.labels if label != IGNORED]
-        assert chatml.decode(seen) == response_of(row, config.spec.dataset.response_template) + "<|im_end|>"
-        assert chatml.decode(token_row.input_ids).endswith(chatml.decode(seen))
-
-
-def test_a_pad_token_that_is_eos_hides_no_eos_from_the_loss(
-    chatml: ChatFormat, make_config: Any, tmp_path: Path
-) -> None:
-    from finetune_trainer.training.engines.unsloth.trainer import collator
-
-    tokenizer = chatml.tokenizer
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
-    _, rows = tokenised(make_config(tmp_path), chatml)
+    rows = tokenise(rows_of(make_config(tmp_path)).examples, read_format(tokenizer), 192, "Responses").rows
     short, long = min(rows, key=lambda row: len(row.labels)), max(rows, key=lambda row: len(row.labels))
     assert len(short.labels) < len(long.labels)
-    batch = collator(tokenizer)([{"input_ids": row.input_ids, "labels": row.labels} for row in (short, long)])
+    collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
+    batch = collate([{"input_ids": row.input_ids, "labels": row.labels} for row in (short, long)])
     end = len(short.labels)
     assert batch["labels"][0, end - 1] == tokenizer.eos_token_id
     assert set(batch["labels"][0, end:].tolist()) == {IGNORED}
     assert batch["attention_mask"][0].tolist() == [1] * end + [0] * (len(long.labels) - end)
 
 
-def test_loss_on_all_leaves_no_token_out(chatml: ChatFormat, make_config: Any, tmp_path: Path) -> None:
-    _, rows = tokenised(make_config(tmp_path, training={"lossOn": "All"}), chatml)
-    assert all(row.labels == row.input_ids for row in rows)
+def test_a_template_that_prints_the_date_prints_the_same_one_every_day(read_chat: Any) -> None:
+    assert "Today: 26 Jul 2024\n" in read_chat("Llama 3").prompt_text(user("Where?"))
+    assert "Today: 2024-07-26\n" in read_chat("gpt-oss").prompt_text(user("Where?"))
+    for name in ("Llama 3", "gpt-oss"):
+        assert datetime.now(UTC).strftime("%Y") not in read_chat(name).prompt_text(user("Where?"))
+
+
+def test_a_template_without_a_bos_gets_the_tokenizers_own() -> None:
+    chat = CHATS["Llama 3"]
+    tokenizer = make_tokenizer("byte-level BPE", chat)
+    read = read_format(tokenizer, chat.text.replace("{{- bos_token }}\n", ""))
+    (ids,) = read.prompt_ids([user("Where?")])
+    assert ids.count(tokenizer.bos_token_id) == 1
+    assert ids[0] == tokenizer.bos_token_id
+    assert read.note == "the chat template prints no <|begin_of_text|>: it is put before every prompt"
+
+
+def test_a_bos_after_something_else_is_not_doubled() -> None:
+    chat = CHATS["Llama 3"]
+    tokenizer = make_tokenizer("byte-level BPE", chat)
+    (ids,) = read_format(tokenizer, "\n" + chat.text.replace("{{- bos", "{{ bos")).prompt_ids([user("Where?")])
+    assert ids.count(tokenizer.bos_token_id) == 1
+
+
+def test_a_bos_that_doubles_as_eos_is_still_put_first() -> None:
+    tokenizer = make_tokenizer("byte-level BPE", Chat("x", "chatml", bos="<s>", eos="<s>"))
+    template = "{% for message in messages %}{{ message.content }}<s>{% endfor %}"
+    (ids,) = read_format(tokenizer, template).prompt_ids([user("Where?")])
+    bos = tokenizer.bos_token_id
+    assert (ids[0], ids[-1], ids.count(bos)) == (bos, bos, 2)
+
+
+def test_variables_are_truth_values_and_numbers_where_they_say_so(tokenizer: Any) -> None:
+    template = (
+        "{% for message in messages %}{{ message.content }}<|im_end|>{% endfor %}"
+        "{{ flag is false }} {{ count + 1 }} {{ word | upper }} {{ decimal }}"
+    )
+    variables = {"flag": "false", "count": "-3", "word": "low", "decimal": "1.5"}
+    assert read_format(tokenizer, template, **variables).prompt_text(user("Where?")).endswith("True -2 LOW 1.5")
+
+
+def test_a_prompt_may_hold_any_text(tokenizer: Any) -> None:
+    message = "Where does qprobe0Q or rprobe7R live, {{ braces }} and all?"
+    chat = read_format(tokenizer)
+    assert chat.prompt_text(user(message)) == f"<|im_start|>user\n{message}<|im_end|>\n<|im_start|>assistant\n"
+    (ids,) = chat.prompt_ids([user(message)])
+    assert chat.decode(ids) == chat.prompt_text(user(message))
+
+
+def test_a_text_outside_of_any_conversation_gets_bos_and_eos(read_chat: Any) -> None:
+    chat = read_chat("Llama 2")
+    ids = chat.text_ids("One <s>text</s>.")
+    assert (ids[0], ids[-1]) == (chat.tokenizer.bos_token_id, chat.tokenizer.eos_token_id)
+    assert (ids.count(ids[0]), ids.count(ids[-1])) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -152,45 +127,70 @@ def test_loss_on_all_leaves_no_token_out(chatml: ChatFormat, make_config: Any, t
     [
         ("{% for message in messages %}{{ message.content | upper }}<|im_end|>{% endfor %}", "unchanged"),
         ("{{ messages[0].content }}<|im_end|>", "unchanged"),
-        ("{% for message in messages | reverse %}{{ message.content }}{% endfor %}", "unchanged"),
-        ("{% for message in messages %}{{ message.content }}", "spec.model.chatTemplate"),
+        ("{% for message in messages | reverse %}{{ message.content }}{% endfor %}", "user's and then the assistant's"),
+        ("{% for message in messages %}{{ message.content }}{{ message.content }}{% endfor %}", "unchanged"),
+        ("{% for message in messages %}{{ message.content }}", "fails: TemplateSyntaxError"),
+        ("{{ raise_exception('no user') }}", "fails: TemplateError: no user"),
+        ("{{ messages[0].content + 1 }}", "fails: TypeError"),
+        ("{{ 'x' | int(base=99) }}{{ messages[0].content[1:'a'] }}", "fails: "),
+        ("{{ (1 / 0) }}", "fails: ZeroDivisionError"),
+        ("{{ messages.nothing.at.all }}", "fails: UndefinedError"),
+        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "fails: RecursionError"),
     ],
 )
-def test_a_template_that_changes_or_drops_messages_is_refused(tiny_model: Path, template: str, words: str) -> None:
+def test_a_template_that_changes_or_drops_messages_or_fails_is_refused(
+    tokenizer: Any, template: str, words: str
+) -> None:
     with pytest.raises(StageError, match=words) as caught:
-        read_chat_format(load_tokenizer(tiny_model), template)
+        read_format(tokenizer, template)
     assert caught.value.reason is Reason.INVALID_SPEC
+    assert str(caught.value).startswith("spec.model.chatTemplate ")
+    tokenizer.chat_template = template
+    with pytest.raises(StageError, match=words) as caught:
+        read_format(tokenizer)
+    assert str(caught.value).startswith("the tokenizer's chat template ")
+    assert caught.value.advice.startswith("set spec.model.chatTemplate")
 
 
-def test_a_tokenizer_without_a_template_is_refused(tiny_model: Path) -> None:
-    tokenizer = load_tokenizer(tiny_model)
+def test_a_template_that_fails_on_a_variable_is_refused(tokenizer: Any) -> None:
+    template = "{% for message in messages %}{{ message.content * (times | default(1)) }}<|im_end|>{% endfor %}"
+    read_format(tokenizer, template)
+    with pytest.raises(StageError, match=r"spec\.model\.chatTemplate fails: TypeError"):
+        read_format(tokenizer, template, times="many")
+
+
+def test_named_templates_without_a_default_are_listed_and_one_can_be_named(tokenizer: Any) -> None:
+    own = tokenizer.chat_template
+    tokenizer.chat_template = {"tool_use": own + "tools", "rag": own}
+    with pytest.raises(StageError, match="chat templates named rag, tool_use, and none named default") as caught:
+        read_format(tokenizer)
+    assert caught.value.reason is Reason.INVALID_SPEC
+    assert read_format(tokenizer, "rag").prompt_text(user("Where?")).endswith("<|im_start|>assistant\n")
+    assert tokenizer.chat_template == own  # so that the adapter's tokenizer has it
+
+
+def test_named_templates_with_a_default_are_kept(tokenizer: Any) -> None:
+    templates = {"default": tokenizer.chat_template, "rag": "{{ documents }}"}
+    tokenizer.chat_template = templates
+    assert read_format(tokenizer).terminator == "<|im_end|>"
+    assert tokenizer.chat_template == templates
+
+
+def test_a_tokenizer_without_a_template_is_refused(tokenizer: Any) -> None:
     tokenizer.chat_template = None
     with pytest.raises(StageError, match=r"set spec\.model\.chatTemplate"):
-        read_chat_format(tokenizer)
+        read_format(tokenizer)
 
 
-def test_a_template_without_an_end_of_turn_gets_eos(tiny_model: Path) -> None:
+def test_a_template_without_an_end_of_turn_gets_eos(tokenizer: Any) -> None:
     template = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
-    chat = read_chat_format(load_tokenizer(tiny_model), template)
+    chat = read_format(tokenizer, template)
     assert chat.terminator == "<|im_end|>"
+    assert chat.terminator_ids == chat.stop_ids == (tokenizer.eos_token_id,)
 
 
-def test_labels_at_the_wrong_place_are_found_before_training(chatml: ChatFormat) -> None:
-    (prompt,), (response,) = chatml.prompt_ids(["Where?"]), chatml.response_ids(["Here."])
-    ids = prompt + response
-    check_labels([TokenRow(ids, [IGNORED] * len(prompt) + response)], ["Here."], chatml)
-    for shift in (-1, 1, len(response)):
-        start = len(prompt) + shift
-        wrong = TokenRow(ids, [IGNORED] * start + ids[start:])
-        with pytest.raises(StageError, match="the loss would see") as caught:
-            check_labels([wrong], ["Here."], chatml)
-        assert caught.value.reason is Reason.INVALID_SPEC
-
-
-def test_rows_that_are_too_long_are_dropped_and_counted(chatml: ChatFormat, make_config: Any, tmp_path: Path) -> None:
-    long = ChoiceRow("Where? " * 200, ROW.options, "A")
-    tokens = tokenise([ROW, long, ROW], make_config(tmp_path).spec, chatml, 192)
-    assert (len(tokens.rows), tokens.dropped) == (2, 1)
-    with pytest.raises(StageError, match="all 1 rows are longer than 192 tokens") as caught:
-        tokenise([long], make_config(tmp_path).spec, chatml, 192)
-    assert caught.value.reason is Reason.DATASET_INVALID
+def test_an_end_of_turn_that_is_not_flagged_special_is_found() -> None:
+    tokenizer = make_tokenizer("byte-level BPE", Chat("x", "chatml", plain=("<|im_end|>", "<|im_start|>"), eos="</s>"))
+    chat = read_format(tokenizer)
+    assert chat.terminator == "<|im_end|>"
+    assert set(chat.stop_ids) == {tokenizer.convert_tokens_to_ids("<|im_end|>"), tokenizer.eos_token_id}

@@ -23,6 +23,14 @@ TEMPLATE_DATE = datetime(2024, 7, 26)
 _RESPONSE = "rprobe7R"
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What a template writes around messages: one text more than there are messages."""
+
+    texts: tuple[str, ...]
+    order: tuple[int, ...]  # of the messages: some print a system message before the last question
+
+
 class Template:
     """A chat template with its variables, and which parts of what it prints are the messages'."""
 
@@ -30,7 +38,7 @@ class Template:
         self._tokenizer = tokenizer
         self._field = "spec.model.chatTemplate" if model.chat_template else "the tokenizer's chat template"
         self._variables = {name: _value(text) for name, text in model.chat_template_kwargs.items()}
-        self._frames: dict[tuple[str, ...], list[str]] = {}
+        self._frames: dict[tuple[str, ...], Frame] = {}
 
     def render(self, messages: Sequence[Message], generate: bool) -> str:
         """The conversation as text; with ``generate``, up to where the model goes on.
@@ -73,26 +81,27 @@ class Template:
                 )
         return [Piece(text, is_user=False)]
 
-    def frame(self, roles: tuple[str, ...]) -> list[str]:
-        """What the template writes before, between and after the messages of a prompt, by rendering probes.
+    def frame(self, roles: tuple[str, ...]) -> Frame:
+        """What the template writes around the messages of a prompt, by rendering probes.
 
-        Raises StageError (InvalidSpec) unless each is printed once, unchanged and in order.
+        Raises StageError (InvalidSpec) unless each is printed once and unchanged.
         """
         if roles not in self._frames:
             probes = [f"qprobe{number}Q" for number in range(len(roles))]
             messages = [Message(role, probe) for role, probe in zip(roles, probes, strict=True)]
-            self._frames[roles] = self.split(self.render(messages, generate=True), probes)
+            self._frames[roles] = self.around(self.render(messages, generate=True), probes)
         return self._frames[roles]
 
-    def split(self, text: str, probes: list[str]) -> list[str]:
-        """The text around probes. Raises StageError (InvalidSpec) unless each stands there once, in order."""
+    def around(self, text: str, probes: list[str]) -> Frame:
+        """What stands around probes. Raises StageError (InvalidSpec) unless each stands there once."""
+        if any(text.count(probe) != 1 for probe in probes):
+            raise self.refusal("must print every message unchanged, once each")
+        order = sorted(range(len(probes)), key=lambda number: text.index(probes[number]))
         parts = []
-        for probe in probes:
-            before, found, text = text.partition(probe)
-            if not found or probe in text:
-                raise self.refusal("must print the user's and then the assistant's message unchanged, once each")
+        for number in order:
+            before, _, text = text.partition(probes[number])
             parts.append(before)
-        return [*parts, text]
+        return Frame((*parts, text), tuple(order))
 
     def refusal(self, problem: str) -> StageError:
         """InvalidSpec, with the field and what to do."""
@@ -181,9 +190,12 @@ def read_chat_format(tokenizer: Tokenizer, model: ModelSpec, embedding_rows: int
     """
     tokenizer.chat_template = _chosen_template(tokenizer.chat_template, model.chat_template)
     template, encoder = Template(tokenizer, model), TextEncoder(tokenizer)
-    before, prompt_end = template.frame(("user",))
+    before, prompt_end = template.frame(("user",)).texts
     whole = template.render([Message("user", "qprobe0Q"), Message("assistant", _RESPONSE)], generate=False)
-    start, middle, suffix = template.split(whole, ["qprobe0Q", _RESPONSE])
+    frame = template.around(whole, ["qprobe0Q", _RESPONSE])
+    if frame.order != (0, 1):
+        raise template.refusal("must print the user's and then the assistant's message")
+    start, middle, suffix = frame.texts
     follows = start == before and middle.startswith(prompt_end)
     lead = middle.removeprefix(prompt_end) if follows else ""
     terminator, stop_id = _terminator(tokenizer, template, encoder, suffix)
@@ -274,13 +286,14 @@ def _value(text: str) -> str | bool | int:
     return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
 
 
-def _matched(text: str, frame: list[str], messages: Sequence[Message]) -> list[Piece] | None:
+def _matched(text: str, frame: Frame, messages: Sequence[Message]) -> list[Piece] | None:
     """The text as the frame with the messages' texts in it, each as it is or trimmed; None where that isn't so."""
-    if not text.startswith(frame[0]):
+    before, *others = frame.texts
+    if not text.startswith(before):
         return None
-    pieces, place = [Piece(frame[0], is_user=False)], len(frame[0])
-    for message, after in zip(messages, frame[1:], strict=True):
-        content = message.content
+    pieces, place = [Piece(before, is_user=False)], len(before)
+    for number, after in zip(frame.order, others, strict=True):
+        content = messages[number].content
         for said in (content, content.rstrip(), content.lstrip(), content.strip()):
             if text.startswith(said + after, place):
                 break
@@ -291,11 +304,11 @@ def _matched(text: str, frame: list[str], messages: Sequence[Message]) -> list[P
     return pieces if place == len(text) else None
 
 
-def _between(text: str, frame: list[str]) -> list[Piece] | None:
+def _between(text: str, frame: Frame) -> list[Piece] | None:
     """The same for a single message, whatever the template made of it."""
-    if len(frame) != 2 or len(text) < len(frame[0]) + len(frame[1]):
+    before, *_, after = frame.texts
+    if len(frame.texts) != 2 or len(text) < len(before) + len(after):
         return None
-    before, after = frame
     if not (text.startswith(before) and text.endswith(after)):
         return None
     said = text[len(before) : len(text) - len(after)]
