@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # How many tensors of a broken checkpoint a message names.
 _NAMED = 3
+_SHAPE = "has in another shape than its configuration says"
 
 
 def load_config(source: ModelSource) -> PretrainedConfig:
@@ -117,7 +118,23 @@ def load_base(source: ModelSource, device: Device) -> CausalLM:
                 bnb_4bit_compute_dtype=dtype,
             ),
         )
+    check_shapes(model, source)
     return cast(CausalLM, model.eval())
+
+
+def check_shapes(model: CausalLM, source: ModelSource) -> None:
+    """Raises StageError (ModelNotFound) for a quantised tensor of another shape than its layer has.
+
+    transformers compares the shapes of plain tensors only.
+    """
+    wrong = []
+    for name, module in model.named_modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        layer: Any = module
+        if state is not None and tuple(state.shape) != (layer.out_features, layer.in_features):
+            wrong.append(f"{name}.weight")
+    if wrong:
+        raise StageError(Reason.MODEL_NOT_FOUND, f"{source.name} is not whole: it {_tensors(_SHAPE, wrong)}")
 
 
 def attach_adapter(base: CausalLM, folder: Path) -> CausalLM:
@@ -146,7 +163,7 @@ def checked_load(source: ModelSource) -> Iterator[None]:
         problems = [
             _tensors("lacks", loading_info.missing_keys),
             _tensors("has, though the architecture does not,", loading_info.unexpected_keys),
-            _tensors("has in another shape", (key for key, *_ in loading_info.mismatched_keys)),
+            _tensors(_SHAPE, (key for key, *_ in loading_info.mismatched_keys)),
         ]
         if text := "; it ".join(problem for problem in problems if problem):
             raise StageError(Reason.MODEL_NOT_FOUND, f"{source.name} is not whole: it {text}")

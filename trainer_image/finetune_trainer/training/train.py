@@ -134,7 +134,7 @@ def _take_steps(spec: ResolvedSpec, inputs: Inputs, folder: RunFolder, pusher: P
     for line in report_lines(memory, seconds):
         say(line)
 
-    advice = [warmup_advice, _smaller_batch(plan, trained), _trained_biases(model)]
+    advice = [warmup_advice, _smaller_batch(plan, trained), trained_biases(model)]
     status = _training_status(engine, model, tokens, schedule, trained, reporter, seconds).model_copy(
         update={"attention": attention_of(model, device), "metrics_uri": folder.metrics_uri}
     )
@@ -176,7 +176,8 @@ def _smaller_batch(plan: StepPlan, trained: Trained) -> Advice | None:
     return Advice(reason="MicroBatchLowered", message=text)
 
 
-def _trained_biases(model: CausalLM) -> Advice | None:
+def trained_biases(model: CausalLM) -> Advice | None:
+    """What to know about an adapter with trained biases in it."""
     names = [name for name, value in model.named_parameters() if value.requires_grad and name.endswith("bias")]
     if not names:
         return None

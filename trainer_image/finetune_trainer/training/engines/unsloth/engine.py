@@ -16,7 +16,7 @@ from finetune_api.reasons import Reason
 from finetune_api.spec import LoraSpec
 from finetune_trainer.data.tokenize import TokenRow
 from finetune_trainer.models.adapter_targets import adapter_targets
-from finetune_trainer.models.loading import checked_load, text_tokenizer
+from finetune_trainer.models.loading import check_shapes, checked_load, text_tokenizer
 from finetune_trainer.models.protocols import AdapterModel, CausalLM
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
@@ -48,6 +48,7 @@ class UnslothEngine:
                 use_exact_model_name=True,  # else Unsloth takes a repository of its own for a name it knows
                 trust_remote_code=source.trust_remote_code,
             )
+        check_shapes(model, source)
         return cast(CausalLM, model), text_tokenizer(tokenizer, source)
 
     def add_adapter(
