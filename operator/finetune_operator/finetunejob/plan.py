@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from finetune_api.reasons import Reason
 from finetune_api.results import FailureStatus
 from finetune_api.stages import STAGES, Stage
-from finetune_api.status import PENDING, Attempt, FineTuneJobStatus
+from finetune_api.status import PENDING, FineTuneJobStatus
 from finetune_operator.finetunejob.attempts import count, last_ended, with_attempts
 from finetune_operator.finetunejob.gates import SOON, Start, advised, held_up
 from finetune_operator.finetunejob.job_endings import cause, failure_of, overlooked, stopped_too_early
@@ -187,11 +187,12 @@ def _wait(at: Situation, job: JobState) -> Step:
         return _held_open(at, job, pod)
     if pod is None or pod.ended:
         return _without_pod(at, job)
-    wait = wait_of(at.stage, job, pod, at.before.condition("Succeeded"), at.now)
+    plain = _plain(at, job)
+    wait = wait_of(at.stage, pod, at.before.condition("Succeeded"), plain, at.now)
     if wait.reason == Reason.UNSCHEDULABLE:
         return _unschedulable(at, wait)
     if pod.node and not pod.running and pod.waiting is None and not pod.deletion:
-        return _starting(at, job, pod)
+        return _starting(at, pod, plain)
     return _settle(at, wait)
 
 
@@ -206,7 +207,7 @@ def _held_open(at: Situation, job: JobState, pod: PodState) -> Step:
 def _without_pod(at: Situation, job: JobState) -> Step:
     """The first pod or a replacement is due. Its controller backs off for minutes after a crash: that is no refusal."""
     last = last_ended(at.status, at.stage)
-    plain = Wait(PENDING, for_a_pod(job.name, _how(last)))
+    plain = _plain(at, job)
     since = last.end_time if last and last.job_uid == job.uid else None
     age = at.now - (since or job.created or at.now)
     if age < POD_DUE:
@@ -219,19 +220,20 @@ def _without_pod(at: Situation, job: JobState) -> Step:
     return _settle(at, Wait(Reason.POD_REJECTED, rejected, revisit) if rejected else replace(plain, revisit=revisit))
 
 
-def _how(last: Attempt | None) -> str:
-    return f"attempt {last.number} ended ({last.reason})" if last else ""
+def _plain(at: Situation, job: JobState) -> Wait:
+    """What is said while nobody says why no pod runs."""
+    last = last_ended(at.status, at.stage)
+    return Wait(PENDING, for_a_pod(job.name, f"attempt {last.number} ended ({last.reason})" if last else ""))
 
 
-def _starting(at: Situation, job: JobState, pod: PodState) -> Step:
+def _starting(at: Situation, pod: PodState, plain: Wait) -> Step:
     """A pod that came to a node and does not start there: it loads its image, or waits for a volume."""
     age = at.now - (pod.started or pod.created or at.now)
-    plain = Wait(PENDING, for_a_pod(job.name))
     if age < START_DUE:
         return _settle(at, replace(plain, revisit=(START_DUE - age).total_seconds()))
     if at.facts.warnings is None:
         return LookUp(Need.WARNINGS, pod.uid)
-    return _settle(at, replace(warned(job, pod, at.facts.warnings), revisit=min(age.total_seconds(), LOOK_AGAIN)))
+    return _settle(at, replace(warned(pod, at.facts.warnings, plain), revisit=min(age.total_seconds(), LOOK_AGAIN)))
 
 
 def _unschedulable(at: Situation, wait: Wait) -> Step:

@@ -37,6 +37,8 @@ MAX_STEPS = 16
 # The API server's refusals that a user or an administrator can mend; at what else it answers, it failed.
 _REFUSALS = frozenset({400, 403, 404, 405, 406, 413, 415, 422})
 _AGAIN = 1.0
+# Whoever loses so often in a row waits: a gateway writes far less often than that.
+MAX_BEATEN = 10
 
 
 class Unsettled(Exception):
@@ -74,7 +76,7 @@ class Reconciler:
         self._settings = settings
         self._clock = clock
         self._starting: set[Key] = set()  # whose Job is being created: no watch tells of it yet
-        self._beaten: set[Key] = set()  # whose last status write came too late
+        self._beaten: dict[Key, int] = {}  # whose last status writes came too late, and how many in a row
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass. Returns in how many seconds to come back though nothing changes; None: not before a change.
@@ -252,7 +254,7 @@ class Reconciler:
     async def _write(self, this: Pass, status: FineTuneJobStatus) -> bool:
         """One status write, guarded by UID and resourceVersion. False when somebody was faster.
 
-        The first time that is so, the next pass starts from what they wrote. Raises ApiError the second time in a row.
+        The next pass then starts from what they wrote. Raises ApiError when nobody was, or somebody always is.
         """
         before, meta = this.job, this.job.metadata
         written: dict[str, Any] = {
@@ -271,12 +273,12 @@ class Reconciler:
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
-            again = this.key in self._beaten
-            self._beaten.add(this.key)
-            if await self._refresh(this) and again:
+            beaten = self._beaten[this.key] = self._beaten.get(this.key, 0) + 1
+            there = await self._refresh(this)
+            if there and (this.job.metadata.resource_version == meta.resource_version or beaten >= MAX_BEATEN):
                 raise
             return False
-        self._beaten.discard(this.key)
+        self._beaten.pop(this.key, None)
         self._store.put(answer, live=True)
         this.job, this.fresh = read_job(answer, before), True
         verdict = status.condition("Succeeded")

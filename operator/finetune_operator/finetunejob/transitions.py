@@ -19,14 +19,13 @@ from finetune_api.results import (
     StageResult,
 )
 from finetune_api.stages import TRAIN, Stage
-from finetune_api.status import CONDITIONS, FAILED, PENDING, SUCCEEDED, Condition, FineTuneJobStatus
+from finetune_api.status import CONDITIONS, FAILED, PENDING, REUSED, SUCCEEDED, Condition, FineTuneJobStatus
 from finetune_operator.finetunejob.attempts import with_stage
 from finetune_operator.finetunejob.job_object import Spec
 from finetune_operator.finetunejob.pod_endings import COMPLETED
 from finetune_operator.finetunejob.summary import evaluation_message, success_message, training_message
 from finetune_operator.workload.state import PodState
 
-REUSED = "Reused"
 ACTIVE = "Active"
 
 Value = Literal["True", "False", "Unknown"]

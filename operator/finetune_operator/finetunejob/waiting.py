@@ -36,9 +36,11 @@ def held_open(pod: PodState) -> Wait:
     return Wait(PENDING, text)
 
 
-def wait_of(stage: Stage, job: JobState, pod: PodState, before: Condition | None, now: datetime) -> Wait:
-    """What a pod that has not ended waits for, or that it runs. ``before`` is the condition as it stands."""
-    plain = Wait(PENDING, for_a_pod(job.name))
+def wait_of(stage: Stage, pod: PodState, before: Condition | None, plain: Wait, now: datetime) -> Wait:
+    """What a pod that has not ended waits for, or that it runs.
+
+    ``before`` is the condition as it stands, ``plain`` what is said for want of a reason.
+    """
     if pod.deletion:
         return _leaving(pod, pod.deletion, now)
     if pod.running:
@@ -46,11 +48,11 @@ def wait_of(stage: Stage, job: JobState, pod: PodState, before: Condition | None
     return _told(pod.waiting, before) if pod.waiting else plain
 
 
-def warned(job: JobState, pod: PodState, warnings: tuple[Said, ...]) -> Wait:
+def warned(pod: PodState, warnings: tuple[Said, ...], plain: Wait) -> Wait:
     """Why a pod does not start on its node, in the words of the newest Event that says so."""
     said = next((one for one in warnings if one.reason != "FailedScheduling"), None)
     if said is None:
-        return Wait(PENDING, for_a_pod(job.name))
+        return plain
     text = f"pod {pod.name} on node {pod.node}: {said.reason}: {said.message}"
     if said.reason in _MOUNT_REASONS:
         return Wait(Reason.FAILED_MOUNT, with_advice(text, FAILURES[Reason.FAILED_MOUNT].advice, MAX_MESSAGE))
