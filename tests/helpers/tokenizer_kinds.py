@@ -150,12 +150,18 @@ def _trained(kind: str) -> str:
 
 
 def make_tokenizer(
-    kind: str, chat: Chat, *, adds_bos: bool = True, pad_is_eos: bool = False, strips: bool = False
+    kind: str,
+    chat: Chat,
+    *,
+    adds_bos: bool = True,
+    pad_is_eos: bool = False,
+    strips: bool = False,
+    known_words: bool = False,
 ) -> Any:
     """A tokenizer of a kind with a chat's tokens and template.
 
     ``adds_bos``: it puts its BOS before whatever it encodes. ``strips``: its special tokens swallow the white space
-    that follows them.
+    that follows them. ``known_words``: the model itself has them as words, too.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -164,6 +170,8 @@ def make_tokenizer(
     plain = [AddedToken(token, normalized="NFKC" in kind) for token in chat.plain]
     pad = chat.eos if pad_is_eos else "<pad>"
     names = dict.fromkeys(filter(None, (chat.bos, chat.eos, pad, *chat.special)))
+    if known_words:
+        backend = _with_words(backend, [*names, *chat.plain])
     backend.add_special_tokens([AddedToken(name, rstrip=strips) for name in names])
     backend.add_tokens(plain)
     if chat.bos and adds_bos:
@@ -180,6 +188,17 @@ def make_tokenizer(
     )
     tokenizer.chat_template = chat.text
     return tokenizer
+
+
+def _with_words(backend: Tokenizer, words: list[str]) -> Tokenizer:
+    document = json.loads(backend.to_str())
+    vocabulary = document["model"]["vocab"]
+    for word in words:
+        if isinstance(vocabulary, list):
+            vocabulary.append([word, 0.0])
+        else:
+            vocabulary.setdefault(word, len(vocabulary))
+    return Tokenizer.from_str(json.dumps(document))
 
 
 def make_python_tokenizer(chat: Chat, folder: Path) -> Any:

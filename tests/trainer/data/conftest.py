@@ -14,7 +14,7 @@ ReadChat = Callable[..., ChatFormat]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _unsloth_first() -> None:
+def _unsloth_first(trainer_environment: None) -> None:
     """Before transformers, as in the trainer."""
     import unsloth  # noqa: F401
 

@@ -159,14 +159,17 @@ def test_a_template_that_fails_on_a_variable_is_refused(tokenizer: Any) -> None:
         read_format(tokenizer, template, times="many")
 
 
-def test_named_templates_without_a_default_are_listed_and_one_can_be_named(tokenizer: Any) -> None:
+def test_named_templates_without_a_default_are_listed_and_one_can_be_named(tokenizer: Any, tmp_path: Path) -> None:
     own = tokenizer.chat_template
     tokenizer.chat_template = {"tool_use": own + "tools", "rag": own}
     with pytest.raises(StageError, match="chat templates named rag, tool_use, and none named default") as caught:
         read_format(tokenizer)
     assert caught.value.reason is Reason.INVALID_SPEC
     assert read_format(tokenizer, "rag").prompt_text(user("Where?")).endswith("<|im_start|>assistant\n")
-    assert tokenizer.chat_template == own  # so that the adapter's tokenizer has it
+    tokenizer.save_pretrained(tmp_path)  # as with the adapter: servers find it, and so does the evaluation
+    saved = load_tokenizer(tmp_path)
+    assert saved.get_chat_template() == own
+    assert read_format(saved, "rag").prompt_text(user("Where?")) == read_format(tokenizer).prompt_text(user("Where?"))
 
 
 def test_named_templates_with_a_default_are_kept(tokenizer: Any) -> None:

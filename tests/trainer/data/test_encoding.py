@@ -40,7 +40,7 @@ def control_ids(chat: ChatFormat, ids: list[int]) -> list[int]:
     return [id_ for id_ in ids if id_ in added - {tokenizer.unk_token_id}]
 
 
-@pytest.mark.parametrize("how", [{}, {"strips": True}], ids=str)
+@pytest.mark.parametrize("how", [{}, {"strips": True}, {"known_words": True}], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CHATS)
 def test_no_text_of_a_row_becomes_a_control_token_and_the_templates_own_do(
@@ -58,7 +58,7 @@ def test_no_text_of_a_row_becomes_a_control_token_and_the_templates_own_do(
             assert "".join(text.split()) in "".join(chat.decode(response).split())
 
 
-@pytest.mark.parametrize("how", [{}, {"strips": True}], ids=str)
+@pytest.mark.parametrize("how", [{}, {"strips": True}, {"known_words": True}], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", CHATS)
 def test_text_without_a_control_token_is_read_by_the_twin_as_by_the_tokenizer(

@@ -233,9 +233,12 @@ def read_chat_format(tokenizer: Tokenizer, model: ModelSpec, embedding_rows: int
 
 
 def _chosen_template(own: str | dict[str, str] | None, given: str) -> str | dict[str, str]:
-    """The given template, or the tokenizer's own, which may be several by name: then the given one may be a name."""
+    """The given template, or the tokenizer's own, which may be several by name: then the given one may be a name.
+
+    Named ones stay together, so that the name still holds when the adapter's tokenizer is loaded.
+    """
     if given:
-        return own.get(given, given) if isinstance(own, dict) else given
+        return {**own, "default": own[given]} if isinstance(own, dict) and given in own else given
     if not own:
         raise StageError(Reason.INVALID_SPEC, "the tokenizer has no chat template: set spec.model.chatTemplate")
     if isinstance(own, dict) and "default" not in own:
