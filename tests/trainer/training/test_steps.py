@@ -1,8 +1,11 @@
-"""Training steps on the tiny model: how a batch is split changes nothing, a seed gives the same losses again."""
+"""Training steps on the tiny model: how a batch is split changes nothing, a seed gives the same adapter again."""
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +15,18 @@ import pytest
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_template import read_chat_format
-from finetune_trainer.data.load import load_rows
+from finetune_trainer.data.prepare import prepare_training
 from finetune_trainer.data.tokenize import tokenise
-from finetune_trainer.sources.model import find_model
 from finetune_trainer.stage.device import Device
 from finetune_trainer.stage.failure import StageError
-from finetune_trainer.stage.run_folder import open_run_folder
+from finetune_trainer.training.engines import load_engine
+from finetune_trainer.training.engines.base import Schedule, Trained
 from finetune_trainer.training.plan import StepPlan
 from finetune_trainer.training.reporter import StepReporter
+from trainer_inputs import refusal
 
 CPU = Device("cpu", "CPU", 0, "float32")
+LEARNING = {"learningRate": "1e-2", "maxSteps": 3, "loggingSteps": 1, "warmupSteps": 0}
 
 
 @dataclass(frozen=True)
@@ -29,45 +34,137 @@ class Steps:
     """A few steps, and the model after them."""
 
     losses: list[float]
+    gradient_norms: list[float | None]
+    trained: Trained
     model: Any
     tokenizer: Any
 
+    @property
+    def adapter(self) -> dict[str, Any]:
+        return {name: value.detach().clone() for name, value in self.model.named_parameters() if value.requires_grad}
 
-def take_steps(config: RunConfig, micro_batch: int) -> Steps:
-    from finetune_trainer.models.training_model import add_adapter, load_base
-    from finetune_trainer.training.engines.unsloth.trainer import build_trainer
 
-    spec = config.spec
-    assert spec.lora
-    source = find_model(config, "")
-    base = load_base(source, spec, CPU)
-    rows = load_rows(config, spec.dataset, "", spec.dataset.columns).rows
-    tokens = tokenise(rows, spec, read_chat_format(base.tokenizer), base.max_length)
-    plan = StepPlan(micro_batch, spec.training.batch_size // micro_batch, "Disabled")
-    model = add_adapter(base, spec.lora, plan.checkpointing, source)
+def take_steps(config: RunConfig, micro_batch: int, may_shrink: bool = False) -> Steps:
+    from finetune_trainer.models.loading import embedding_rows
+
+    spec, engine = config.spec, load_engine()
+    inputs = prepare_training(config, None)
+    base, tokenizer = engine.load_base(inputs.model, 192, CPU)
+    chat = read_chat_format(tokenizer, spec.model, embedding_rows(base))
+    tokens = tokenise(inputs.rows.examples, chat, 192, spec.training.loss_on)
+    plan = StepPlan(spec.training.batch_size, micro_batch, "Disabled", may_shrink)
+    model = engine.add_adapter(base, spec.lora, plan.checkpointing, inputs.model)
     reporter = StepReporter(None)
-    scratch = str(config.local_path(config.run_uri))
-    build_trainer(model, base.tokenizer, tokens.rows, spec, plan, CPU, reporter, scratch).train()
-    return Steps([entry.loss for entry in reporter.history], model, base.tokenizer)
+    trained = engine.train(model, tokenizer, tokens.rows, Schedule(spec.training, plan, 0, CPU), reporter)
+    history = reporter.history
+    return Steps([one.loss for one in history], [one.gradient_norm for one in history], trained, model, tokenizer)
+
+
+def config_of(make_config: Any, folder: Path, **training: Any) -> RunConfig:
+    # Dropout draws random numbers in each pass: an attempt that is begun anew must draw the same ones.
+    config: RunConfig = make_config(folder, lora={"dropout": "0.1"}, training={**LEARNING, **training})
+    return config
 
 
 @pytest.fixture(scope="module")
 def whole_batch(make_config: Any, tmp_path_factory: pytest.TempPathFactory) -> Steps:
-    return take_steps(make_config(tmp_path_factory.mktemp("whole"), training={"learningRate": "1e-2"}), 4)
+    return take_steps(make_config(tmp_path_factory.mktemp("whole"), training={**LEARNING, "batchSize": 7}), 7)
 
 
-@pytest.mark.parametrize("micro_batch", [2, 1])
-def test_accumulated_micro_batches_give_the_losses_of_the_whole_batch(
+@pytest.mark.parametrize("micro_batch", [6, 4, 3, 1])
+def test_micro_batches_that_need_not_divide_the_batch_give_its_losses_and_gradients(
     make_config: Any, tmp_path: Path, whole_batch: Steps, micro_batch: int
 ) -> None:
-    split = take_steps(make_config(tmp_path, training={"learningRate": "1e-2"}), micro_batch)
-    assert len(split.losses) == 2
+    split = take_steps(make_config(tmp_path, training={**LEARNING, "batchSize": 7}), micro_batch)
+    assert len(split.losses) == 3
     assert split.losses == pytest.approx(whole_batch.losses, rel=1e-4)
-    assert split.losses[0] != split.losses[1]
+    assert split.gradient_norms == pytest.approx(whole_batch.gradient_norms, rel=1e-3)
+    assert len(set(split.losses)) == 3
 
 
-def test_the_same_seed_gives_the_same_losses(make_config: Any, tmp_path: Path, whole_batch: Steps) -> None:
-    assert take_steps(make_config(tmp_path, training={"learningRate": "1e-2"}), 4).losses == whole_batch.losses
+def test_the_loss_on_all_tokens_is_split_as_rightly(make_config: Any, tmp_path: Path) -> None:
+    training = {**LEARNING, "batchSize": 5, "lossOn": "All"}
+    whole, split = (take_steps(make_config(tmp_path, training=training), micro) for micro in (5, 2))
+    assert split.losses == pytest.approx(whole.losses, rel=1e-4)
+    assert split.gradient_norms == pytest.approx(whole.gradient_norms, rel=1e-3)
+
+
+def test_the_same_seed_gives_the_same_adapter(make_config: Any, tmp_path: Path, whole_batch: Steps) -> None:
+    again = take_steps(make_config(tmp_path, training={**LEARNING, "batchSize": 7}), 7)
+    assert again.losses == whole_batch.losses
+    assert all(again.adapter[name].equal(value) for name, value in whole_batch.adapter.items())
+
+
+@pytest.fixture
+def small_gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """Makes a pass run out of memory after its forward: one of more than ``rows`` rows, from the ``first`` pass on."""
+    load_engine()
+    import torch
+    from trl import SFTTrainer
+
+    def shrink(rows: int, first: int = 1) -> None:
+        compute, passes = SFTTrainer.compute_loss, []
+
+        def fail(self: Any, model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
+            loss = compute(self, model, inputs, *arguments, **options)
+            passes.append(len(inputs["input_ids"]))
+            if len(passes) >= first and len(inputs["input_ids"]) > rows:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return loss
+
+        monkeypatch.setattr(SFTTrainer, "compute_loss", fail)
+
+    return shrink
+
+
+def test_out_of_memory_halves_an_automatic_micro_batch_on_the_trajectory_of_the_smaller_one(
+    make_config: Any, tmp_path: Path, small_gpu: Callable[..., None]
+) -> None:
+    config = config_of(make_config, tmp_path, batchSize=7)
+    expected = take_steps(config, 4)
+    small_gpu(rows=5)
+    shrunk = take_steps(config, 7, may_shrink=True)
+    assert shrunk.trained.micro_batch == 4
+    assert shrunk.losses == expected.losses
+    assert shrunk.gradient_norms == expected.gradient_norms
+    assert all(shrunk.adapter[name].equal(value) for name, value in expected.adapter.items())
+
+
+def test_memory_that_runs_out_amid_a_later_step_drops_what_that_step_had_added_up(
+    make_config: Any, tmp_path: Path, small_gpu: Callable[..., None]
+) -> None:
+    config = make_config(tmp_path, training={**LEARNING, "batchSize": 7})
+    expected = take_steps(config, 4)
+    small_gpu(rows=2, first=4)  # two passes a step: the second one of the second step
+    shrunk = take_steps(config, 4, may_shrink=True)
+    assert shrunk.trained.micro_batch == 2
+    assert shrunk.losses == pytest.approx(expected.losses, rel=1e-4)
+    assert shrunk.gradient_norms == pytest.approx(expected.gradient_norms, rel=1e-3)
+
+
+@pytest.mark.parametrize(("micro_batch", "may_shrink", "rows"), [(4, False, 2), (2, True, 0)])
+def test_a_micro_batch_set_by_hand_or_of_one_row_does_not_shrink(
+    make_config: Any, tmp_path: Path, small_gpu: Callable[..., None], micro_batch: int, may_shrink: bool, rows: int
+) -> None:
+    import torch
+
+    small_gpu(rows=rows)
+    with pytest.raises(torch.OutOfMemoryError):
+        take_steps(config_of(make_config, tmp_path), micro_batch, may_shrink)
+
+
+def test_a_run_whose_micro_batch_shrank_says_so_and_a_cut_warm_up_too(
+    make_config: Any, tmp_path: Path, small_gpu: Callable[..., None]
+) -> None:
+    from finetune_trainer.training.train import train
+
+    small_gpu(rows=3)
+    result = train(make_config(tmp_path, training={**LEARNING, "warmupSteps": 5}), None)
+    assert result.training
+    assert (result.training.micro_batch_size, result.training.warmup_steps) == (2, 1)
+    messages = {advice.reason: advice.message for advice in result.advice}
+    assert "went on with 2" in messages["MicroBatchLowered"]
+    assert "1 were taken" in messages["WarmupCut"]
 
 
 def test_the_adapter_is_saved_in_the_type_and_values_that_were_trained(
@@ -76,23 +173,64 @@ def test_the_adapter_is_saved_in_the_type_and_values_that_were_trained(
     from peft import get_peft_model_state_dict
     from safetensors.torch import load_file
 
+    from finetune_api.uris import parse_claim
     from finetune_trainer.models.adapter_files import save_adapter
+    from finetune_trainer.stage.run_folder import RunFolder
 
-    config = make_config(tmp_path)
-    folder = open_run_folder(config)
-    save_adapter(whole_batch.model, whole_batch.tokenizer, config, folder)
+    folder = RunFolder(tmp_path, parse_claim("pvc://work/out/0123"))
+    save_adapter(whole_batch.model, whole_batch.tokenizer, folder)
     saved = load_file(folder.adapter / "adapter_model.safetensors")
     trained = get_peft_model_state_dict(whole_batch.model)
     assert saved.keys() == trained.keys()
     assert all(saved[name].dtype == trained[name].dtype for name in saved)
-    assert {str(weights.dtype) for weights in saved.values()} == {"torch.float32"}  # as the CPU computes
+    assert {str(weights.dtype) for weights in saved.values()} == {"torch.float32"}
     assert all(saved[name].equal(trained[name]) for name in saved)
     assert any(saved[name].abs().sum() > 0 for name in saved if "lora_B" in name)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_at_its_first_step(
+def test_weights_that_were_trained_outlive_a_tokenizer_that_can_not_be_saved(
+    tmp_path: Path, whole_batch: Steps
+) -> None:
+    from safetensors.torch import load_file
+
+    from finetune_api.uris import parse_claim
+    from finetune_trainer.models.adapter_files import save_adapter
+    from finetune_trainer.stage.run_folder import RunFolder
+
+    class Full:
+        def save_pretrained(self, folder: Path) -> None:
+            raise OSError(28, "No space left on device")
+
+    full: Any = Full()
+    folder = RunFolder(tmp_path, parse_claim("pvc://work/out/0123"))
+    text = refusal(lambda: save_adapter(whole_batch.model, full, folder), Reason.STORAGE_FULL)
+    assert "the trained weights are in adapter-unfinished of pvc://work/out/0123" in text
+    assert load_file(tmp_path / "adapter-unfinished" / "adapter_model.safetensors")
+    assert not folder.adapter.exists()
+
+
+def test_trained_weights_are_kept_in_32_bit_and_padding_goes_to_the_right_whatever_a_library_did(
+    whole_batch: Steps,
+) -> None:
+    import torch
+
+    from finetune_trainer.training.engines.unsloth.trainer import collator, keep_master_weights
+
+    layer: Any = torch.nn.Linear(2, 2, dtype=torch.bfloat16)
+    layer.lora_A = torch.nn.Linear(2, 2, bias=False, dtype=torch.bfloat16)
+    keep_master_weights(layer, Device("cuda", "H100", 1, "bfloat16"))
+    assert (layer.lora_A.weight.dtype, layer.bias.dtype) == (torch.float32, torch.bfloat16)
+    whole_batch.tokenizer.padding_side = "left"
+    rows = [{"input_ids": [5, 6, 7], "labels": [5, 6, 7]}, {"input_ids": [5], "labels": [5]}]
+    batch = collator(whole_batch.tokenizer)(rows)
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [[5, 6, 7], [5, -100, -100]]
+
+
+def test_a_loss_that_is_no_number_ends_the_run_at_its_first_step_and_the_file_tells(
     make_config: Any, tmp_path: Path, tiny_model: Path
 ) -> None:
+    load_engine()
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -106,10 +244,12 @@ def test_a_loss_that_is_no_number_ends_the_run_at_its_first_step(
     with pytest.raises(StageError, match="the loss is nan at step 1 of 2") as caught:
         train(make_config(tmp_path, model=broken), None)
     assert caught.value.reason is Reason.LOSS_DIVERGED
+    (metrics,) = (tmp_path / "out").glob("*/metrics.jsonl")
+    assert json.loads(metrics.read_text())["loss"] == "nan"
 
 
-def test_a_target_that_is_no_linear_layer_inside_the_model_is_named_with_those_there_are(
-    make_config: Any, tmp_path: Path
+def test_a_target_that_is_no_linear_layer_inside_the_model_is_told_before_the_weights_are_loaded(
+    make_config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from finetune_trainer.training.train import train
 
@@ -118,19 +258,46 @@ def test_a_target_that_is_no_linear_layer_inside_the_model_is_named_with_those_t
         train(config, None)
     assert caught.value.reason is Reason.INVALID_SPEC
     assert "wqkv, embed_tokens, lm_head, norm; it has down_proj, gate_proj, k_proj, o_proj, q_proj" in str(caught.value)
+    assert "loading" not in capsys.readouterr().out
+    assert list((tmp_path / "out").iterdir()) == []  # a failed run leaves no folder
 
 
-def test_rows_keep_to_the_models_context_so_that_nothing_stretches_its_positions(
-    make_config: Any, tmp_path: Path
+@pytest.fixture
+def small_volume(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_volume_too_small_for_the_adapter_is_told_with_both_sizes_before_the_weights_are_loaded(
+    make_config: Any, tmp_path: Path, small_volume: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from finetune_trainer.models.training_model import load_base
+    from finetune_api.config import ClaimMount
+    from finetune_trainer.training.train import train
 
-    config = make_config(tmp_path)
-    model = config.spec.model
+    config = make_config(tmp_path, lora={"rank": 512}, output={"destination": "pvc://small/out"})
+    config = config.model_copy(update={"mounts": [*config.mounts, ClaimMount(claim="small", path=str(small_volume))]})
+    text = refusal(lambda: train(config, None), Reason.STORAGE_FULL)
+    # 512 x 2,048 parameters in 32 bit, 3.4 MiB of tokenizer, both twice, and 1 MiB.
+    assert "pvc://small/out/" in text
+    assert "has 8.0 MiB free, and the run will write up to 15.7 MiB" in text
+    assert "loading" not in capsys.readouterr().out
+    assert list((small_volume / "out").iterdir()) == []
+
+
+def test_rows_keep_to_the_models_context_so_that_nothing_stretches_its_positions(tiny_model: Path) -> None:
+    from finetune_trainer.models.loading import context_length
+    from finetune_trainer.sources.model import ModelSource
+    from finetune_trainer.training.train import longest_row
+
+    engine, source = load_engine(), ModelSource(str(tiny_model), None, False)
     for wanted, longest in ((4096, 2048), (512, 512)):  # the tiny model's context is 2048
-        spec = config.spec.model_copy(update={"model": model.model_copy(update={"max_sequence_length": wanted})})
-        base = load_base(find_model(config, ""), spec, CPU)
-        assert (base.max_length, base.model.max_seq_length) == (longest, longest)
+        limit = longest_row(wanted, context_length(source))
+        model: Any = engine.load_base(source, limit, CPU)[0]
+        assert (limit, model.max_seq_length) == (longest, longest)
+    assert longest_row(4096, None) == 4096
 
 
 def test_a_model_of_an_unknown_architecture_is_told_in_the_librarys_words(
@@ -158,20 +325,23 @@ def test_a_model_folder_without_weights_is_no_model(make_config: Any, tmp_path: 
 
 
 def test_biases_that_would_train_in_float16_are_refused() -> None:
+    load_engine()
     import torch
 
     from finetune_api.spec import LoraSpec
-    from finetune_trainer.models.training_model import check_trained_types
+    from finetune_trainer.training.engines.unsloth.engine import check_trained_types
 
-    layer = torch.nn.Linear(2, 2, dtype=torch.float16)
+    layer: Any = torch.nn.Linear(2, 2, dtype=torch.float16)
     with pytest.raises(StageError, match=r"spec\.lora\.bias All: float16 can't train this model's biases") as caught:
         check_trained_types(layer, LoraSpec(bias="All"))
     assert caught.value.reason is Reason.INVALID_SPEC
     check_trained_types(layer.requires_grad_(False), LoraSpec())
-    check_trained_types(torch.nn.Linear(2, 2, dtype=torch.bfloat16), LoraSpec(bias="All"))
+    other: Any = torch.nn.Linear(2, 2, dtype=torch.bfloat16)
+    check_trained_types(other, LoraSpec(bias="All"))
 
 
 def test_a_bias_of_a_4_bit_layer_falls_back_to_its_inputs_type_which_is_why_float16_is_refused() -> None:
+    load_engine()
     import bitsandbytes
     import torch
 
