@@ -10,24 +10,17 @@ from typing import Any, TypeVar
 import pytest
 import pytest_asyncio
 
-from finetune_api.base import canonical_json
-from finetune_api.job import ObjectMeta
-from finetune_operator.finetunejob.events import Announcement
-from finetune_operator.finetunejob.job_object import Key
+from finetune_operator.finetunejob.job_object import JobObject
+from finetune_operator.finetunejob.kinds import CONFIG_MAP, FINETUNEJOB, JOB, POD, ConfigMap
 from finetune_operator.finetunejob.reconcile import Reconciler
-from finetune_operator.runtime.client import connect
-from finetune_operator.runtime.queue import Queue
+from finetune_operator.runtime.client import ApiError, connect
+from finetune_operator.runtime.events import Recorder
+from finetune_operator.runtime.informer import Informer
 from finetune_operator.runtime.requests import Kube
-from finetune_operator.runtime.store import Cache
-from finetune_operator.runtime.watches import fill
+from finetune_operator.runtime.resources import Object, Resource
+from finetune_operator.runtime.store import Store
 from finetune_operator.settings import Settings
-
-SPEC = {
-    "model": {"source": "pvc://models/base"},
-    "dataset": {"source": "pvc://data/rows"},
-    "evaluation": {"dataset": {"source": "pvc://data/rows"}},
-}
-
+from operator_jobs import job, message, trained
 
 T = TypeVar("T")
 
@@ -41,14 +34,11 @@ class CrashingKube(Kube):
 
     writes_left: int | None = None
 
-    async def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        return await self._count(super().create(manifest))
+    async def create(self, resource: Resource, manifest: Object) -> Object:
+        return await self._count(super().create(resource, manifest))
 
-    async def replace_status(self, job: dict[str, Any]) -> dict[str, Any]:
-        return await self._count(super().replace_status(job))
-
-    async def announce(self, *arguments: Any) -> None:
-        await self._count(super().announce(*arguments))
+    async def replace_status(self, resource: Resource, item: Object) -> Object:
+        return await self._count(super().replace_status(resource, item))
 
     async def _count(self, write: Awaitable[T]) -> T:
         answer = await write
@@ -65,8 +55,31 @@ async def kube(operator_kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> As
     """A connection with the operator's own rights."""
     monkeypatch.setenv("KUBECONFIG", str(operator_kubeconfig))
     client = await connect()
-    yield CrashingKube(client, "test")
+    yield CrashingKube(client)
     await client.close()
+
+
+class Restarted:
+    """An operator that has just started, with a store of what the API server lists and no watches."""
+
+    def __init__(self, kube: Kube, namespace: str, later: float = 0) -> None:
+        self.settings = Settings(operator_namespace="finetune-system", watch_namespaces=(namespace,))
+        self.store: Store[JobObject] = Store(FINETUNEJOB, (JOB, POD))
+        self.config_maps: Store[ConfigMap] = Store(CONFIG_MAP)
+        self._kube = kube
+
+        def clock() -> datetime:
+            return datetime.now(UTC) + timedelta(seconds=later)
+
+        recorder = Recorder(kube, "finetune-operator", "test", clock)
+        reconciler = Reconciler(kube, self.store, self.config_maps, recorder, self.settings, clock)
+        self.reconcile = reconciler.reconcile
+
+    async def fill(self) -> Restarted:
+        """Lists."""
+        await Informer(self.store, FINETUNEJOB, (JOB, POD), self.settings.watch_namespaces).fill(self._kube)
+        await Informer(self.config_maps, CONFIG_MAP, namespaces=(self.settings.operator_namespace,)).fill(self._kube)
+        return self
 
 
 async def settle(
@@ -74,12 +87,9 @@ async def settle(
 ) -> bool:
     """A restarted operator: lists, then passes until it need not come back at once. Says whether it got that far."""
     kube.writes_left = crash_after
-    settings = Settings(operator_namespace="finetune-system", watch_namespaces=(namespace,))
-    cache, queue = Cache(), Queue[Key](lambda: 0.0)
-    await fill(kube, cache, queue, settings)
-    reconciler = Reconciler(kube, cache, settings, lambda: datetime.now(UTC) + timedelta(seconds=later))
+    operator = await Restarted(kube, namespace, later).fill()
     try:
-        while await reconciler.reconcile((namespace, name)) == 0:
+        while await operator.reconcile((namespace, name)) == 0:
             pass
     except Crash:
         return False
@@ -90,19 +100,9 @@ async def settle(
 
 def apply(world: Any, name: str, **changes: Any) -> None:
     """Applies a job with an output folder of its own."""
-    metadata = {"name": name, "namespace": world.namespace}
-    api = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob"}
-    world.apply(
-        {**api, "metadata": metadata, "spec": SPEC | {"output": {"destination": f"pvc://models/{name}"}} | changes}
-    )
-
-
-def result(world: Any, name: str, spec_sha256: str) -> str:
-    """A trainer's result."""
-    head = {"version": 1, "stage": "Train", "jobUID": world.uid("finetunejobs", name), "specSha256": spec_sha256}
-    training = {"steps": 2, "finalLoss": "0.5", "runtimeSeconds": 3}
-    adapter = {"uri": "pvc://models/run/adapter", "sha256": "b" * 64, "sizeBytes": 1, "files": 1}
-    return canonical_json(head | {"finishedAt": "2026-01-01T00:00:00Z", "training": training, "adapter": adapter})
+    made = job(name, world.namespace)
+    spec = {field: value for field, value in (made["spec"] | changes).items() if value is not None}
+    world.apply(made | {"spec": spec})
 
 
 async def test_a_crash_after_any_write_loses_nothing_and_starts_nothing_twice(
@@ -117,19 +117,19 @@ async def test_a_crash_after_any_write_loses_nothing_and_starts_nothing_twice(
         assert await settle(kube, world.namespace, name)
         assert not made or world.uid("jobs", f"{name}-train") == made
         pod = world.run_pod(f"{name}-train")
-        digest = world.get("jobs", f"{name}-train")["metadata"]["annotations"]["finetune.dev/spec-sha256"]
-        world.end_pod(pod, 0, result(world, name, digest))
+        world.end_pod(pod, 0, trained(world, name))
         await settle(kube, world.namespace, name, crash_after=crashes + 1)
+        evaluation = world.uid("jobs", f"{name}-eval")
         assert await settle(kube, world.namespace, name)
         status = world.status(name)
-        assert [(one.stage, one.number) for one in status.attempts] == [("Train", 1), ("Evaluate", 1)]
+        assert [(one.stage, one.number) for one in status.attempts] == [("Train", 1)]
         assert status.holds("Trained")
-        assert status.attempts[1].job_uid == world.uid("jobs", f"{name}-eval")
+        assert not evaluation or world.uid("jobs", f"{name}-eval") == evaluation
         assert len(world.objects("pods", f"finetune.dev/job={name},finetune.dev/stage=train")) == 1
         if went_well:
             break
         crashes += 1
-    assert crashes >= 3  # a ConfigMap, a Job and a status
+    assert crashes >= 2  # a status and a Job
 
 
 async def test_a_pod_that_ends_and_is_deleted_while_a_pass_writes_status_does_not_lose_its_result(
@@ -138,23 +138,19 @@ async def test_a_pod_that_ends_and_is_deleted_while_a_pass_writes_status_does_no
     apply(world, "quick")
     assert await settle(kube, world.namespace, "quick")
     pod = world.run_pod("quick-train")
-    cache = Cache()
-    settings = Settings(operator_namespace="finetune-system", watch_namespaces=(world.namespace,))
-    await fill(kube, cache, Queue[Key](lambda: 0.0), settings)
-    reconciler = Reconciler(kube, cache, settings, lambda: datetime.now(UTC))
+    operator = await Restarted(kube, world.namespace).fill()
     write = kube.replace_status
 
-    async def slow_write(job: dict[str, Any]) -> dict[str, Any]:
-        digest = world.get("jobs", "quick-train")["metadata"]["annotations"]["finetune.dev/spec-sha256"]
-        world.end_pod(pod, 0, result(world, "quick", digest))
-        cache.remove_pod(world.get("pods", pod))  # the DELETED event
-        return await write(job)
+    async def slow_write(resource: Resource, item: Object) -> Object:
+        world.end_pod(pod, 0, trained(world, "quick"))
+        operator.store.remove_child(POD, world.get("pods", pod))  # the DELETED event
+        return await write(resource, item)
 
     with monkeypatch.context() as patch:
         patch.setattr(kube, "replace_status", slow_write)
-        await reconciler.reconcile((world.namespace, "quick"))
+        await operator.reconcile((world.namespace, "quick"))
     assert not world.status("quick").holds("Trained")
-    await reconciler.reconcile((world.namespace, "quick"))
+    await operator.reconcile((world.namespace, "quick"))
     assert world.status("quick").holds("Trained")
 
 
@@ -168,46 +164,142 @@ async def test_a_second_pass_over_a_settled_job_writes_nothing(world: Any, syste
     assert world.get("finetunejobs", "calm")["metadata"]["resourceVersion"] == before
 
 
-async def test_a_missing_claim_is_named_after_its_grace_and_leaves_no_job_behind(
+async def test_a_missing_claim_is_named_and_the_job_goes_on_once_it_is_there(
     world: Any, system: str, kube: CrashingKube
 ) -> None:
     apply(world, "claimless")
-    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    meta = {"name": "data", "namespace": world.namespace}
-    world.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": claim})
+    _claim(world, "data")
     await settle(kube, world.namespace, "claimless")
     world.until(lambda: world.objects("pods"), "a pod")
     pod = world.objects("pods")[0]["metadata"]["name"]
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
     world.patch_pod(pod, {"conditions": [condition]})
     await settle(kube, world.namespace, "claimless")
+    told = world.status("claimless").condition("Succeeded")
+    assert (told.status, told.reason) == ("Unknown", "VolumeNotFound")
+    assert f"{world.namespace}/models" in told.message
+    _claim(world, "models")
+    await settle(kube, world.namespace, "claimless")
     assert world.status("claimless").condition("Succeeded").reason == "Unschedulable"
-    await settle(kube, world.namespace, "claimless", later=61)
-    status = world.status("claimless")
-    assert status.failure.reason == "VolumeNotFound"
-    assert f"there is no PersistentVolumeClaim {world.namespace}/models;" in status.failure.message
-    world.until(lambda: world.get("jobs", "claimless-train") is None, "the Job's deletion")
+    world.run_pod("claimless-train")
+    await settle(kube, world.namespace, "claimless")
+    assert world.status("claimless").stage == "Training"
 
 
+def _claim(world: Any, name: str) -> None:
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    meta = {"name": name, "namespace": world.namespace}
+    world.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": claim})
+
+
+@pytest.mark.parametrize("told_before", [False, True], ids=["first status", "live look"])
 async def test_a_job_of_the_same_folder_that_comes_between_look_and_create_is_still_seen(
-    world: Any, system: str, kube: CrashingKube, monkeypatch: pytest.MonkeyPatch
+    world: Any, system: str, kube: CrashingKube, monkeypatch: pytest.MonkeyPatch, told_before: bool
 ) -> None:
     apply(world, "late")
-    cache, key = Cache(), (world.namespace, "late")
-    raw = world.get("finetunejobs", "late")
-    cache.put(raw)
+    if told_before:
+        assert not await settle(kube, world.namespace, "late", crash_after=1)
+    operator = await Restarted(kube, world.namespace).fill()
     early = {"name": "early", "namespace": world.namespace, "uid": "0", "creationTimestamp": "2026-01-01T00:00:00Z"}
-    live = kube.get_job
+    spec = world.get("finetunejobs", "late")["spec"]
+    live, write = kube.get, kube.replace_status
 
-    async def meanwhile(*of: str) -> dict[str, Any] | None:
-        cache.put({"metadata": {**early, "resourceVersion": "1"}, "spec": raw["spec"]})
-        return await live(*of)
+    def comes() -> None:
+        operator.store.put({"metadata": {**early, "resourceVersion": "1"}, "spec": spec})
 
-    monkeypatch.setattr(kube, "get_job", meanwhile)
-    settings = Settings(operator_namespace="finetune-system", watch_namespaces=(world.namespace,))
-    assert await Reconciler(kube, cache, settings, lambda: datetime.now(UTC)).reconcile(key) == 5
-    assert "FineTuneJob early writes to the same folder" in world.status("late").condition("Succeeded").message
+    async def meanwhile(resource: Resource, namespace: str, name: str) -> Object | None:
+        comes()
+        return await live(resource, namespace, name)
+
+    async def meanwhile_written(resource: Resource, item: Object) -> Object:
+        comes()
+        return await write(resource, item)
+
+    monkeypatch.setattr(kube, "get", meanwhile)
+    monkeypatch.setattr(kube, "replace_status", meanwhile_written)
+    assert await operator.reconcile((world.namespace, "late")) != 0
+    assert "FineTuneJob early" in world.status("late").condition("Succeeded").message
     assert world.get("jobs", "late-train") is None
+
+
+async def test_a_job_deleted_since_the_last_list_is_not_started(world: Any, system: str, kube: CrashingKube) -> None:
+    for name in ("gone", "again"):
+        apply(world, name)
+        assert not await settle(kube, world.namespace, name, crash_after=1)
+    operator = await Restarted(kube, world.namespace).fill()
+    before = world.uid("finetunejobs", "again")
+    for name in ("gone", "again"):
+        world.delete("finetunejobs", name)
+    apply(world, "again")
+    for name in ("gone", "again"):
+        await operator.reconcile((world.namespace, name))
+    assert operator.store.owner((world.namespace, "gone")) is None
+    assert world.objects("jobs") == []
+    while await operator.reconcile((world.namespace, "again")) == 0:
+        pass
+    owner = world.get("jobs", "again-train")["metadata"]["ownerReferences"][0]["uid"]
+    assert owner == world.uid("finetunejobs", "again") != before
+
+
+async def test_a_job_lost_to_a_missed_event_is_asked_to_go_once_and_then_forgotten(
+    world: Any, system: str, kube: CrashingKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(world, "failed", evaluation=None)
+    await settle(kube, world.namespace, "failed")
+    pod = world.run_pod("failed-train")
+    operator = await Restarted(kube, world.namespace).fill()
+    key = (world.namespace, "failed")
+    words = {"reason": "DatasetInvalid", "message": "row 17 has no answer"}
+    world.end_pod(pod, 143, message(world, "failed", "Train", failure=words))  # a code that no policy knows
+    operator.store.put_child(POD, world.get("pods", pod))
+    world.delete("jobs", "failed-train")
+    world.until(lambda: world.get("jobs", "failed-train") is None, "the Job's end")
+    deletes: list[str] = []
+    delete = kube.delete
+
+    async def counted(resource: Resource, namespace: str, name: str, uid: str) -> bool:
+        deletes.append(name)
+        return await delete(resource, namespace, name, uid)
+
+    monkeypatch.setattr(kube, "delete", counted)
+    for _ in range(5):
+        await operator.reconcile(key)
+    assert world.status("failed").stage == "Failed"
+    assert deletes == ["failed-train"]
+
+
+async def test_after_a_restore_of_the_storage_a_pass_goes_on_from_what_is_there_now(
+    world: Any, system: str, kube: CrashingKube
+) -> None:
+    apply(world, "restored")
+    operator = await Restarted(kube, world.namespace).fill()
+    key = (world.namespace, "restored")
+    future = world.get("finetunejobs", "restored")
+    future["metadata"]["resourceVersion"] = "99999999"
+    operator.store.put(future)
+    revisits = [await operator.reconcile(key) for _ in range(2)]
+    assert revisits[0] == 0
+    assert revisits[1] != 0
+    assert world.get("jobs", "restored-train")
+
+
+async def test_a_status_write_that_always_comes_too_late_is_a_failed_pass_and_backs_off(
+    world: Any, system: str, kube: CrashingKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(world, "raced")
+    operator = await Restarted(kube, world.namespace).fill()
+    write = kube.replace_status
+
+    async def beaten(resource: Resource, item: Object) -> Object:
+        meta = {**item["metadata"], "resourceVersion": "1"}
+        return await write(resource, {**item, "metadata": meta})
+
+    monkeypatch.setattr(kube, "replace_status", beaten)
+    key = (world.namespace, "raced")
+    assert await operator.reconcile(key) == 0
+    with pytest.raises(ApiError) as failed:
+        await operator.reconcile(key)
+    assert failed.value.status == 409
 
 
 async def test_a_job_that_is_refused_for_what_the_spec_says_fails_with_the_api_server_s_words(
@@ -216,10 +308,10 @@ async def test_a_job_that_is_refused_for_what_the_spec_says_fails_with_the_api_s
     apply(world, "odd", runtime={"tolerations": [{"key": "spot", "operator": "Exists"}]})
     create = kube.create
 
-    async def as_if_the_schema_let_it_through(manifest: dict[str, Any]) -> dict[str, Any]:
+    async def as_if_the_schema_let_it_through(resource: Resource, manifest: Object) -> Object:
         if manifest["kind"] == "Job":
             manifest["spec"]["template"]["spec"]["tolerations"][0]["operator"] = "Perhaps"
-        return await create(manifest)
+        return await create(resource, manifest)
 
     monkeypatch.setattr(kube, "create", as_if_the_schema_let_it_through)
     await settle(kube, world.namespace, "odd")
@@ -227,25 +319,3 @@ async def test_a_job_that_is_refused_for_what_the_spec_says_fails_with_the_api_s
     assert failure.reason == "InvalidSpec"
     assert "tolerations[0].operator" in failure.message
     assert failure.message.endswith("correct the field and apply under a new name")
-
-
-async def test_a_refusal_of_an_earlier_pod_says_nothing_of_a_later_one(
-    world: Any, system: str, kube: CrashingKube
-) -> None:
-    job = {"kind": "Job", "namespace": world.namespace, "name": "refused", "uid": "job-1"}
-    for name, words, moment in (("e1", "quota", "12:00:00"), ("e2", "policy", "12:00:10")):
-        meta = {"name": name, "namespace": world.namespace}
-        event = {"involvedObject": job, "reason": "FailedCreate", "message": words}
-        times = {"firstTimestamp": f"2026-01-01T{moment}Z", "lastTimestamp": f"2026-01-01T{moment}Z"}
-        world.apply({"apiVersion": "v1", "kind": "Event", "metadata": meta, **event, **times})
-    at = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-    later = [at, at + timedelta(seconds=10.5), at + timedelta(seconds=11)]
-    told = [await kube.rejection_of(world.namespace, "job-1", since) for since in (None, *later)]
-    assert told == ["policy", "policy", "policy", ""]
-
-
-async def test_a_repeated_event_is_counted_instead_of_posted_again(world: Any, system: str, kube: CrashingKube) -> None:
-    meta = ObjectMeta(name="told", namespace=world.namespace, uid="11111111-2222")
-    for _ in range(3):
-        await kube.announce(meta, Announcement("Warning", "Unschedulable", "0/1 nodes"), datetime.now(UTC))
-    assert [(event["reason"], event["count"]) for event in world.objects("events")] == [("Unschedulable", 3)]
