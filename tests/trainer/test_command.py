@@ -11,8 +11,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
 from finetune_api.results import StageResult
@@ -42,7 +40,7 @@ def test_a_bad_row_ends_the_stage_before_anything_heavy_is_imported(make_config:
     code, result, output = run_stage(config, tmp_path)
     assert code == 67
     assert result.failure
-    assert result.failure.reason is Reason.DATASET_INVALID
+    assert result.failure.reason == Reason.DATASET_INVALID
     assert "test.jsonl row 13: column 'answer_idx': 'Q' is none of the letters A, B, C, D" in result.failure.message
     assert "loading" not in output
     assert (result.job_uid, result.stage) == ("uid-1", "Train")
@@ -97,11 +95,14 @@ def test_sigterm_in_the_middle_of_training_ends_it_promptly_and_leaves_nothing_h
     result = decode((tmp_path / "message").read_text())
     assert result
     assert result.failure
-    assert result.failure.reason is Reason.INTERRUPTED
-    assert [path.name for path in config.local_path(config.run_uri).iterdir()] == ["run.lock.json"]
+    assert result.failure.reason == Reason.INTERRUPTED
+    (folder,) = (tmp_path / "out").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["metrics.jsonl", "run.lock.json"]
 
 
-def test_a_local_run_trains_and_evaluates_without_a_cluster(make_config: Any, tmp_path: Path) -> None:
+def test_a_local_run_trains_and_evaluates_without_a_cluster_and_ends_in_a_table(
+    make_config: Any, tmp_path: Path
+) -> None:
     config = make_config(tmp_path)
     job = {
         "apiVersion": "finetune.dev/v1alpha1",
@@ -113,19 +114,24 @@ def test_a_local_run_trains_and_evaluates_without_a_cluster(make_config: Any, tm
     file.write_text(json.dumps(job))
     mounts = [f"--mount={mount.claim}={mount.path}" for mount in config.mounts]
     done = subprocess.run(
-        [*COMMAND, "run", str(file), *mounts], capture_output=True, text=True, timeout=300, check=False
+        [*COMMAND, "run", str(file), *mounts], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
-    folder = config.local_path(config.run_uri)
-    assert done.stdout.splitlines()[-1] == f"artefacts: {folder}"
-    results = [decode((folder / name).read_text()) for name in ("result.json", "report/result.json")]
-    assert [result.stage for result in results if result] == ["Train", "Evaluate"]
+    (folder,) = (path for path in (tmp_path / "out").iterdir() if path.name != "latest")
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"claim models: {config.mounts[1].path}"
+    assert lines[-1] == f"adapter: {folder}/adapter"
+    assert any(line.startswith("Accuracy") and "tuned" in line for line in lines[-12:])
+    files = [folder / "result.json", *folder.glob("evaluations/*/result.json")]
+    assert [result.stage for result in map(decode, (file.read_text() for file in files)) if result] == [
+        "Train",
+        "Evaluate",
+    ]
 
 
-@pytest.mark.parametrize("stage", ["train", "evaluate"])
-def test_a_destination_that_is_no_folder_is_told(make_config: Any, tmp_path: Path, stage: str) -> None:
+def test_a_destination_that_is_no_folder_is_told(make_config: Any, tmp_path: Path) -> None:
     config = make_config(tmp_path)
     (tmp_path / "out").write_text("a file in the way")
-    done = subprocess.run(arguments(config, tmp_path, stage), capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(arguments(config, tmp_path), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 64
     assert "spec.output.destination pvc://work/out" in done.stdout

@@ -37,32 +37,36 @@ def test_the_loss_falls_and_the_result_says_how(run: Any) -> None:
 def test_tuned_beats_base_on_rows_that_neither_has_seen(run: Any) -> None:
     evaluation = run.evaluation.evaluation
     assert evaluation.examples == 12
-    assert float(evaluation.tuned.perplexity) < float(evaluation.base.perplexity)
-    assert evaluation.summary == f"{float(evaluation.base.accuracy):.2f}→{float(evaluation.tuned.accuracy):.2f}"
-    assert float(evaluation.tuned.accuracy_interval95.low) <= float(evaluation.tuned.accuracy)
+    perplexity, accuracy = evaluation.metric("Perplexity"), evaluation.metric("Accuracy")
+    assert float(perplexity.tuned.value) < float(perplexity.base.value)
+    assert evaluation.summary == f"{float(accuracy.base.value):.2f}→{float(accuracy.tuned.value):.2f}"
+    assert float(accuracy.tuned.interval95.low) <= float(accuracy.tuned.value)
     assert len(evaluation.samples) == 3
-    assert all(sample.tuned != sample.base for sample in evaluation.samples)
-    assert all(sample.tuned.startswith("The correct answer is") for sample in evaluation.samples)
-    assert evaluation.samples[0].base_invented
+    assert all(sample.tuned.text != sample.base.text for sample in evaluation.samples)
+    assert all(sample.tuned.text.startswith("The correct answer is") for sample in evaluation.samples)
+    assert evaluation.samples[0].base.names != "Option"
 
 
 def test_both_results_fit_a_termination_message_and_stand_beside_the_artefacts(run: Any) -> None:
-    for result, path in ((run.training, "result.json"), (run.evaluation, "report/result.json")):
+    places = ((run.training, run.folder), (run.evaluation, run.evaluation_folder))
+    for result, folder in places:
         message = encode(result)
         assert len(message.encode()) <= LIMIT_BYTES
         decoded = decode(message)
         assert decoded
         assert decoded.job_uid == "uid-1"
-        assert decode((run.folder / path).read_text()) == decode(result.model_dump_json(by_alias=True))
+        assert decode((folder / "result.json").read_text()) == decode(result.model_dump_json(by_alias=True))
 
 
 def test_the_report_holds_every_row_of_both_models(run: Any) -> None:
-    report = json.loads((run.folder / "report" / "report.json").read_text())
+    report = json.loads((run.evaluation_folder / "report.json").read_text())
     assert len(report["rows"]) == 12
     right = sum(row["tuned"]["option"] == row["right"] for row in report["rows"])
-    assert float(run.evaluation.evaluation.tuned.accuracy) == pytest.approx(right / 12, abs=1e-5)
+    accuracy = run.evaluation.evaluation.metric("Accuracy").tuned.value
+    assert float(accuracy) == pytest.approx(right / 12, abs=1e-5)
     assert sum(report["letters"]["base"]["byLetter"].values()) == 12
-    assert run.evaluation.evaluation.report_uri == str(run.config.run_uri / "report" / "report.json")
+    digest = run.config.evaluation_sha256[:12]
+    assert run.evaluation.evaluation.report_uri == f"{run.run_folder.uri}/evaluations/{digest}/report.json"
 
 
 def test_the_saved_folder_is_whole_and_named_by_its_manifest(run: Any) -> None:
@@ -74,15 +78,22 @@ def test_the_saved_folder_is_whole_and_named_by_its_manifest(run: Any) -> None:
     )
     assert adapter.files == len(manifest.files)
     assert adapter.sha256 == sha256_of_file(run.adapter / MANIFEST)
-    assert adapter.uri == str(run.config.run_uri / "adapter")
+    assert adapter.uri == f"pvc://work/out/{run.config.training_sha256[:12]}/adapter"
     assert (run.folder.parent / "latest").resolve() == run.folder
-    assert sorted(path.name for path in run.folder.iterdir()) == ["adapter", "report", "result.json", "run.lock.json"]
+    assert sorted(path.name for path in run.folder.iterdir()) == [
+        "adapter",
+        "evaluations",
+        "metrics.jsonl",
+        "result.json",
+        "run.lock.json",
+    ]
 
 
 def test_the_adapter_names_its_base_by_the_mounted_path(run: Any, tiny_model: Path) -> None:
     settings = json.loads((run.adapter / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] == str(tiny_model)
-    assert settings["target_modules"] == sorted(run.config.spec.lora.target_modules)
+    seven = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+    assert settings["target_modules"] == seven  # AllLinear of a Llama
 
 
 def test_plain_peft_loads_the_adapter_and_gives_the_answers_of_the_report(run: Any, tiny_model: Path) -> None:
@@ -98,7 +109,7 @@ def test_plain_peft_loads_the_adapter_and_gives_the_answers_of_the_report(run: A
     )
     base = AutoModelForCausalLM.from_pretrained(tiny_model, quantization_config=quantised, dtype=torch.float32)
     model, tokenizer = PeftModel.from_pretrained(base, run.adapter), AutoTokenizer.from_pretrained(run.adapter)
-    report = json.loads((run.folder / "report" / "report.json").read_text())
+    report = json.loads((run.evaluation_folder / "report.json").read_text())
     assert len(report["samples"]) == 3
     for sample in report["samples"]:
         prompt = tokenizer.apply_chat_template(
@@ -130,13 +141,39 @@ def test_the_evaluation_counts_rows_and_keeps_the_final_loss(run: Any) -> None:
     assert last.loss == run.training.training.final_loss
 
 
-def test_the_lineage_ties_rows_spec_and_versions(run: Any) -> None:
-    lineage = run.evaluation.lineage
-    assert lineage.spec_sha256 == run.config.spec_sha256
-    assert lineage.dataset_sha256 == run.training.lineage.dataset_sha256
-    assert lineage.evaluation_sha256 not in (None, lineage.dataset_sha256)
-    assert lineage.seed == 700
-    assert "unsloth==" in lineage.packages
+def test_the_lineage_ties_rows_model_spec_and_versions(run: Any) -> None:
+    trained, scored = run.training.lineage, run.evaluation.lineage
+    assert scored.training_sha256 == trained.training_sha256 == run.config.training_sha256
+    assert (scored.evaluation_sha256, trained.evaluation_sha256) == (run.config.evaluation_sha256, None)
+    assert scored.dataset_sha256 == trained.dataset_sha256
+    assert scored.model_sha256 == trained.model_sha256
+    assert scored.evaluation_dataset_sha256 not in (None, scored.dataset_sha256)
+    assert scored.seed == 700
+    for result in (run.training, run.evaluation):
+        assert "unsloth==" in result.stage_lineage.packages
+        assert result.stage_lineage.device == "CPU"
+
+
+def test_the_history_of_the_loss_lies_beside_the_result_and_its_last_line_is_the_results(run: Any) -> None:
+    training = run.training.training
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 15, 30, 40]
+    assert float(training.first_loss) == pytest.approx(lines[0]["loss"], rel=1e-5)
+    assert float(training.final_loss) == pytest.approx(lines[-1]["loss"], rel=1e-5)
+    assert float(training.final_gradient_norm) == pytest.approx(lines[-1]["gradientNorm"], rel=1e-5)
+    assert training.metrics_uri == f"{run.run_folder.uri}/metrics.jsonl"
+    assert (training.engine, training.attention, training.warmup_steps) == ("Unsloth", None, 0)
+
+
+def test_nothing_in_a_result_is_empty(run: Any) -> None:
+    def empty(value: Any, path: str) -> list[str]:
+        if isinstance(value, dict):
+            return [found for name, inner in value.items() for found in empty(inner, f"{path}.{name}")]
+        return [path] if value in ("", None, [], {}) else []
+
+    for folder in (run.folder, run.evaluation_folder):
+        document = json.loads((folder / "result.json").read_text())
+        assert [path for path in empty(document, "") if path not in (".advice", ".memory.devices")] == []
 
 
 def test_memory_of_the_process_is_told_on_a_cpu(run: Any) -> None:
@@ -158,33 +195,75 @@ def test_a_second_attempt_of_the_same_job_returns_the_result_at_once(run: Any) -
     assert (run.folder.parent / "latest").resolve() == run.folder
 
 
-def test_an_earlier_objects_or_a_damaged_adapter_is_not_taken_for_ours(run: Any, tmp_path: Path) -> None:
+def test_another_specs_or_a_damaged_adapter_is_not_taken_for_whole(run: Any, tmp_path: Path) -> None:
+    from finetune_trainer.models.adapter_files import finished_training
     from finetune_trainer.stage.run_folder import RunFolder
-    from finetune_trainer.training.train import finished_training
 
-    assert finished_training(run.config, RunFolder(run.folder))
-    namesake = JobReference(namespace="ml", name="tiny", uid="uid-2")
-    assert finished_training(run.config.model_copy(update={"job": namesake}), RunFolder(run.folder)) is None
-    copy = tmp_path / "out" / run.folder.name
-    shutil.copytree(run.folder, copy)
-    mounts = [mount.model_copy(update={"path": str(tmp_path)}) for mount in run.config.mounts[:1]]
-    moved = run.config.model_copy(update={"mounts": mounts})
-    assert finished_training(moved, RunFolder(copy))
-    weights = copy / "adapter" / "adapter_model.safetensors"
+    assert finished_training(run.run_folder, run.config)
+    other = run.config.model_copy(update={"training_sha256": "0" * 64})
+    assert finished_training(run.run_folder, other) is None
+    copy = RunFolder(tmp_path / run.folder.name, run.run_folder.uri)
+    shutil.copytree(run.folder, copy.path)
+    assert finished_training(copy, run.config)
+    weights = copy.adapter / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x00\x01")
-    assert finished_training(moved, RunFolder(copy)) is None
+    assert finished_training(copy, run.config) is None
+
+
+def test_the_same_job_under_another_name_reuses_training_and_evaluation_and_changes_nothing(run: Any) -> None:
+    from finetune_trainer.evaluation.evaluate import evaluate
+    from finetune_trainer.training.train import train
+
+    namesake = JobReference(namespace="ml", name="twin", uid="uid-2-of-a-twin")
+    twin = run.config.model_copy(update={"job": namesake})
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.is_file()}
+    trained, scored = train(twin, None), evaluate(twin, None)
+    for result, first in ((trained, run.training), (scored, run.evaluation)):
+        assert (result.job_uid, result.reused) == ("uid-2-of-a-twin", True)
+        assert result == first.model_copy(update={"job_uid": result.job_uid, "reused": True})
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.is_file()} == before
+    assert sorted(path.name for path in run.folder.parent.iterdir()) == [run.folder.name, "latest"]
+
+
+def test_the_same_spec_over_other_rows_trains_beside_the_first_whose_digest_stays_true(
+    run: Any, tmp_path: Path
+) -> None:
+    from finetune_trainer.evaluation.evaluate import evaluate
+    from finetune_trainer.training.train import train
+
+    shutil.copytree(run.folder.parent.parent, tmp_path / "work", symlinks=True)
+    rows = tmp_path / "work" / "rows" / "train.jsonl"
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-1]))
+    mounts = [
+        mount.model_copy(update={"path": str(tmp_path / "work")}) if mount.claim == "work" else mount
+        for mount in run.config.mounts
+    ]
+    job = JobReference(namespace="ml", name="other", uid="uid-3-of-another")
+    other = run.config.model_copy(update={"job": job, "mounts": mounts})
+    trained = train(other, None)
+    assert not trained.reused
+    assert trained.adapter
+    assert trained.adapter.uri == f"{run.run_folder.uri}-uid-3-of/adapter"
+    assert trained.adapter.sha256 != run.training.adapter.sha256
+    scored = evaluate(other, None)
+    assert scored.evaluation
+    assert scored.evaluation.report_uri.startswith(f"{run.run_folder.uri}-uid-3-of/evaluations/")
+    kept = tmp_path / "work" / "out" / run.folder.name
+    assert sha256_of_file(kept / "adapter" / MANIFEST) == run.training.adapter.sha256
+    assert read_manifest(kept / "adapter")
 
 
 def test_an_evaluation_without_an_adapter_fails_clearly(make_config: Any, tmp_path: Path) -> None:
     from finetune_trainer.evaluation.evaluate import evaluate
 
-    with pytest.raises(StageError, match="missing, damaged or another job's") as caught:
+    with pytest.raises(StageError, match="no whole adapter") as caught:
         evaluate(make_config(tmp_path), None)
     assert caught.value.reason is Reason.EVALUATION_FAILED
 
 
 def test_perplexity_is_the_exponential_of_what_the_report_adds_up(run: Any) -> None:
-    rows = json.loads((run.folder / "report" / "report.json").read_text())["rows"]
+    rows = json.loads((run.evaluation_folder / "report.json").read_text())["rows"]
     total = sum(row["tuned"]["rightLogLikelihood"] for row in rows)
     tokens = sum(row["tuned"]["rightTokens"] for row in rows)
-    assert float(run.evaluation.evaluation.tuned.perplexity) == pytest.approx(math.exp(-total / tokens), rel=1e-3)
+    perplexity = run.evaluation.evaluation.metric("Perplexity").tuned.value
+    assert float(perplexity) == pytest.approx(math.exp(-total / tokens), rel=1e-3)

@@ -11,8 +11,8 @@ from finetune_api.defaults import ResolvedTraining
 from finetune_api.reasons import Reason
 from finetune_api.spec import LoraSpec
 from finetune_trainer.data.tokenize import IGNORED, TokenRow
-from finetune_trainer.models.adapter_targets import adapter_bytes, adapter_targets, room_needed, skeleton
-from finetune_trainer.models.loading import attach_adapter, load_base, load_config
+from finetune_trainer.models.adapter_targets import adapter_bytes, adapter_targets, room_needed
+from finetune_trainer.models.loading import attach_adapter, load_base, load_config, skeleton
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
 from finetune_trainer.training.engines import load_engine

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from finetune_api.reasons import Reason
 from finetune_api.spec import ALL_LINEAR, LoraSpec
 from finetune_trainer.models.protocols import CausalLM
-from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.failure import StageError
 
 if TYPE_CHECKING:
     from torch.nn import Module
-    from transformers import PretrainedConfig
 
 # Trained weights are kept in 32 bit.
 _BYTES = 4
@@ -65,19 +63,6 @@ def adapter_bytes(model: CausalLM, lora: LoraSpec) -> int:
 def room_needed(adapter: int, tokenizer: int) -> int:
     """What a run may write before it is done, with draft and earlier attempt side by side. All in bytes."""
     return 2 * (adapter + tokenizer) + _BESIDES
-
-
-def skeleton(source: ModelSource, config: PretrainedConfig) -> CausalLM | None:
-    """The model without weights, to count layers before anything is loaded; None where its code wants weights."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    try:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=source.trust_remote_code)
-    except Exception:  # a model's own code may do anything in its constructor; loading tells what is wrong with it
-        return None
-    return cast(CausalLM, model)
 
 
 def _linear_layers(model: CausalLM) -> dict[str, Module]:

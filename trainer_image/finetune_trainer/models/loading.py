@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, cast
 
 from finetune_api.base import cut
@@ -18,7 +19,7 @@ from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.sources.hub_errors import config_fault, model_fault
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
-from finetune_trainer.stage.failure import StageError, causes
+from finetune_trainer.stage.failure import StageError, causes, first_line
 from finetune_trainer.stage.protocols import Tokenizer
 
 if TYPE_CHECKING:
@@ -53,6 +54,19 @@ def context_of(config: PretrainedConfig) -> int | None:
         if isinstance(length := getattr(text, name, None), int) and length > 0:
             return length
     return None
+
+
+def skeleton(source: ModelSource, config: PretrainedConfig) -> CausalLM | None:
+    """The model without weights, to count layers before anything is loaded; None where its code wants weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=source.trust_remote_code)
+    except Exception:  # a model's own code may do anything in its constructor; loading tells what is wrong with it
+        return None
+    return cast(CausalLM, model)
 
 
 def embedding_rows(model: CausalLM) -> int:
@@ -123,16 +137,23 @@ def load_base(source: ModelSource, device: Device) -> CausalLM:
 
 
 def check_shapes(model: CausalLM, source: ModelSource) -> None:
-    """Raises StageError (ModelNotFound) for a quantised tensor of another shape than its layer has.
+    """Raises StageError (ModelNotFound) for tensors of another shape than the architecture gives them.
 
-    transformers compares the shapes of plain tensors only.
+    transformers takes them as they are when it quantises, and the first pass would end in a crash, or worse.
     """
+    bare = skeleton(source, load_config(source))
+    expected = {name: value.shape for name, value in bare.named_parameters()} if bare else {}
     wrong = []
-    for name, module in model.named_modules():
-        state = getattr(getattr(module, "weight", None), "quant_state", None)
+    for prefix, module in model.named_modules():
         layer: Any = module
-        if state is not None and tuple(state.shape) != (layer.out_features, layer.in_features):
-            wrong.append(f"{name}.weight")
+        for name, value in module.named_parameters(prefix, recurse=False):
+            state = getattr(value, "quant_state", None)
+            if state is not None:  # a quantised layer knows its own shape; GPT-2's is turned round
+                fits = tuple(state.shape) == (layer.out_features, layer.in_features)
+            else:
+                fits = value.shape == expected.get(name, value.shape)
+            if not fits:
+                wrong.append(name)
     if wrong:
         raise StageError(Reason.MODEL_NOT_FOUND, f"{source.name} is not whole: it {_tensors(_SHAPE, wrong)}")
 
@@ -155,6 +176,7 @@ def checked_load(source: ModelSource) -> Iterator[None]:
     with no more than a warning. Raises StageError (ModelNotFound) that names the tensors, and for all else that is the
     checkpoint's fault. Tied weights and what an architecture is known to ignore don't count.
     """
+    from safetensors import SafetensorError
     from transformers import modeling_utils
 
     report = modeling_utils.log_state_dict_report
@@ -172,8 +194,8 @@ def checked_load(source: ModelSource) -> Iterator[None]:
     modeling_utils.log_state_dict_report = check
     try:
         yield
-    except StageError:
-        raise
+    except (SafetensorError, UnpicklingError, EOFError) as error:  # cut off, or no weights at all
+        raise StageError(Reason.MODEL_NOT_FOUND, f"{source.name} can't be read: {first_line(error)}") from error
     except (OSError, RuntimeError, ValueError) as error:
         raise _not_found(source, error, model_fault) from error
     finally:

@@ -85,8 +85,8 @@ def _take_steps(spec: ResolvedSpec, inputs: Inputs, folder: RunFolder, pusher: P
     training, device = spec.training, inputs.device
     engine = load_engine()  # before anything else imports its libraries
 
-    from finetune_trainer.models.adapter_targets import adapter_bytes, room_needed, skeleton
-    from finetune_trainer.models.loading import context_of, embedding_rows, load_config, tokenizer_bytes
+    from finetune_trainer.models.adapter_targets import adapter_bytes, room_needed
+    from finetune_trainer.models.loading import context_of, embedding_rows, load_config, skeleton, tokenizer_bytes
     from finetune_trainer.training.attention import attention_of, fix_attention
 
     fix_attention(device)
