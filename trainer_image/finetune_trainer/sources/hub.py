@@ -85,14 +85,25 @@ def hub_rows(source: DatasetSource) -> Iterator[tuple[str, Any]]:
 def _rows(source: DatasetSource) -> Iterator[tuple[str, Any]]:
     from datasets import load_dataset, load_dataset_builder
 
-    builder = load_dataset_builder(source.repository, source.config, revision=source.commit)
+    place = _place(source)
+    builder = load_dataset_builder(place, source.config, revision=source.commit)
     if _is_plain_text(builder):
         splits = builder.config.data_files
         if source.split not in splits:
             raise ValueError(f'Unknown split "{source.split}". Should be one of {[str(name) for name in splits]}.')
         return _text_rows(source, list(splits[source.split]))
-    rows = load_dataset(source.repository, source.config, split=source.split, revision=source.commit)
+    rows = load_dataset(place, source.config, split=source.split, revision=source.commit)
     return ((f"{source.uri} {source.split} row {number}", raw) for number, raw in enumerate(rows, start=1))
+
+
+def _place(source: DatasetSource) -> str:
+    """The repository for the library: its name, or while the hub is off the folder of its files in the cache."""
+    from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
+    from huggingface_hub.file_download import repo_folder_name
+
+    name = repo_folder_name(repo_id=source.repository, repo_type="dataset")
+    folder = Path(HF_HUB_CACHE) / name / "snapshots" / source.commit
+    return str(folder) if HF_HUB_OFFLINE and folder.is_dir() else source.repository
 
 
 def _is_plain_text(builder: Any) -> bool:

@@ -28,7 +28,7 @@ def fingerprint(folder: Path) -> str:
     """SHA-256 over path, size and content of every file that ``from_pretrained`` may read, sub-folders included.
 
     Content, because sizes and times can be equal for other weights. It reads the model once, which loading does anyway
-    and then finds in the page cache: about 1.5 s for 2.5 GB on a core that has SHA instructions.
+    and then finds in the page cache: about 2 s of CPU for 2.5 GB on a core that has SHA instructions.
     """
     files = sorted(
         path

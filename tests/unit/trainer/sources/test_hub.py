@@ -41,6 +41,13 @@ for name in sys.argv[1:]:
         print(f"{type(error).__name__}: {config_fault(error, offline=False)}")
 """
 
+ROWS = """
+import sys
+from finetune_trainer.sources.dataset import DatasetSource
+from finetune_trainer.sources.hub import hub_rows
+print(list(hub_rows(DatasetSource("hf://acme/rows", "train", "spec.dataset", "acme/rows", sys.argv[1]))))
+"""
+
 
 def resolve(source: str, revision: str, kind: str, **variables: str) -> str:
     return run(PROGRAM, source, revision, kind, **variables)
@@ -108,6 +115,15 @@ def test_offline_the_cache_knows_the_commit(tmp_path: Path) -> None:
     assert "ModelNotFound: hf://acme/tiny at 'v2' is not in the cache" in resolve(
         "hf://acme/tiny", "v2", "model", **variables
     )
+
+
+def test_offline_the_rows_come_from_the_cache(tmp_path: Path) -> None:
+    snapshot = tmp_path / "hub" / "datasets--acme--rows" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (snapshot / "README.md").write_text("# Rows\n")
+    (snapshot / "train.csv").write_text("question\nNone\n")
+    rows = run(ROWS, COMMIT, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    assert rows == "[('hf://acme/rows train.csv row 1', {'question': 'None'})]"
 
 
 def test_a_gated_or_missing_model_is_at_fault_and_a_busy_hub_is_not(hub: str, tmp_path: Path) -> None:
