@@ -129,6 +129,35 @@ def test_a_local_run_trains_and_evaluates_without_a_cluster_and_ends_in_a_table(
     ]
 
 
+REFUSES_RENAMES = """
+#define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
+int rename(const char *from, const char *to) { errno = strstr(from, "/out/") ? ENOSYS : EIO; return -1; }
+"""
+
+
+def test_a_claim_whose_file_system_refuses_renames_ends_the_stage_before_anything_is_read(
+    make_config: Any, tmp_path: Path
+) -> None:
+    # As an object store's driver would: the C library that Python calls refuses, below the claim.
+    source, library = tmp_path / "refuse.c", tmp_path / "refuse.so"
+    source.write_text(REFUSES_RENAMES)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    command = arguments(make_config(tmp_path), tmp_path)
+    environment = {**os.environ, "LD_PRELOAD": str(library)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    result = decode((tmp_path / "message").read_text())
+    assert done.returncode == 73
+    assert result
+    assert result.failure
+    assert result.failure.reason == Reason.STORAGE_UNSUITABLE
+    assert "spec.output.destination pvc://work/out: its file system refuses" in result.failure.message
+    assert "use a claim" in result.failure.message
+    assert "rows:" not in done.stdout
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_a_destination_that_is_no_folder_is_told(make_config: Any, tmp_path: Path) -> None:
     config = make_config(tmp_path)
     (tmp_path / "out").write_text("a file in the way")

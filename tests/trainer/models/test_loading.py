@@ -182,7 +182,7 @@ def with_own_code(tiny_model: Path, folder: Path) -> Path:
     return folder
 
 
-def test_a_models_own_code_runs_in_the_evaluation_only_where_the_profile_trusts_it(
+def test_a_models_own_code_runs_in_both_stages_only_where_the_profile_trusts_it(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = with_own_code(tiny_model, tmp_path / "own")
@@ -191,6 +191,11 @@ def test_a_models_own_code_runs_in_the_evaluation_only_where_the_profile_trusts_
     model: Any = load_base(source(folder, trust=True), CPU)
     assert type(model).__name__ == "OwnForCausalLM"
     assert context_length(source(folder, trust=True)) == 2048
+    engine = load_engine()
+    refusal(lambda: engine.load_base(source(folder), 256, CPU), Reason.MODEL_NOT_FOUND)
+    model, tokenizer = engine.load_base(source(folder, trust=True), 256, CPU)
+    assert type(model).__name__ == "OwnForCausalLM"
+    assert tokenizer("a").input_ids
 
 
 def test_the_context_is_read_under_each_architectures_name(tiny_model: Path, tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ from finetune_trainer.training.engines.base import Engine
 
 
 def load_engine() -> Engine:
-    """The engine that runs. The first call takes half a minute: it imports Unsloth, which must come before torch."""
+    """The engine that runs. The first call takes half a minute: it imports Unsloth.
+
+    That must come before anything imports trl, transformers or peft.
+    """
     from finetune_trainer.training.engines.unsloth.engine import UnslothEngine
 
     return UnslothEngine()

@@ -63,6 +63,10 @@ class SplittingTrainer(SFTTrainer):  # type: ignore[misc]
         return (loss[0] * self._share, *loss[1:]) if isinstance(loss, tuple) else loss * self._share
 
     def _split_step(self, model: Any, inputs: Batch) -> torch.Tensor:
+        if self.micro_batch >= len(inputs["input_ids"]):
+            self._share = 1.0
+            loss: torch.Tensor = super().training_step(model, inputs, None)
+            return loss
         total = _label_tokens(inputs)
         losses = []
         for part in split(inputs, self.micro_batch):
