@@ -17,6 +17,7 @@ from finetune_api.reasons import FAILURES, FailureClass, Retry
 from finetune_api.results import StageResult
 from finetune_api.status import FineTuneJobStatus
 
+LONG = 160  # characters of a cell
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 PACKAGES = (
@@ -132,8 +133,10 @@ def modules() -> str:
 
 
 def _first_line(file: Path) -> str:
+    """The first paragraph of a module's docstring; of a long one, the first sentence."""
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) if file.exists() else None
-    return " ".join((text or "").split("\n\n")[0].split()).replace("``", "`")
+    line = " ".join((text or "").split("\n\n")[0].split()).replace("``", "`")
+    return line if len(line) <= LONG else line.partition(". ")[0].rstrip(".") + "."
 
 
 def between_marks(text: str, name: str, content: str) -> str:
