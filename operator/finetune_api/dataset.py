@@ -23,7 +23,7 @@ PromptTemplate = Annotated[Template, Placeholders(("question", "options"), ("que
 OptionTemplate = Annotated[Template, Placeholders(("letter", "option"), ("option",))]
 ResponseTemplate = Annotated[Template, Placeholders(("answer", "letter"), ("answer", "letter"))]
 
-_CONFIG = "Configuration of a hub dataset that has several, such as main. Ignored for pvc:// sources."
+_CONFIG = "Configuration of a hub dataset; needed where it has several, such as main. Ignored for pvc:// sources."
 
 
 class ColumnsSpec(ApiModel):
@@ -32,8 +32,9 @@ class ColumnsSpec(ApiModel):
     question: Name | None = Field(default=None, description="MultipleChoice: the question's text. Default: question.")
     options: Name | None = Field(
         default=None,
-        description="MultipleChoice: the options, a map from letter to text or a list in letter order. Default: "
-        "options.",
+        description="MultipleChoice: the options. A map from letter to text, a list of texts, texts with labels, or "
+        "several columns, separated by commas (opa,opb,opc,opd). Letters are the labels where there are some, else A, "
+        "B, C and so on. Default: options.",
     )
     answer: Name | None = Field(
         default=None,
@@ -42,7 +43,8 @@ class ColumnsSpec(ApiModel):
     )
     answer_key: Name | None = Field(
         default=None,
-        description="MultipleChoice: the letter of the right option, or its index from 0. Default: answer_idx.",
+        description="MultipleChoice: the right option by its letter or label, its index from 0, or its text; it may be "
+        "the same column as answer. Default: answer_idx.",
     )
 
 
@@ -55,7 +57,9 @@ class DatasetSpec(ApiModel):
     )
     config: Config | None = Field(default=None, description=_CONFIG)
     revision: Revision = Field(default="main", description="Branch, tag or commit of a hub dataset.")
-    split: Split = Field(default="train", description="Split to train on.")
+    split: Split = Field(
+        default="train", description="Split to train on: of a hub dataset, or among the files of a folder."
+    )
     format: Literal["MultipleChoice"] = Field(
         default="MultipleChoice", description="Shape of a row. MultipleChoice: a question, its options, one right."
     )

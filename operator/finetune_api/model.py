@@ -60,7 +60,9 @@ class ModelSpec(ApiModel):
         "computes in 32 bit.",
     )
     chat_template: str = Field(
-        default="", max_length=32768, description="A Jinja chat template. Empty: the tokenizer's own."
+        default="",
+        max_length=32768,
+        description="A Jinja chat template, or the name of one of the tokenizer's. Empty: the tokenizer's default.",
     )
     chat_template_kwargs: Annotated[
         dict[str, Annotated[str, Field(max_length=256)]], Field(max_length=16), AfterValidator(_template_variables)
