@@ -112,6 +112,7 @@ async def measure(plane: ControlPlane, count: int, shared: bool, operator: Calla
         plain = await client.create(FINETUNEJOBS.format("plain"), bodies)
         plain += await client.create(JOBS.format("plain"), map(plain_job, range(count)))
         pid = operator()
+        idle_rss = _rss_mib(pid)
         before, spent, begin = await client.requests(), _cpu_seconds(pid), time.monotonic()
         await client.create(FINETUNEJOBS.format("burst"), bodies)
         while await client.count(JOBS.format("burst")) < count:
@@ -126,7 +127,7 @@ async def measure(plane: ControlPlane, count: int, shared: bool, operator: Calla
             "seconds": round(took, 2),
             "ratio": round(took / plain, 2),
             "operator_cpu_seconds": round(_cpu_seconds(pid) - spent, 2),
-            "operator_rss_mib": _rss_mib(pid),
+            "operator_rss_mib": [idle_rss, _rss_mib(pid)],
         }
         print(json.dumps(told))
         after = await client.requests()

@@ -182,8 +182,14 @@ def test_a_job_stands_in_its_folder_until_it_has_finished() -> None:
     assert found.spec is not None
     place = ("ml", found.spec.folder)
     assert store.find(FOLDER, place) == [("ml", "job-1")]
+    labels = {"finetune.dev/job": "job-1"}
+    child = {"name": "j", "namespace": "ml", "uid": "j", "resourceVersion": "1", "labels": labels}
+    store.put_child(JOB, {"metadata": child, "status": {}})
     done = raw(1, **SUCCEEDED)
     done["metadata"]["resourceVersion"] = "2"
     store.put(done)
+    assert store.owner(("ml", "job-1")) is not None  # its Job has not ended yet
     assert store.find(FOLDER, place) == []
+    ended = {"conditions": [{"type": "Complete", "status": "True"}]}
+    store.put_child(JOB, {"metadata": child | {"resourceVersion": "2"}, "status": ended})
     assert store.settled(("ml", "job-1"))
