@@ -35,6 +35,14 @@ def test_loss_on_all_leaves_no_token_out(chat: ChatFormat) -> None:
     assert response.input_ids == row.input_ids
 
 
+def test_an_example_without_a_prompt_is_text_that_the_loss_sees_whole(read_chat: Any) -> None:
+    chat = read_chat("Llama 2")
+    text = Example((Message("assistant", "Otters live by the river."),))
+    first, second = tokenise([text, SHORT], chat, 192, "Responses").rows
+    assert first.input_ids == first.labels == chat.text_ids(text.response)
+    assert second.labels[0] == IGNORED
+
+
 def test_rows_that_are_too_long_are_dropped_and_counted(chat: ChatFormat) -> None:
     tokens = tokenise([SHORT, LONG, SHORT, LONG], chat, 192, "Responses")
     assert (len(tokens.rows), tokens.dropped) == (2, 2)

@@ -67,6 +67,8 @@ class Template:
 
         Raises StageError (DatasetInvalid) where they can't be told apart and it matters.
         """
+        if not messages:
+            return []
         text = self.render(messages, generate=True)
         frame = self.frame(tuple(message.role for message in messages))
         if pieces := _matched(text, frame, messages) or _between(text, frame):

@@ -51,6 +51,9 @@ def tokenise(
     """
     prompts = chat.prompt_ids([example.prompt for example in examples])
     responses = chat.response_ids([example.response for example in examples])
+    for number, example in enumerate(examples):
+        if not example.prompt:  # mere text, outside of any conversation
+            prompts[number], responses[number] = [], chat.text_ids(example.response)
     whole = [
         TokenRow(prompt + response, (prompt if loss_on == "All" else [IGNORED] * len(prompt)) + response)
         for prompt, response in zip(prompts, responses, strict=True)
