@@ -98,11 +98,16 @@ class _Reader:
         text = self.normalise(text)
         if (whole := self._response(_flat(text))) is not None:
             return Reading(Names.OPTION, whole)
+        is_list = self._lists(text)
         for statement in statements(text, self.template, self.normalise, self.cut):
+            if self._lists(statement.text) or (is_list and not statement.framed):
+                continue
             found = self._statement(statement)
             if found.names is not Names.NOTHING:
                 return found
-        return self._mention(text)
+            if statement.framed and not statement.ended:  # the verdict itself was cut
+                return NOTHING
+        return NOTHING if is_list else self._mention(text)
 
     def _response(self, text: str) -> int | None:
         """An option whose whole filled template the answer is, or begins with and goes on in a new sentence."""
@@ -148,7 +153,7 @@ class _Reader:
             own, said = self.texts[index], _flat(_SENTENCE.split(rest)[0])
             if rest.startswith(own) and _END.match(rest[len(own) :]):
                 return Reading(Names.OPTION, index)
-            if len(said) >= _LEAST_MENTION and own.startswith(said) and behind[:1] != " ":
+            if ended and len(said) >= _LEAST_MENTION and own.startswith(said) and behind[:1] != " ":
                 return Reading(Names.OPTION, index)
         return None
 
@@ -219,6 +224,17 @@ class _Reader:
             for names in (self.texts, self.keys)
             for other, name in enumerate(names)
         )
+
+    def _lists(self, text: str) -> bool:
+        """Whether a text lists several options, as 'A. text' or a line each: that repeats the question."""
+
+        def listed(key: str, own: str) -> bool:
+            keyed = rf"[(\[]?{re.escape(key)}[)\].:]+\s+"
+            forms = (rf"(?<!\w){keyed}{re.escape(own)}(?!\w)", rf"^[\W]*{keyed}", rf"^[\W\d]*{re.escape(own)}\W*$")
+            return any(re.search(form, text, re.MULTILINE) for form in forms)
+
+        pairs = enumerate(zip(self.keys, self.texts, strict=True))
+        return len({self.same[index] for index, (key, own) in pairs if listed(key, own)}) > 1
 
     def _mention(self, text: str) -> Reading:
         """The only option whose text stands in free words that deny nothing."""
