@@ -275,6 +275,8 @@ def test_a_status_conflict_is_met_with_a_fresh_look_and_nothing_is_lost(world: A
     try:
         world.end_pod(pod, 0, trained(world, "busy"))
         world.until_status("busy", lambda status: status.holds("Trained"), "Trained")
+        world.until(lambda: world.get("jobs", "busy-eval"), "the evaluation's Job")
+        world.run_pod("busy-eval")
         status = world.until_status("busy", lambda status: len(status.attempts) == 2, "the evaluation's attempt")
     finally:
         stop.set()

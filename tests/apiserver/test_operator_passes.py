@@ -319,3 +319,24 @@ async def test_a_job_that_is_refused_for_what_the_spec_says_fails_with_the_api_s
     assert failure.reason == "InvalidSpec"
     assert "tolerations[0].operator" in failure.message
     assert failure.message.endswith("correct the field and apply under a new name")
+
+
+async def test_what_a_pass_knows_of_an_object_is_not_used_for_another_of_its_name(
+    world: Any, system: str, kube: CrashingKube
+) -> None:
+    apply(world, "twice", runtime={"profile": f"late-{world.namespace}"})
+    assert await settle(kube, world.namespace, "twice")
+    assert world.status("twice").condition("Succeeded").reason == "ProfileNotFound"
+    meta = {"name": f"finetune-profile-late-{world.namespace}", "namespace": system}
+    data = {"profile.yaml": "image: registry.example/trainer:1"}
+    world.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data})
+    operator = await Restarted(kube, world.namespace).fill()
+    old = world.uid("finetunejobs", "twice")
+    world.delete("finetunejobs", "twice")
+    apply(world, "twice")
+    world.until(lambda: world.uid("finetunejobs", "twice") not in ("", old), "the new object")
+    assert await operator.reconcile((world.namespace, "twice")) == 0
+    assert world.get("jobs", "twice-train") is None
+    assert world.status("twice").conditions == []
+    assert await operator.reconcile((world.namespace, "twice")) != 0
+    assert world.get("jobs", "twice-train")["metadata"]["ownerReferences"][0]["uid"] != old

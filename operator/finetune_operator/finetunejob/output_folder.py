@@ -18,13 +18,6 @@ def occupant(job: JobObject, started: bool, others: Iterable[tuple[JobObject, bo
     the folder, whoever owned them: one may outlive its job on a node that does not answer. Who has started comes
     first, then who is older: two jobs never wait for each other. One that something else holds up lets others pass.
     """
-    for pod in pods:
-        if pod.live and _may_train(pod):
-            node = f" on node {pod.spec.node_name}" if pod.spec.node_name else ""
-            return (
-                f"pod {pod.metadata.name}{node} of an earlier run, of FineTuneJob {pod.metadata.job}, may still write "
-                "to the same folder; this job starts when it has ended"
-            )
     mine = _rank(job, started)
     for other, has_started in others:
         if other.metadata.uid == job.metadata.uid or other.finished:
@@ -33,6 +26,13 @@ def occupant(job: JobObject, started: bool, others: Iterable[tuple[JobObject, bo
         waits_here = not rank[0] or _free_to_start(other)
         if waits_here and rank < mine:
             return f"FineTuneJob {other.metadata.name} writes to the same folder; this job starts when it has ended"
+    for pod in pods:
+        if pod.live and _may_train(pod):
+            node = f" on node {pod.spec.node_name}" if pod.spec.node_name else ""
+            return (
+                f"pod {pod.metadata.name}{node} of an earlier run, of FineTuneJob {pod.metadata.job}, may still write "
+                "to the same folder; this job starts when it has ended"
+            )
     return ""
 
 

@@ -19,7 +19,7 @@ from finetune_operator.finetunejob.output_folder import occupant
 from finetune_operator.finetunejob.plan import in_trouble, plan
 from finetune_operator.finetunejob.steps import CreateJob, DeleteJob, Facts, LookUp, Need, Said, Settle, Setup, Write
 from finetune_operator.runtime.client import ApiError
-from finetune_operator.runtime.events import Recorder, Reference, warnings_of
+from finetune_operator.runtime.events import Recorder, Reference, Warnings
 from finetune_operator.runtime.requests import Kube
 from finetune_operator.runtime.resources import CLAIMS, Key, Object
 from finetune_operator.runtime.store import Store
@@ -73,6 +73,7 @@ class Reconciler:
         self._store = store
         self._config_maps = config_maps
         self._recorder = recorder
+        self._warnings = Warnings(kube, clock)
         self._settings = settings
         self._clock = clock
         self._starting: set[Key] = set()  # whose Job is being created: no watch tells of it yet
@@ -165,7 +166,7 @@ class Reconciler:
                 missing = [claim for claim in wanted if not await self._kube.get(CLAIMS, namespace, claim)]
                 return replace(this.facts, missing_claims=tuple(missing))
             case Need.WARNINGS:
-                found = await warnings_of(self._kube, namespace, step.about, step.since)
+                found = await self._warnings.about(namespace, step.about, step.since)
                 return replace(this.facts, warnings=tuple(Said(one.reason, one.message) for one in found))
 
     def _occupant(self, this: Pass) -> str:
@@ -254,7 +255,7 @@ class Reconciler:
     async def _write(self, this: Pass, status: FineTuneJobStatus) -> bool:
         """One status write, guarded by UID and resourceVersion. False when somebody was faster.
 
-        The next pass then starts from what they wrote. Raises ApiError when nobody was, or somebody always is.
+        The next pass then starts from what they wrote. Raises ApiError when again nobody was, or somebody always is.
         """
         before, meta = this.job, this.job.metadata
         written: dict[str, Any] = {
@@ -275,12 +276,13 @@ class Reconciler:
                 raise
             beaten = self._beaten[this.key] = self._beaten.get(this.key, 0) + 1
             there = await self._refresh(this)
-            if there and (this.job.metadata.resource_version == meta.resource_version or beaten >= MAX_BEATEN):
+            alone = this.job.metadata.resource_version == meta.resource_version
+            if there and ((beaten > 1 and alone) or beaten >= MAX_BEATEN):
                 raise
             return False
         self._beaten.pop(this.key, None)
         self._store.put(answer, live=True)
-        this.job, this.fresh = read_job(answer, before), True
+        this.job, this.fresh = self._store.owner(this.key) or read_job(answer, before), True
         verdict = status.condition("Succeeded")
         log.info("%s/%s: %s", *this.key, f"{status.stage}: {verdict.reason}: {verdict.message}" if verdict else "")
         about = Reference(API_VERSION, KIND, meta.namespace, meta.name, meta.uid)

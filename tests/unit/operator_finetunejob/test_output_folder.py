@@ -72,6 +72,8 @@ def test_a_live_pod_holds_the_folder_whoever_owned_it_and_whatever_became_of_its
     )
     assert waits_for(mine, pods=(left,)) == words
     assert waits_for(mine, started=True, pods=(left,)) == words  # a second stage is no exception
+    # Of a job that is there and goes first, its name says more.
+    assert waits_for(mine, named("old", 60, status=STARTED), pods=(left,)) == TURN.format("old")
     beside = ended("left", 0, of="gone", uid=OLD_UID, sidecar={"running": {}})
     for over in (ended("left", 1, of="gone", uid=OLD_UID), beside):  # its trainer writes nothing more
         assert waits_for(mine, pods=(over,)) == ""

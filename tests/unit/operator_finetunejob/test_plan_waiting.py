@@ -163,6 +163,12 @@ def test_a_new_job_s_first_pod_is_asked_about_though_an_earlier_job_s_pod_is_sti
     assert decide(job(recorded), again, ended("p1", 1)) == LookUp(Need.WARNINGS, "job-2")
 
 
+def test_new_words_of_the_scheduler_replace_the_old_ones() -> None:
+    first = settled(job(), child(), pod(phase="Pending", conditions=[UNSCHEDULABLE]), facts=CLAIMED)
+    other = {**UNSCHEDULABLE, "message": "0/4 nodes"}
+    assert words(settled(job(first), child(), pod(phase="Pending", conditions=[other]), facts=CLAIMED)) == "0/4 nodes"
+
+
 def test_the_kubelet_s_back_off_does_not_rewrite_the_pull_error() -> None:
     def pulling(reason: str, message: str) -> Pod:
         return pod(phase="Pending", state={"waiting": {"reason": reason, "message": message}})
