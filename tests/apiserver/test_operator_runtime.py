@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from finetune_api.names import GROUP, JOB_LABEL, PLURAL, VERSION
 from finetune_operator.runtime.client import ApiError, connect
-from finetune_operator.runtime.events import Announcement, Recorder, Reference, warnings_of
+from finetune_operator.runtime.events import LISTED_FOR, Announcement, Recorder, Reference, Warnings
 from finetune_operator.runtime.informer import Informer
 from finetune_operator.runtime.requests import Kube
 from finetune_operator.runtime.resources import JOBS, PODS, Object, Resource
@@ -109,14 +109,30 @@ async def test_warnings_about_an_object_come_newest_first_and_older_ones_are_lef
         world.apply({"apiVersion": "v1", "kind": "Event", "metadata": meta, **event, **times})
     at = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
     moments = (None, at, at + timedelta(seconds=10.5), at + timedelta(seconds=11))
-    told = [await warnings_of(kube, world.namespace, "job-1", since) for since in moments]
-    assert [[one.message for one in some] for some in told] == [
-        ["policy", "quota"],
-        ["policy", "quota"],
-        ["policy"],
-        [],
-    ]
-    assert await warnings_of(kube, world.namespace, "job-2") == []
+    warnings = Warnings(kube, lambda: at)
+    told = [await warnings.about(world.namespace, "job-1", since) for since in moments]
+    said = [[one.message for one in some] for some in told]
+    assert said == [["policy", "quota"], ["policy", "quota"], ["policy"], []]
+    assert await warnings.about(world.namespace, "job-2") == []
+
+
+async def test_many_that_ask_for_warnings_at_once_cost_one_list_and_later_ones_another(
+    world: Any, system: str, kube: Kube
+) -> None:
+    lists: list[str] = []
+
+    class Counting(Kube):
+        def pages(self, resource: Resource, namespace: str | None, **selectors: str) -> AsyncIterator[list[Object]]:
+            lists.append(resource.plural)
+            return kube.pages(resource, namespace, **selectors)
+
+    now = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+    warnings = Warnings(Counting(None), lambda: now)
+    await asyncio.gather(*(warnings.about(world.namespace, f"pod-{number}") for number in range(100)))
+    assert lists == ["events"]
+    now += LISTED_FOR
+    await warnings.about(world.namespace, "pod-1")
+    assert lists == ["events", "events"]
 
 
 async def test_a_watch_brings_what_comes_changes_and_goes_and_leaves_no_trace(

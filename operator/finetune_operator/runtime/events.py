@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from finetune_api.base import format_time, sha256_of
@@ -14,6 +15,7 @@ from finetune_operator.runtime.requests import Kube
 from finetune_operator.runtime.resources import EVENTS, Object
 
 log = logging.getLogger(__name__)
+LISTED_FOR = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
@@ -99,15 +101,38 @@ class Warning:
     time: str  # as RFC 3339 text
 
 
-async def warnings_of(kube: Kube, namespace: str, uid: str, since: datetime | None = None) -> list[Warning]:
-    """The warnings about an object, newest first; those from before ``since``, to the second, are left out.
+class Warnings:
+    """Why children are held up, for the rare one that is overdue: watching all Events would cost more than they tell.
 
-    A live list, for the rare child that is overdue: watching the Events of every pod would cost more than it tells.
+    A namespace is listed at most once in a few seconds, however many ask: the API server reads all of its Events each
+    time, and a thousand pods that pull one image are overdue together.
     """
-    found = await kube.list(EVENTS, namespace, fields=f"involvedObject.uid={uid},type=Warning")
-    earliest = format_time(since)[:19] if since else ""
-    told = [Warning(str(one.get("reason", "")), str(one.get("message", "")), _moment(one)) for one in found]
-    return sorted((one for one in told if one.time[:19] >= earliest), key=lambda one: one.time, reverse=True)
+
+    def __init__(self, kube: Kube, clock: Callable[[], datetime]) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._told: dict[str, tuple[datetime, dict[str, list[Warning]]]] = {}  # by namespace: when, and by UID
+        self._listing = asyncio.Lock()
+
+    async def about(self, namespace: str, uid: str, since: datetime | None = None) -> list[Warning]:
+        """The warnings about an object, newest first; those from before ``since``, to the second, are left out."""
+        async with self._listing:
+            now = self._clock()
+            fresh = {one: told for one, told in self._told.items() if now - told[0] < LISTED_FOR}
+            if namespace not in fresh:
+                fresh[namespace] = now, await self._list(namespace)
+            self._told = fresh
+            known = fresh[namespace][1].get(uid, [])
+        earliest = format_time(since)[:19] if since else ""
+        return sorted((one for one in known if one.time[:19] >= earliest), key=lambda one: one.time, reverse=True)
+
+    async def _list(self, namespace: str) -> dict[str, list[Warning]]:
+        found: dict[str, list[Warning]] = {}
+        async for page in self._kube.pages(EVENTS, namespace, fields="type=Warning"):
+            for one in page:
+                warning = Warning(str(one.get("reason", "")), str(one.get("message", "")), _moment(one))
+                found.setdefault(one.get("involvedObject", {}).get("uid", ""), []).append(warning)
+        return found
 
 
 def _moment(event: Object) -> str:
