@@ -118,17 +118,25 @@ def _is_plain_text(builder: Any) -> bool:
 
 
 def _text_rows(source: DatasetSource, files: list[str]) -> Iterator[tuple[str, Any]]:
+    """Downloads and unpacks the files now, and reads them as they are asked for."""
     from datasets import DownloadConfig, DownloadManager
 
     manager = DownloadManager(download_config=DownloadConfig())
     archives = manager.download_and_extract(files)
-    for url, archive in zip(files, archives, strict=True):
-        for path in manager.iter_files(archive):
-            # What was unpacked may have lost its ending: then the one in the repository counts.
-            name = path if _ending(path) else url
-            label = f"{source.uri} {PurePosixPath(name).name}"
-            for number, raw in read_file(Path(path), label, _ending(name) or ".jsonl"):
-                yield f"{label} row {number}", raw
+    # What was unpacked may have lost its ending: then the one in the repository counts.
+    found = [
+        (Path(path), path if _ending(path) else url)
+        for url, archive in zip(files, archives, strict=True)
+        for path in manager.iter_files(archive)
+    ]
+    return _read_files(source, found)
+
+
+def _read_files(source: DatasetSource, files: list[tuple[Path, str]]) -> Iterator[tuple[str, Any]]:
+    for path, name in files:
+        label = f"{source.uri} {PurePosixPath(name).name}"
+        for number, raw in read_file(path, label, _ending(name) or ".jsonl"):
+            yield f"{label} row {number}", raw
 
 
 def _ending(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,24 @@ def test_a_hub_dataset_of_several_files_names_the_file_of_a_bad_row(hub: Path) -
     write_jsonl(hub / "acme" / "rows" / "train-2.jsonl", [ROWS[0], {**ROWS[1], "answer_idx": "Z"}])
     text = refusal(lambda: read(hub_source()), Reason.DATASET_INVALID)
     assert text.startswith("hf://acme/rows train-2.jsonl row 2: column 'answer_idx'")
+
+
+def test_a_compressed_file_of_the_hub_is_read_like_any_other(hub: Path) -> None:
+    write_jsonl(hub / "plain.jsonl", ROWS)
+    path = hub / "acme" / "rows" / "train.jsonl.gz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(gzip.compress((hub / "plain.jsonl").read_bytes()))
+    assert read(hub_source()).examples == read(source(hub, "plain.jsonl")).examples
+
+
+def test_a_file_that_the_hub_lost_is_the_datasets_fault(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: object) -> None:
+        raise FileNotFoundError("no such file in the repository")
+
+    write_jsonl(hub / "acme" / "rows" / "train.jsonl", ROWS)
+    monkeypatch.setattr(datasets.DownloadManager, "download_and_extract", download)
+    text = refusal(lambda: read(hub_source()), Reason.DATASET_NOT_FOUND)
+    assert text == "hf://acme/rows split 'train': no such file in the repository"
 
 
 def test_a_csv_of_the_hub_that_says_how_to_read_it_is_read_that_way(hub: Path) -> None:
