@@ -6,17 +6,20 @@ never be taken back within a version.
 
 from __future__ import annotations
 
-from typing import Any
+from decimal import Decimal
+from typing import Any, TypeVar
 
 from finetune_api.base import sha256_of
 from finetune_api.dataset import FORMATS, Dataset
 from finetune_api.spec import FineTuneJobSpec, LearningRate, LoraSpec, TrainingSpec
+from finetune_api.uris import parse_claim
 
 EPOCHS = 3
 LEARNING_RATES = {"QLoRA": "2e-4"}
 
 # What names the adapter, and what of it does not change the adapter's bytes.
 _TRAINING_FIELDS = ("method", "model", "dataset", "lora", "training")
+_DECIMALS = ("dropout", "learningRate", "weightDecay")
 _INDIFFERENT = {"dataset": {"workers"}, "training": {"logging_steps"}}
 
 
@@ -37,9 +40,10 @@ class ResolvedSpec(FineTuneJobSpec):
         """The digest that names an adapter and its folder.
 
         It covers method, model, dataset, lora and training, without what equals its default: a later version's new
-        field does not change it. Where the run writes and how it is evaluated are not part of it.
+        field does not change it. Where the run writes and how it is evaluated are not part of it, nor is the way in
+        which a value is written: 2e-4 is 0.0002, and the order of target modules says nothing.
         """
-        named = self.model_dump(
+        named = _one_spelling(self).model_dump(
             mode="json",
             by_alias=True,
             exclude_defaults=True,
@@ -54,8 +58,28 @@ class ResolvedSpec(FineTuneJobSpec):
         """The digest that names an evaluation of that adapter; None where the spec asks for none."""
         if self.evaluation is None:
             return None
-        evaluation = self.evaluation.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
-        return sha256_of({"trainingSha256": self.training_sha256(), "evaluation": evaluation})
+        evaluation = _one_spelling(self).evaluation
+        assert evaluation is not None
+        named = evaluation.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
+        return sha256_of({"trainingSha256": self.training_sha256(), "evaluation": named})
+
+
+S = TypeVar("S", bound=ResolvedSpec)
+
+
+def _one_spelling(spec: S) -> S:
+    """The same spec with each value in the one form that digests are made of. Defaults are written so already."""
+    return type(spec).model_validate(_spelled("", spec.to_api()))
+
+
+def _spelled(field: str, value: Any) -> Any:
+    if isinstance(value, dict) and field != "chatTemplateKwargs":
+        return {name: _spelled(name, one) for name, one in value.items()}
+    if field in _DECIMALS:
+        return f"{Decimal(value).normalize():f}"
+    if field == "source" and value.startswith("pvc://"):
+        return str(parse_claim(value))
+    return sorted(value) if field == "targetModules" else value
 
 
 def resolve(spec: FineTuneJobSpec) -> ResolvedSpec:

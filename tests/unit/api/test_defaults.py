@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from decimal import Decimal
+from typing import Any, Literal
 
 import pytest
 from pydantic import Field
 
 from finetune_api.base import sha256_of
 from finetune_api.crd import build_crd
-from finetune_api.dataset import FORMATS
-from finetune_api.defaults import LEARNING_RATES, ResolvedSpec, ResolvedTraining, resolve
+from finetune_api.dataset import FORMATS, MultipleChoiceDataset
+from finetune_api.defaults import _DECIMALS, LEARNING_RATES, ResolvedSpec, ResolvedTraining, resolve
+from finetune_api.rules import DECIMAL_PATTERN
 from finetune_api.spec import FineTuneJobSpec
 from specs import job_with, spec_with
 
@@ -75,8 +77,8 @@ DATASET = {
 }
 
 # The reference: no field set that has a default.
-TRAINING_SHA256 = "5da7d979979b723265603ad81a15585847fcda11cf60a66f52d408397963b265"
-EVALUATION_SHA256 = "74760c6b1d53279d047ee9d348363ee596dc2b3da67b6ee74fbdaf35a475ab8a"
+TRAINING_SHA256 = "01adcefc68961c31c80fd616517837bfe8dd549f72642f30c1115fefa3818f62"
+EVALUATION_SHA256 = "4293148b2b29250145ed007e81ff52839ee4078eba646771bf98d36af672141a"
 
 
 def reference(**more: Any) -> FineTuneJobSpec:
@@ -172,9 +174,56 @@ def test_a_new_field_with_a_default_changes_no_digest() -> None:
     assert later.evaluation_sha256() == EVALUATION_SHA256
 
 
+@pytest.mark.parametrize(
+    ("path", "one", "other"),
+    [
+        ("training.learningRate", "2e-4", "0.00020"),
+        ("training.learningRate", "1E-5", "0.00001"),
+        ("training.weightDecay", "0.01", "1e-2"),
+        ("lora.dropout", "0", "0.0"),
+        ("lora.targetModules", ["q_proj", "v_proj"], ["v_proj", "q_proj"]),
+        ("dataset.source", "pvc://data/rows", "pvc://data/./rows/"),
+        ("model.chatTemplateKwargs", {"a": "1", "b": "2"}, {"b": "2", "a": "1"}),
+    ],
+)
+def test_the_way_a_value_is_written_changes_no_digest(path: str, one: Any, other: Any) -> None:
+    first, second = resolve(spec_with(path, one)), resolve(spec_with(path, other))
+    assert first.training_sha256() == second.training_sha256()
+    assert first != second or path == "model.chatTemplateKwargs"
+
+
+def test_every_decimal_of_a_digest_has_one_form() -> None:
+    schema = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    decimals = {
+        name
+        for section in schema.values()
+        for name, field in section.get("properties", {}).items()
+        if field.get("pattern") == DECIMAL_PATTERN
+    }
+    assert decimals == set(_DECIMALS)
+    for path, default in SCHEMA_DEFAULTS.items():
+        if path.split(".")[-1] in decimals:
+            assert default == f"{Decimal(str(default)).normalize():f}"
+
+
+def test_a_variable_of_a_template_that_is_named_like_a_field_keeps_its_text() -> None:
+    digests = {
+        resolve(spec_with("model.chatTemplateKwargs", {"source": text})).training_sha256()
+        for text in ("pvc://a/b", "pvc://a/b/", "no uri")
+    }
+    assert len(digests) == 3
+
+
 def test_the_format_is_part_of_the_digest_although_each_format_has_it_as_its_own_default() -> None:
+    class Chat(MultipleChoiceDataset):
+        format: Literal["Chat"] = "Chat"  # type: ignore[assignment]
+
+    class ChatSpec(ResolvedSpec):
+        dataset: Chat
+
     resolved = resolve(spec_with())
-    other = resolved.model_copy(update={"dataset": resolved.dataset.model_copy(update={"format": "Chat"})})
+    document = resolved.to_api()
+    other = ChatSpec.model_validate(document | {"dataset": document["dataset"] | {"format": "Chat"}})
     assert other.training_sha256() != resolved.training_sha256()
 
 
