@@ -601,3 +601,20 @@ def test_the_largest_spec_fits_the_annotations_of_a_pod_and_no_one_can_change_th
     change = {"spec": {"template": {"metadata": {"annotations": {CONFIG_ANNOTATION: "{}"}}}}}
     with pytest.raises(AssertionError, match="field is immutable"):
         world.request("PATCH", world.path("jobs", "large-train"), change, "application/merge-patch+json")
+
+
+@pytest.mark.usefixtures("operator")
+def test_a_pod_that_outlives_its_deleted_job_keeps_the_folder_until_it_has_ended(world: Any) -> None:
+    first, second = job("gone", world.namespace, evaluated=False), job("next", world.namespace, evaluated=False)
+    second["spec"]["output"] = first["spec"]["output"]
+    world.apply(first)
+    pod = world.run_pod("gone-train")
+    world.until_status("gone", lambda status: status.stage == "Training", "stage Training")
+    world.delete("finetunejobs", "gone")
+    world.until(lambda: world.get("jobs", "gone-train") is None, "the Job's collection")
+    world.apply(second)
+    status = world.until_status("next", lambda status: status.conditions, "conditions")
+    assert words(status).startswith(f"pod {pod} on node node-1 of an earlier run, of FineTuneJob gone, may still write")
+    assert world.get("jobs", "next-train") is None
+    world.end_pod(pod, 143)
+    world.run_pod("next-train")

@@ -17,7 +17,7 @@ from finetune_operator.runtime.client import ApiError, connect
 from finetune_operator.runtime.events import Recorder
 from finetune_operator.runtime.informer import Informer
 from finetune_operator.runtime.requests import Kube
-from finetune_operator.runtime.resources import Object, Resource
+from finetune_operator.runtime.resources import CLAIMS, Object, Resource
 from finetune_operator.runtime.store import Store
 from finetune_operator.settings import Settings
 from operator_jobs import job, message, trained
@@ -340,3 +340,26 @@ async def test_what_a_pass_knows_of_an_object_is_not_used_for_another_of_its_nam
     assert world.status("twice").conditions == []
     assert await operator.reconcile((world.namespace, "twice")) != 0
     assert world.get("jobs", "twice-train")["metadata"]["ownerReferences"][0]["uid"] != old
+
+
+async def test_what_the_api_server_fails_at_a_read_is_in_status_and_the_pass_counts_as_failed(
+    world: Any, system: str, kube: CrashingKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(world, "unread")
+    await settle(kube, world.namespace, "unread")
+    world.until(lambda: world.objects("pods"), "a pod")
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+    world.patch_pod(world.objects("pods")[0]["metadata"]["name"], {"conditions": [condition]})
+    get = kube.get
+
+    async def without_claims(resource: Resource, namespace: str, name: str) -> Object | None:
+        if resource == CLAIMS:
+            raise ApiError(500, "InternalError", "etcdserver: request timed out")
+        return await get(resource, namespace, name)
+
+    monkeypatch.setattr(kube, "get", without_claims)
+    with pytest.raises(ApiError):
+        await settle(kube, world.namespace, "unread")
+    told = world.status("unread").condition("Succeeded")
+    assert (told.status, told.reason) == ("Unknown", "ApiError")
+    assert told.message.endswith("500 etcdserver: request timed out")

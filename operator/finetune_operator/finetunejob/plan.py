@@ -238,7 +238,9 @@ def _starting(at: Situation, pod: PodState, plain: Wait) -> Step:
 
 def _unschedulable(at: Situation, wait: Wait) -> Step:
     """A missing claim reads as Unschedulable; only a live look tells the two apart. Neither times out."""
-    if not claims(at.spec.resolved):
+    before = at.before.condition("Succeeded")
+    looked = before is not None and before.reason == wait.reason and "persistentvolumeclaim" not in wait.message
+    if looked or not claims(at.spec.resolved):
         return _settle(at, wait)
     if at.facts.missing_claims is None:
         return LookUp(Need.CLAIMS)

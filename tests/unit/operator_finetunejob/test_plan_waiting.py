@@ -163,6 +163,14 @@ def test_a_new_job_s_first_pod_is_asked_about_though_an_earlier_job_s_pod_is_sti
     assert decide(job(recorded), again, ended("p1", 1)) == LookUp(Need.WARNINGS, "job-2")
 
 
+def test_claims_are_not_looked_for_again_at_every_word_of_the_scheduler() -> None:
+    first = settled(job(), child(), pod(phase="Pending", conditions=[UNSCHEDULABLE]), facts=CLAIMED)
+    other = {**UNSCHEDULABLE, "message": "0/4 nodes"}
+    assert isinstance(decide(job(first), child(), pod(phase="Pending", conditions=[other])), Settle)
+    claim = {**UNSCHEDULABLE, "message": 'persistentvolumeclaim "models" not found'}
+    assert decide(job(first), child(), pod(phase="Pending", conditions=[claim])) == LookUp(Need.CLAIMS)
+
+
 def test_new_words_of_the_scheduler_replace_the_old_ones() -> None:
     first = settled(job(), child(), pod(phase="Pending", conditions=[UNSCHEDULABLE]), facts=CLAIMED)
     other = {**UNSCHEDULABLE, "message": "0/4 nodes"}
