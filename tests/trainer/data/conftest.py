@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
 
 from finetune_trainer.data.chat_template import ChatFormat
-from tokenizer_kinds import CHATS, Chat, make_tokenizer, read_format
+from tokenizer_kinds import CHATS, make_tokenizer, read_format
 
 ReadChat = Callable[..., ChatFormat]
 
@@ -23,8 +24,9 @@ def _unsloth_first(trainer_environment: None) -> None:
 def read_chat() -> ReadChat:
     """Gives the format of a chat's template on a kind of tokenizer."""
 
-    def make(name: str | Chat, kind: str = "byte-level BPE", **how: Any) -> ChatFormat:
-        chat = CHATS[name] if isinstance(name, str) else name
+    @cache
+    def make(name: str, kind: str = "byte-level BPE", **how: Any) -> ChatFormat:
+        chat = CHATS[name]
         return read_format(make_tokenizer(kind, chat, **how), **dict(chat.variables))
 
     return make

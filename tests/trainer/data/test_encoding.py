@@ -65,12 +65,12 @@ def test_text_without_a_control_token_is_read_by_the_twin_as_by_the_tokenizer(
     read_chat: Any, name: str, kind: str, how: Any
 ) -> None:
     chat = read_chat(name, kind, **how)
-    encoder = chat._encoder
+    encoder = chat.encoder
     for text in ("Where does an old otter live?\n\nA. old barn", " cafe\u0301 東京 🦦\n", "user", "x  y"):
         prompt = [Message("user", text)]
-        pieces = chat._template.pieces(prompt, encoder)
+        pieces = chat.template.pieces(prompt, encoder)
         (plain,) = encoder.plain_ids([chat.prompt_text(prompt)])
-        assert encoder._guarded(pieces) == plain
+        assert encoder.guarded_ids(pieces) == plain
 
 
 @pytest.mark.parametrize("name", CHATS)
@@ -83,7 +83,7 @@ def test_a_tokenizer_in_python_is_guarded_as_well(name: str, tmp_path: Path) -> 
         (prompt,) = chat.prompt_ids([[Message("user", text)]])
         assert control_ids(chat, prompt) == harmless
     prompt = [Message("user", "Where does an old otter live?")]
-    assert chat._encoder._guarded(chat._template.pieces(prompt, chat._encoder)) == chat.prompt_ids([prompt])[0]
+    assert chat.encoder.guarded_ids(chat.template.pieces(prompt, chat.encoder)) == chat.prompt_ids([prompt])[0]
 
 
 def test_runs_of_white_space_that_are_tokens_stay_tokens_in_a_row(read_chat: Any) -> None:

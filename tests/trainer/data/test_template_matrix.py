@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.data.chat_template import TEMPLATE_DATE, ChatFormat
+from finetune_trainer.data.chat_template import ChatFormat
 from finetune_trainer.data.example import Example, Message
+from finetune_trainer.data.rendering import TEMPLATE_DATE
 from finetune_trainer.data.tokenize import IGNORED, tokenise
 from tokenizer_kinds import CHATS, KINDS
 
@@ -102,7 +103,7 @@ def test_what_is_trained_is_the_rendering_of_the_whole_conversation_or_the_diffe
     text = chat.prompt_text(prompt)
     assert text.endswith(end)
     assert (chat.lead, chat.terminator) == (lead, terminator)
-    whole = chat._template.render([*prompt, Message("assistant", RESPONSE)], generate=False)
+    whole = chat.template.render([*prompt, Message("assistant", RESPONSE)], generate=False)
     assert whole.startswith(text + lead + RESPONSE + terminator) == (name != "DeepSeek-R1-Distill")
     if name == "DeepSeek-R1-Distill":
         assert "a served prompt ends in '<｜Assistant｜><think>\\n'" in chat.note

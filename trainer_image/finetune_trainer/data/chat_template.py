@@ -6,109 +6,18 @@ template writes after that, up to the end of the turn.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 
 from finetune_api.model import ModelSpec
 from finetune_api.reasons import Reason
 from finetune_trainer.data.encoding import Piece, TextEncoder
 from finetune_trainer.data.example import Message
-from finetune_trainer.stage.failure import StageError, first_line
+from finetune_trainer.data.rendering import Template
+from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.protocols import Tokenizer
 
-# Llama-3.2's template prints today's date, which would change the prompts from day to day. This is its own fallback.
-TEMPLATE_DATE = datetime(2024, 7, 26)
 _RESPONSE = "rprobe7R"
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What a template writes around messages: one text more than there are messages."""
-
-    texts: tuple[str, ...]
-    order: tuple[int, ...]  # of the messages: some print a system message before the last question
-
-
-class Template:
-    """A chat template with its variables, and which parts of what it prints are the messages'."""
-
-    def __init__(self, tokenizer: Tokenizer, model: ModelSpec) -> None:
-        self._tokenizer = tokenizer
-        self._field = "spec.model.chatTemplate" if model.chat_template else "the tokenizer's chat template"
-        self._variables = {name: _value(text) for name, text in model.chat_template_kwargs.items()}
-        self._frames: dict[tuple[str, ...], Frame] = {}
-
-    def render(self, messages: Sequence[Message], generate: bool) -> str:
-        """The conversation as text; with ``generate``, up to where the model goes on.
-
-        Raises StageError (InvalidSpec) for whatever the template raises.
-        """
-        conversation = [{"role": message.role, "content": message.content} for message in messages]
-        try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    conversation,
-                    tokenize=False,
-                    add_generation_prompt=generate,
-                    date_string=TEMPLATE_DATE.strftime("%d %b %Y"),
-                    strftime_now=TEMPLATE_DATE.strftime,
-                    **self._variables,
-                )
-            )
-        except MemoryError:
-            raise
-        except Exception as error:  # a template is a program: it can raise anything
-            raise self.refusal(f"fails: {type(error).__name__}: {first_line(error)}") from error
-
-    def pieces(self, messages: Sequence[Message], encoder: TextEncoder) -> list[Piece]:
-        """A prompt, told apart into what the template wrote and what the messages say.
-
-        Raises StageError (DatasetInvalid) where they can't be told apart and it matters.
-        """
-        if not messages:
-            return []
-        text = self.render(messages, generate=True)
-        frame = self.frame(tuple(message.role for message in messages))
-        if pieces := _matched(text, frame, messages) or _between(text, frame):
-            return pieces
-        for message in messages:
-            if found := next(encoder.added_tokens(message.content), None):
-                raise StageError(
-                    Reason.DATASET_INVALID,
-                    f"a message holds the control token {found[0]!r}, and the chat template rewrites the message, so "
-                    "that it can't be kept as text",
-                    "take the token out of the row",
-                )
-        return [Piece(text, is_user=False)]
-
-    def frame(self, roles: tuple[str, ...]) -> Frame:
-        """What the template writes around the messages of a prompt, by rendering probes.
-
-        Raises StageError (InvalidSpec) unless each is printed once and unchanged.
-        """
-        if roles not in self._frames:
-            probes = [f"qprobe{number}Q" for number in range(len(roles))]
-            messages = [Message(role, probe) for role, probe in zip(roles, probes, strict=True)]
-            self._frames[roles] = self.around(self.render(messages, generate=True), probes)
-        return self._frames[roles]
-
-    def around(self, text: str, probes: list[str]) -> Frame:
-        """What stands around probes. Raises StageError (InvalidSpec) unless each stands there once."""
-        if any(text.count(probe) != 1 for probe in probes):
-            raise self.refusal("must print every message unchanged, once each")
-        order = sorted(range(len(probes)), key=lambda number: text.index(probes[number]))
-        parts = []
-        for number in order:
-            before, _, text = text.partition(probes[number])
-            parts.append(before)
-        return Frame((*parts, text), tuple(order))
-
-    def refusal(self, problem: str) -> StageError:
-        """InvalidSpec, with the field and what to do."""
-        advice = "correct it" if self._field.startswith("spec") else "set spec.model.chatTemplate"
-        return StageError(Reason.INVALID_SPEC, f"{self._field} {problem}", f"{advice}, and apply under a new name")
 
 
 @dataclass(frozen=True)
@@ -123,22 +32,22 @@ class ChatFormat:
     note: str  # how a served prompt differs from the rendering of a whole conversation; "" if it doesn't
     embedding_rows: int | None
     adds_bos: bool  # the tokenizer would put a BOS before plain text
-    _template: Template = field(repr=False)
-    _encoder: TextEncoder = field(repr=False)
-    _context: Piece  # the end of every prompt, from its last added token on
+    template: Template = field(repr=False)
+    encoder: TextEncoder = field(repr=False)
+    context: Piece  # the end of every prompt, from its last added token on
 
     def prompt_text(self, prompt: Sequence[Message]) -> str:
         """What a server sends to the model for these messages."""
-        return self._template.render(prompt, generate=True)
+        return self.template.render(prompt, generate=True)
 
     def prompt_ids(self, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
         """Token ids of prompts, each with exactly one BOS where the model has one.
 
         No message's text becomes a control token. Raises StageError (DatasetInvalid) where that can't be had.
         """
-        pieces = [self._template.pieces(one, self._encoder) for one in prompts]
+        pieces = [self.template.pieces(one, self.encoder) for one in prompts]
         # The template prints the special tokens, BOS too where there is one: the tokenizer must add none.
-        return [self._with_bos(ids) for ids in self._encoder.encode(pieces)]
+        return [self._with_bos(ids) for ids in self.encoder.encode(pieces)]
 
     def response_ids(self, responses: Sequence[str]) -> list[list[int]]:
         """Token ids of responses with lead and terminator: what follows a prompt's ids, and what the loss sees.
@@ -147,17 +56,15 @@ class ChatFormat:
         """
         lead, end = Piece(self.lead, is_user=False), Piece(self.terminator, is_user=False)
         pieces = [[lead, Piece(response, is_user=True), end] for response in responses]
-        (before,) = self._encoder.encode([[self._context]])
-        ids = self._encoder.encode([[self._context, *one] for one in pieces])
+        (before,) = self.encoder.encode([[self.context]])
+        ids = self.encoder.encode([[self.context, *one] for one in pieces])
         joined = [one[: len(before)] == before for one in ids]
-        apart = iter(
-            self._encoder.encode([one for one, is_joined in zip(pieces, joined, strict=True) if not is_joined])
-        )
+        apart = iter(self.encoder.encode([one for one, is_joined in zip(pieces, joined, strict=True) if not is_joined]))
         return [one[len(before) :] if is_joined else next(apart) for one, is_joined in zip(ids, joined, strict=True)]
 
     def text_ids(self, text: str) -> list[int]:
         """Token ids of a text outside of any conversation, with BOS and EOS where the model has them."""
-        (ids,) = self._encoder.encode([[Piece(text, is_user=True)]])
+        (ids,) = self.encoder.encode([[Piece(text, is_user=True)]])
         eos = self.tokenizer.eos_token_id
         return self._with_bos(ids) + ([] if eos is None else [eos])
 
@@ -221,10 +128,10 @@ def read_chat_format(tokenizer: Tokenizer, model: ModelSpec, embedding_rows: int
         stop_ids=tuple(sorted({stop_id, stop_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id})),
         note="; ".join(filter(None, notes)),
         embedding_rows=embedding_rows,
-        _template=template,
-        _encoder=encoder,
+        template=template,
+        encoder=encoder,
         adds_bos=adds_bos,
-        _context=Piece(_context(encoder, prompt_end), is_user=False),
+        context=Piece(_context(encoder, prompt_end), is_user=False),
     )
     (open_end,) = chat.response_ids([_RESPONSE])
     chat = replace(chat, terminator=terminator)
@@ -282,39 +189,3 @@ def _check_own_tokens(chat: ChatFormat) -> None:
     used |= {id_: repr(chat.decode([id_])) for id_ in (*prompt, *chat.terminator_ids)}
     largest = max(used)
     chat.check_embedding(largest, f"token {used[largest]}")
-
-
-def _value(text: str) -> str | bool | int:
-    """What a variable's text says."""
-    if text in ("true", "false"):
-        return text == "true"
-    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
-
-
-def _matched(text: str, frame: Frame, messages: Sequence[Message]) -> list[Piece] | None:
-    """The text as the frame with the messages' texts in it, each as it is or trimmed; None where that isn't so."""
-    before, *others = frame.texts
-    if not text.startswith(before):
-        return None
-    pieces, place = [Piece(before, is_user=False)], len(before)
-    for number, after in zip(frame.order, others, strict=True):
-        content = messages[number].content
-        for said in (content, content.rstrip(), content.lstrip(), content.strip()):
-            if text.startswith(said + after, place):
-                break
-        else:
-            return None
-        pieces += [Piece(said, is_user=True), Piece(after, is_user=False)]
-        place += len(said) + len(after)
-    return pieces if place == len(text) else None
-
-
-def _between(text: str, frame: Frame) -> list[Piece] | None:
-    """The same for a single message, whatever the template made of it."""
-    before, *_, after = frame.texts
-    if len(frame.texts) != 2 or len(text) < len(before) + len(after):
-        return None
-    if not (text.startswith(before) and text.endswith(after)):
-        return None
-    said = text[len(before) : len(text) - len(after)]
-    return [Piece(before, is_user=False), Piece(said, is_user=True), Piece(after, is_user=False)]

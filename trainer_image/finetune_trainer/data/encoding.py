@@ -64,7 +64,7 @@ class TextEncoder:
         merged = [list(_merged(pieces)) for pieces in texts]
         ids = self.plain_ids(["".join(piece.text for piece in pieces) for pieces in merged])
         return [
-            one if self._is_safe(pieces, one) else self._guarded(pieces)
+            one if self._is_safe(pieces, one) else self.guarded_ids(pieces)
             for one, pieces in zip(ids, merged, strict=True)
         ]
 
@@ -98,7 +98,8 @@ class TextEncoder:
         found = (match[0] for piece in pieces if not piece.is_user for match in self.added_tokens(piece.text))
         return self._control_ids(self._ids[token] for token in found)
 
-    def _guarded(self, pieces: list[Piece]) -> list[int]:
+    def guarded_ids(self, pieces: Sequence[Piece]) -> list[int]:
+        """Token ids of one text by way of the twin: the same, but for added tokens in a user's pieces."""
         ids = self._by_twin(pieces) if self._tokenizer.is_fast else self._by_stretches(pieces)
         if self._control_ids(ids) != self._own_ids(pieces):
             text = "".join(piece.text for piece in pieces if piece.is_user)
@@ -109,7 +110,7 @@ class TextEncoder:
             )
         return ids
 
-    def _by_twin(self, pieces: list[Piece]) -> list[int]:
+    def _by_twin(self, pieces: Sequence[Piece]) -> list[int]:
         guards = 1
         while any(_GUARD * guards in piece.text for piece in pieces):
             guards += 1
@@ -122,7 +123,7 @@ class TextEncoder:
         )
         return list(twin.encode(text))
 
-    def _by_stretches(self, pieces: list[Piece]) -> list[int]:
+    def _by_stretches(self, pieces: Sequence[Piece]) -> list[int]:
         """A tokenizer in Python splits at added tokens first and then reads each stretch by itself, so we can, too."""
         ids: list[int] = []
         for stretch, token in self._stretches(pieces):
@@ -133,7 +134,7 @@ class TextEncoder:
                 ids.append(self._ids[token])
         return ids
 
-    def _stretches(self, pieces: list[Piece]) -> Iterator[tuple[str, str]]:
+    def _stretches(self, pieces: Sequence[Piece]) -> Iterator[tuple[str, str]]:
         """(text, the template's added token that follows or "") in order."""
         stretch, strips = "", False
         decoder = self._tokenizer.added_tokens_decoder
