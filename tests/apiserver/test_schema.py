@@ -261,6 +261,16 @@ def test_the_list_says_why_a_job_failed_or_waits(apiserver: ControlPlane) -> Non
         assert said in apiserver.kubectl("get", "ftj", "reasons", "-o", "wide")
 
 
+def test_the_documented_wait_returns_on_failure_too_and_the_verdict_can_be_read(apiserver: ControlPlane) -> None:
+    apiserver.kubectl.apply([job(name="awaited")])
+    failed = condition("False", "DatasetInvalid", "row 7")
+    conditions = [failed, {**failed, "type": "Finished", "status": "True"}]
+    assert set_status(apiserver, "awaited", {"stage": "Failed", "conditions": conditions}) == ""
+    apiserver.kubectl("wait", "ftj/awaited", "--for=condition=Finished", "--timeout=30s")
+    verdict = '{.status.conditions[?(@.type=="Succeeded")].status}'
+    assert apiserver.kubectl("get", "ftj", "awaited", "-o", f"jsonpath={verdict}") == "False"
+
+
 def test_a_status_may_say_words_that_this_version_does_not_know(apiserver: ControlPlane) -> None:
     apiserver.kubectl.apply([job(name="words")])
     status = {
