@@ -6,16 +6,16 @@ A pass asks for steps until one is Settle: the answers to look-ups come back in 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from finetune_api.reasons import Reason
 from finetune_api.results import FailureStatus
 from finetune_api.stages import STAGES, Stage
 from finetune_api.status import PENDING, FineTuneJobStatus
-from finetune_operator.finetunejob.attempts import count, last_ended, with_attempts
+from finetune_operator.finetunejob.attempts import count, with_attempts
 from finetune_operator.finetunejob.gates import SOON, Start, advised, held_up
-from finetune_operator.finetunejob.job_endings import cause, failure_of, overlooked, stopped_too_early
-from finetune_operator.finetunejob.job_object import JobObject, Spec
+from finetune_operator.finetunejob.job_endings import cause, failure_of, overlooked, stopped_too_early, within_budget
+from finetune_operator.finetunejob.job_object import JobObject
 from finetune_operator.finetunejob.observed import Observed
 from finetune_operator.finetunejob.pod_endings import RESULT_LOST
 from finetune_operator.finetunejob.steps import (
@@ -25,54 +25,19 @@ from finetune_operator.finetunejob.steps import (
     LookUp,
     Need,
     Settle,
+    Situation,
     Step,
     Wait,
     Write,
 )
 from finetune_operator.finetunejob.transitions import active, begin, fail, record, succeed, unsupported
-from finetune_operator.finetunejob.waiting import for_a_pod, held_open, suspended, wait_of, warned
+from finetune_operator.finetunejob.waiting import SIDECAR_GRACE, for_a_pod, waiting
 from finetune_operator.workload.job import job_name
-from finetune_operator.workload.order import Gateway, Order, claims
+from finetune_operator.workload.order import Gateway, Order
 from finetune_operator.workload.profile import LoadedProfile
-from finetune_operator.workload.state import JobState, PodState, WorkloadState
+from finetune_operator.workload.state import JobState
 
-# A Job gets its first pod within moments; the reason for having none is an Event that no watch of ours sees.
-POD_DUE = timedelta(seconds=5)
-# A pod's volumes are mounted within moments of its coming to a node; the same holds for the kubelet's reasons.
-START_DUE = timedelta(seconds=5)
-LOOK_AGAIN = 30.0
-CLAIM_SECONDS = 15.0
-# Containers beside the trainer get so long to end after it, before their Job makes way: the pod holds a GPU.
-SIDECAR_GRACE = timedelta(seconds=60)
 MAX_LOST_RESULTS = 2
-
-
-@dataclass(frozen=True)
-class Situation:
-    """One stage of one job at one moment."""
-
-    job: JobObject
-    spec: Spec
-    stage: Stage
-    status: FineTuneJobStatus  # with attempts recorded
-    state: WorkloadState
-    facts: Facts
-    now: datetime
-
-    @property
-    def before(self) -> FineTuneJobStatus:
-        """The status as the API server has it."""
-        return self.job.status
-
-    @property
-    def backoff_limit(self) -> int:
-        """How often the stage may crash."""
-        return self.spec.resolved.scheduling.backoff_limit
-
-    @property
-    def memory_limit(self) -> str | None:
-        """The pods' memory limit."""
-        return self.spec.resolved.runtime.resources.limits.get("memory")
 
 
 def plan(job: JobObject, observed: Observed, facts: Facts, now: datetime) -> Step:
@@ -180,75 +145,17 @@ def _start(at: Situation) -> Step:
 
 
 def _wait(at: Situation, job: JobState) -> Step:
-    if job.suspended:
-        return _settle(at, suspended(job))
-    pod = at.state.newest
-    if pod and pod.held_open and pod in at.state.current:
-        return _held_open(at, job, pod)
-    if pod is None or pod.ended:
-        return _without_pod(at, job)
-    plain = _plain(at, job)
-    wait = wait_of(at.stage, pod, at.before.condition("Succeeded"), plain, at.now)
-    if wait.reason == Reason.UNSCHEDULABLE:
-        return _unschedulable(at, wait)
-    if pod.node and not pod.running and pod.waiting is None and not pod.deletion:
-        return _starting(at, pod, plain)
-    return _settle(at, wait)
-
-
-def _held_open(at: Situation, job: JobState, pod: PodState) -> Step:
-    """The trainer ended without a result, and its Job does not see it: the pod goes on beside it."""
-    age = at.now - (pod.finished or at.now)
-    if age < SIDECAR_GRACE:
-        return _settle(at, replace(held_open(pod), revisit=(SIDECAR_GRACE - age).total_seconds()))
-    return _again(at, job, f"container {pod.held_open} of pod {pod.name} does not end")
-
-
-def _without_pod(at: Situation, job: JobState) -> Step:
-    """The first pod or a replacement is due. Its controller backs off for minutes after a crash: that is no refusal."""
-    last = last_ended(at.status, at.stage)
-    plain = _plain(at, job)
-    since = last.end_time if last and last.job_uid == job.uid else None
-    age = at.now - (since or job.created or at.now)
-    if age < POD_DUE:
-        return _settle(at, replace(plain, revisit=(POD_DUE - age).total_seconds()))
-    if at.facts.warnings is None:
-        return LookUp(Need.WARNINGS, job.uid, since)
-    rejected = next((one.message for one in at.facts.warnings if one.reason == "FailedCreate"), "")
-    # The controller tries again after 10, 20, 40 s and so on, and so does the look for what came of it.
-    revisit = min(age.total_seconds(), LOOK_AGAIN)
-    return _settle(at, Wait(Reason.POD_REJECTED, rejected, revisit) if rejected else replace(plain, revisit=revisit))
-
-
-def _plain(at: Situation, job: JobState) -> Wait:
-    """What is said while nobody says why no pod runs."""
-    last = last_ended(at.status, at.stage)
-    return Wait(PENDING, for_a_pod(job.name, f"attempt {last.number} ended ({last.reason})" if last else ""))
-
-
-def _starting(at: Situation, pod: PodState, plain: Wait) -> Step:
-    """A pod that came to a node and does not start there: it loads its image, or waits for a volume."""
-    age = at.now - (pod.started or pod.created or at.now)
-    if age < START_DUE:
-        return _settle(at, replace(plain, revisit=(START_DUE - age).total_seconds()))
-    if at.facts.warnings is None:
-        return LookUp(Need.WARNINGS, pod.uid)
-    return _settle(at, replace(warned(pod, at.facts.warnings, plain), revisit=min(age.total_seconds(), LOOK_AGAIN)))
-
-
-def _unschedulable(at: Situation, wait: Wait) -> Step:
-    """A missing claim reads as Unschedulable; only a live look tells the two apart. Neither times out."""
-    before = at.before.condition("Succeeded")
-    looked = before is not None and before.reason == wait.reason and "persistentvolumeclaim" not in wait.message
-    if looked or not claims(at.spec.resolved):
-        return _settle(at, wait)
-    if at.facts.missing_claims is None:
-        return LookUp(Need.CLAIMS)
-    if not at.facts.missing_claims:
-        return _settle(at, wait)
-    names = ", ".join(f"{at.job.metadata.namespace}/{name}" for name in at.facts.missing_claims)
-    text = advised(Reason.VOLUME_NOT_FOUND, f"there is no PersistentVolumeClaim {names}")
-    return _settle(at, Wait(Reason.VOLUME_NOT_FOUND, text, CLAIM_SECONDS))
+    match found := waiting(at, job):
+        case Wait():
+            return _settle(at, found)
+        case LookUp():
+            return found
+    # The trainer has ended without a result, and its Job can't see it: the container beside it does not end.
+    if found.pod.succeeded:
+        return _lost(at, job)
+    if not within_budget(at.status, at.stage, at.backoff_limit):
+        return _fail(at, cause(job, at.stage, at.state, at.status, at.backoff_limit, at.memory_limit))
+    return _again(at, job, f"container {found.pod.held_open} of pod {found.pod.name} does not end")
 
 
 def _lost(at: Situation, job: JobState) -> Step:

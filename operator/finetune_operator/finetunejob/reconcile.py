@@ -8,26 +8,24 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from finetune_api.names import API_VERSION, GATEWAY_CA_CONFIG_MAP, JOB_LABEL, KIND
+from finetune_api.names import API_VERSION, KIND
 from finetune_api.reasons import Reason
 from finetune_api.status import FineTuneJobStatus
 from finetune_operator.finetunejob.events import announcements
 from finetune_operator.finetunejob.job_object import JobObject, read_job
-from finetune_operator.finetunejob.kinds import FINETUNEJOB, FOLDER, JOB, POD, ConfigMap
+from finetune_operator.finetunejob.kinds import FINETUNEJOB, JOB, POD, ConfigMap
+from finetune_operator.finetunejob.look_ups import LookUps
 from finetune_operator.finetunejob.observed import observe
-from finetune_operator.finetunejob.output_folder import occupant
 from finetune_operator.finetunejob.plan import in_trouble, plan
-from finetune_operator.finetunejob.steps import CreateJob, DeleteJob, Facts, LookUp, Need, Said, Settle, Setup, Write
+from finetune_operator.finetunejob.steps import CreateJob, DeleteJob, Facts, LookUp, Said, Settle, Write
 from finetune_operator.runtime.client import ApiError
-from finetune_operator.runtime.events import Recorder, Reference, Warnings
+from finetune_operator.runtime.events import Recorder, Reference
 from finetune_operator.runtime.requests import Kube
-from finetune_operator.runtime.resources import CLAIMS, Key, Object
+from finetune_operator.runtime.resources import Key, Object
 from finetune_operator.runtime.store import Store
 from finetune_operator.settings import Settings
 from finetune_operator.workload.job import build
 from finetune_operator.workload.objects import Metadata, Pod
-from finetune_operator.workload.order import claims
-from finetune_operator.workload.profile import config_map_name, parse_profile
 from finetune_operator.workload.refusal import is_the_users
 
 log = logging.getLogger(__name__)
@@ -71,9 +69,8 @@ class Reconciler:
     ) -> None:
         self._kube = kube
         self._store = store
-        self._config_maps = config_maps
+        self._look_ups = LookUps(kube, store, config_maps, settings, clock)
         self._recorder = recorder
-        self._warnings = Warnings(kube, clock)
         self._settings = settings
         self._clock = clock
         self._starting: set[Key] = set()  # whose Job is being created: no watch tells of it yet
@@ -117,7 +114,7 @@ class Reconciler:
                         self._store.drop_child(JOB, this.key, step.uid)
                     return _AGAIN
                 case LookUp():
-                    this.facts = await self._look_up(this, step)
+                    this.facts = await self._look_ups.answer(this.key, this.job, this.facts, step, self._starting)
                 case CreateJob():
                     if not this.fresh:
                         if not await self._refresh(this):
@@ -149,46 +146,6 @@ class Reconciler:
             return False
         this.job, this.fresh = read_job(live, this.job), True
         return True
-
-    async def _look_up(self, this: Pass, step: LookUp) -> Facts:
-        namespace, name = this.key
-        match step.need:
-            case Need.SETUP:
-                return replace(this.facts, setup=self._setup(this.job))
-            case Need.FOLDER:
-                return replace(this.facts, occupied=self._occupant(this))
-            case Need.PODS:
-                for pod in await self._kube.list(POD.resource, namespace, labels=f"{JOB_LABEL}={name}"):
-                    self._store.put_child(POD, pod, live=True)
-                return replace(this.facts, pods_listed=True)
-            case Need.CLAIMS:
-                wanted = claims(this.job.spec.resolved) if this.job.spec else []
-                missing = [claim for claim in wanted if not await self._kube.get(CLAIMS, namespace, claim)]
-                return replace(this.facts, missing_claims=tuple(missing))
-            case Need.WARNINGS:
-                found = await self._warnings.about(namespace, step.about, step.since)
-                return replace(this.facts, warnings=tuple(Said(one.reason, one.message) for one in found))
-
-    def _occupant(self, this: Pass) -> str:
-        if this.job.spec is None:
-            return ""
-        place = (this.key[0], this.job.spec.folder)
-        jobs = ((other, self._store.owner(other)) for other in self._store.find(FOLDER, place) if other != this.key)
-        others = ((job, self._has_started(other)) for other, job in jobs if job)
-        return occupant(this.job, self._has_started(this.key), others, self._store.find_children(POD, FOLDER, place))
-
-    def _has_started(self, key: Key) -> bool:
-        return key in self._starting or bool(self._store.children(JOB, key))
-
-    def _setup(self, job: JobObject) -> Setup:
-        namespace = self._settings.operator_namespace
-        name = job.spec.resolved.runtime.profile if job.spec else ""
-        found = self._config_maps.owner((namespace, config_map_name(name)))
-        profile = (found and found.profile) or parse_profile(name, namespace, None)
-        if not self._settings.gateway_url:
-            return Setup(profile)
-        authority = self._config_maps.owner((namespace, GATEWAY_CA_CONFIG_MAP))
-        return Setup(profile, self._settings.gateway_url, authority.data.get("ca.crt", "") if authority else "")
 
     async def _create(self, this: Pass, step: CreateJob) -> None:
         manifest = build(step.order, step.stage, step.crashes)

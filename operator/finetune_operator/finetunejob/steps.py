@@ -1,4 +1,4 @@
-"""What a plan may ask for next, and what is known from looking at the cluster on its behalf."""
+"""What a plan knows of one stage at one moment, and what it may ask for next."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from enum import StrEnum
 
 from finetune_api.stages import Stage
 from finetune_api.status import FineTuneJobStatus
+from finetune_operator.finetunejob.job_object import JobObject, Spec
 from finetune_operator.workload.order import Order
 from finetune_operator.workload.profile import LoadedProfile, ProfileProblem
+from finetune_operator.workload.state import WorkloadState
 
 
 class Need(StrEnum):
@@ -106,3 +108,31 @@ class Wait:
     reason: str
     message: str
     revisit: float | None = None  # seconds
+
+
+@dataclass(frozen=True)
+class Situation:
+    """One stage of one job at one moment."""
+
+    job: JobObject
+    spec: Spec
+    stage: Stage
+    status: FineTuneJobStatus  # with attempts recorded
+    state: WorkloadState
+    facts: Facts
+    now: datetime
+
+    @property
+    def before(self) -> FineTuneJobStatus:
+        """The status as the API server has it."""
+        return self.job.status
+
+    @property
+    def backoff_limit(self) -> int:
+        """How often the stage may crash."""
+        return self.spec.resolved.scheduling.backoff_limit
+
+    @property
+    def memory_limit(self) -> str | None:
+        """The pods' memory limit."""
+        return self.spec.resolved.runtime.resources.limits.get("memory")

@@ -1,21 +1,36 @@
-"""What a stage whose Job is there waits for, or that it runs. Pure."""
+"""What a stage whose Job is there waits for, in the words of whoever holds it up, or that it runs. Pure."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from finetune_api.base import with_advice
 from finetune_api.reasons import FAILURES, Reason
 from finetune_api.results import MAX_MESSAGE
-from finetune_api.stages import Stage
 from finetune_api.status import PENDING, Condition
-from finetune_operator.finetunejob.steps import Said, Wait
+from finetune_operator.finetunejob.attempts import last_ended
+from finetune_operator.finetunejob.steps import LookUp, Need, Said, Situation, Wait
+from finetune_operator.workload.order import claims
 from finetune_operator.workload.state import JobState, PodState, Waiting
 
+# A Job gets its first pod within moments, and a pod that came to a node its volumes: why not stands in Events only.
+DUE = timedelta(seconds=5)
+LOOK_AGAIN = 30.0
+CLAIM_SECONDS = 15.0
 # A pod that should be gone for this long sits on a node that does not answer.
 LOST_AFTER = timedelta(seconds=30)
+# Containers beside the trainer get so long to end after it, before their Job makes way: the pod holds a GPU.
+SIDECAR_GRACE = timedelta(seconds=60)
 # The kubelet's Events about volumes, whatever the plug-in.
 _MOUNT_REASONS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume", "VolumeResizeFailed"})
+
+
+@dataclass(frozen=True)
+class HeldOpen:
+    """A pod whose trainer has ended, and that does not end for a container beside it, for longer than it may."""
+
+    pod: PodState
 
 
 def for_a_pod(job: str, ended: str = "") -> str:
@@ -23,40 +38,61 @@ def for_a_pod(job: str, ended: str = "") -> str:
     return f"{ended}; Job {job} starts again from step 0" if ended else f"waiting for a pod of Job {job} to run"
 
 
-def suspended(job: JobState) -> Wait:
+def waiting(at: Situation, job: JobState) -> Wait | LookUp | HeldOpen:
+    """What a stage with an active Job waits for, or what has to be looked up to tell."""
+    if job.suspended:
+        return _suspended(job)
+    pod, plain = at.state.newest, _plain(at, job)
+    if pod and pod.held_open and pod in at.state.current:
+        return _held_open(pod, at.now)
+    if pod is None or pod.ended:
+        return _without_pod(at, job, plain)
+    if pod.deletion:
+        return _leaving(pod, pod.deletion, at.now)
+    if pod.running:
+        return Wait(at.stage.active, f"pod {pod.name} runs on node {pod.node}")
+    if pod.waiting and pod.waiting.reason == Reason.UNSCHEDULABLE:
+        return _unschedulable(at, pod.waiting)
+    if pod.waiting:
+        return _told(pod.waiting, at.before.condition("Succeeded"))
+    return _starting(at, pod, plain) if pod.node else plain
+
+
+def _plain(at: Situation, job: JobState) -> Wait:
+    """What is said while nobody says why no pod runs."""
+    last = last_ended(at.status, at.stage)
+    return Wait(PENDING, for_a_pod(job.name, f"attempt {last.number} ended ({last.reason})" if last else ""))
+
+
+def _suspended(job: JobState) -> Wait:
     """A Job that somebody else holds."""
     advice = FAILURES[Reason.SUSPENDED].advice.replace("<name>", job.name)
     return Wait(Reason.SUSPENDED, with_advice(f"Job {job.name} is suspended", advice, MAX_MESSAGE))
 
 
-def held_open(pod: PodState) -> Wait:
-    """A trainer that has ended in a pod that has not."""
+def _held_open(pod: PodState, now: datetime) -> Wait | HeldOpen:
+    """The trainer ended without a result, and its Job does not see it."""
+    age = now - (pod.finished or now)
+    if age >= SIDECAR_GRACE:
+        return HeldOpen(pod)
     how = f"exit code {pod.exit_code}"
     text = f"the trainer of pod {pod.name} has ended ({how}), but container {pod.held_open} beside it still runs"
-    return Wait(PENDING, text)
+    return Wait(PENDING, text, (SIDECAR_GRACE - age).total_seconds())
 
 
-def wait_of(stage: Stage, pod: PodState, before: Condition | None, plain: Wait, now: datetime) -> Wait:
-    """What a pod that has not ended waits for, or that it runs.
-
-    ``before`` is the condition as it stands, ``plain`` what is said for want of a reason.
-    """
-    if pod.deletion:
-        return _leaving(pod, pod.deletion, now)
-    if pod.running:
-        return Wait(stage.active, f"pod {pod.name} runs on node {pod.node}")
-    return _told(pod.waiting, before) if pod.waiting else plain
-
-
-def warned(pod: PodState, warnings: tuple[Said, ...], plain: Wait) -> Wait:
-    """Why a pod does not start on its node, in the words of the newest Event that says so."""
-    said = next((one for one in warnings if one.reason != "FailedScheduling"), None)
-    if said is None:
-        return plain
-    text = f"pod {pod.name} on node {pod.node}: {said.reason}: {said.message}"
-    if said.reason in _MOUNT_REASONS:
-        return Wait(Reason.FAILED_MOUNT, with_advice(text, FAILURES[Reason.FAILED_MOUNT].advice, MAX_MESSAGE))
-    return Wait(PENDING, text)
+def _without_pod(at: Situation, job: JobState, plain: Wait) -> Wait | LookUp:
+    """The first pod or a replacement is due. Its controller backs off for minutes after a crash: that is no refusal."""
+    last = last_ended(at.status, at.stage)
+    since = last.end_time if last and last.job_uid == job.uid else None
+    age = at.now - (since or job.created or at.now)
+    if age < DUE:
+        return replace(plain, revisit=(DUE - age).total_seconds())
+    if at.facts.warnings is None:
+        return LookUp(Need.WARNINGS, job.uid, since)
+    rejected = next((one.message for one in at.facts.warnings if one.reason == "FailedCreate"), "")
+    # The controller tries again after 10, 20, 40 s and so on, and so does the look for what came of it.
+    revisit = min(age.total_seconds(), LOOK_AGAIN)
+    return Wait(Reason.POD_REJECTED, rejected, revisit) if rejected else replace(plain, revisit=revisit)
 
 
 def _leaving(pod: PodState, deletion: datetime, now: datetime) -> Wait:
@@ -72,8 +108,46 @@ def _leaving(pod: PodState, deletion: datetime, now: datetime) -> Wait:
     return Wait(Reason.NODE_LOST, message)
 
 
+def _unschedulable(at: Situation, told: Waiting) -> Wait | LookUp:
+    """A missing claim reads as Unschedulable; only a live look tells the two apart. Neither times out."""
+    wait = Wait(told.reason, told.message)
+    before = at.before.condition("Succeeded")
+    looked = before is not None and before.reason == told.reason and "persistentvolumeclaim" not in told.message
+    if looked or not claims(at.spec.resolved):
+        return wait
+    if at.facts.missing_claims is None:
+        return LookUp(Need.CLAIMS)
+    if not at.facts.missing_claims:
+        return wait
+    names = ", ".join(f"{at.job.metadata.namespace}/{name}" for name in at.facts.missing_claims)
+    text = f"there is no PersistentVolumeClaim {names}"
+    advice = FAILURES[Reason.VOLUME_NOT_FOUND].advice
+    return Wait(Reason.VOLUME_NOT_FOUND, with_advice(text, advice, MAX_MESSAGE), CLAIM_SECONDS)
+
+
 def _told(waiting: Waiting, before: Condition | None) -> Wait:
     """The kubelet alternates between an error and its back-off: the first message is kept, to write status once."""
     if waiting.again and before is not None and before.reason == waiting.reason:
         return Wait(waiting.reason, before.message)
     return Wait(waiting.reason, waiting.message)
+
+
+def _starting(at: Situation, pod: PodState, plain: Wait) -> Wait | LookUp:
+    """A pod that came to a node and does not start there: it loads its image, or waits for a volume."""
+    age = at.now - (pod.started or pod.created or at.now)
+    if age < DUE:
+        return replace(plain, revisit=(DUE - age).total_seconds())
+    if at.facts.warnings is None:
+        return LookUp(Need.WARNINGS, pod.uid)
+    return replace(_warned(pod, at.facts.warnings, plain), revisit=min(age.total_seconds(), LOOK_AGAIN))
+
+
+def _warned(pod: PodState, warnings: tuple[Said, ...], plain: Wait) -> Wait:
+    """Why a pod does not start on its node, in the words of the newest Event that says so."""
+    said = next((one for one in warnings if one.reason != "FailedScheduling"), None)
+    if said is None:
+        return plain
+    text = f"pod {pod.name} on node {pod.node}: {said.reason}: {said.message}"
+    if said.reason in _MOUNT_REASONS:
+        return Wait(Reason.FAILED_MOUNT, with_advice(text, FAILURES[Reason.FAILED_MOUNT].advice, MAX_MESSAGE))
+    return Wait(PENDING, text)

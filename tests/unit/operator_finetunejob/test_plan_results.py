@@ -256,3 +256,17 @@ def test_a_sidecar_that_was_killed_costs_no_result_and_its_exit_code_is_not_the_
     killed = {"terminated": {"exitCode": 143, "reason": "Error"}}
     status = settled(job(), child(), ended(message=trained(), sidecar=killed, phase="Failed"))
     assert (status.holds("Trained"), status.attempts[0].reason) == (True, "Completed")
+
+
+def test_pods_that_a_sidecar_holds_open_come_to_an_end_as_others_do() -> None:
+    long_ago = NOW - timedelta(seconds=90)
+    limited = {"scheduling": {"backoffLimit": 0}}
+    crashed = ended("p1", 1, "Traceback", sidecar=RUNS, finished=long_ago)
+    over = settled(job(**limited), child(), crashed)
+    assert verdict(over) == ("False", "TrainerCrashed")
+    assert "more crashes than scheduling.backoffLimit 0 allows" in words(over)
+    silent = [ended(f"p{number}", of=f"job-{number}", sidecar=RUNS, finished=long_ago) for number in (1, 2)]
+    first = settled(job(), child(), silent[0])
+    assert first.attempts[0].reason == "ResultLost"
+    lost = settled(job(first), child(uid="job-2"), *silent)
+    assert (verdict(lost), lost.attempts[1].reason) == (("False", "TrainerCrashed"), "ResultLost")
