@@ -139,7 +139,7 @@ def fill(template: str, **values: str) -> str:
 # Decimals are text, since Kubernetes API conventions rule out floats in a spec: their text changes between clients.
 def _quoted(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise ValueError(f'must be of type string, not number: put it in quotes, as "{value:g}"')
+        raise ValueError(f'must be of type string, in quotes as "{value:g}"')
     return value
 
 

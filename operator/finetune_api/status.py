@@ -49,7 +49,7 @@ class StageStatus(StatusModel):
     job_uid: Annotated[str, Field(max_length=64)] | None = Field(
         default=None,
         alias="jobUID",
-        description="UID of the stage's newest Job; recorded before the Job may count as lost.",
+        description="UID of the stage's newest Job of which a pod has run.",
     )
     attempts: Count = Field(default=0, description="Pods that have run for the stage, over all its Jobs.")
     crashes: Count = Field(default=0, description="Of these, attempts that counted against backoffLimit.")

@@ -34,10 +34,7 @@ def test_every_sample_is_read(sample: Path) -> None:
 
 def test_a_decimal_without_quotes_is_told_what_to_do() -> None:
     said = refusal(HEAD + SPEC + "  training: {learningRate: 2e-4}\n")
-    assert said == (
-        "job.yaml: spec.training.learningRate: must be of type string, not number: put it in quotes, as "
-        '"0.0002", not 0.0002'
-    )
+    assert said == ('job.yaml: spec.training.learningRate: must be of type string, in quotes as "0.0002", not 0.0002')
 
 
 def test_an_unknown_field_is_named_as_kubectl_names_it() -> None:

@@ -47,7 +47,7 @@ def test_a_wrong_template_is_told_in_words_that_help(template: str, complaint: s
     ("path", "value", "complaint"),
     [
         ("training.learningRate", "2", "must be above 0 and at most 1, not 2"),
-        ("training.learningRate", 0.0002, 'must be of type string, not number: put it in quotes, as "0.0002"'),
+        ("training.learningRate", 0.0002, 'must be of type string, in quotes as "0.0002"'),
         ("training.microBatchSize", "auto", "must be Auto or a number of examples from 1 to 1024"),
         ("training.microBatchSize", 3, "batchSize 8 must be a multiple of microBatchSize 3"),
         ("lora.targetModules", ["AllLinear", "q_proj"], "AllLinear stands alone"),
