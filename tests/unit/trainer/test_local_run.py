@@ -49,7 +49,7 @@ def test_the_same_file_gives_the_same_run_with_the_operators_defaults(tmp_path: 
     [
         (
             "learningRate: 2e-4",
-            "put it in quotes",
+            "in quotes as",
         ),
         ("learningRte: '2e-4'", "spec.training.learningRte"),
         ("batchSize: 0", "spec.training.batchSize"),
