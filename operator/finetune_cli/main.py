@@ -15,10 +15,10 @@ def _leave(*_: Any) -> None:
 
 def app() -> None:
     """Runs the command line."""
-    signal.signal(signal.SIGINT, _leave)
+    usual = signal.signal(signal.SIGINT, _leave)
     from finetune_cli import commands
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, usual)
     commands.app()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import yaml
 
 from embedded_cluster.control_plane import ControlPlane
 from finetune_api.results import AdapterStatus, EvaluationStatus, MemoryStatus
+from finetune_api.rules import Placeholders
 from rule_cases import CASES
 from specs import job_with as job
 
-SAMPLES = sorted((Path(__file__).parents[2] / "manifests/samples").glob("*.yaml"))
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+SAMPLES = sorted((MANIFESTS / "samples").glob("*.yaml"))
 
 
 def dry_run(apiserver: ControlPlane, document: dict[str, Any]) -> str:
@@ -134,14 +137,37 @@ def test_a_rule_accepts_a_right_value_and_names_what_is_wrong_with_another(
     assert refusal in dry_run(apiserver, job(path, bad))
 
 
-def test_models_and_schema_judge_alike(apiserver: ControlPlane) -> None:
-    documents = [job(path, value, name=f"case-{number}") for number, (path, value, _) in enumerate(CASES)]
+def accepted_by_schema(apiserver: ControlPlane, values: list[tuple[str, Any]]) -> list[bool]:
+    """Of many jobs with one field set each, which ones the API server takes. One command for all."""
+    documents = [job(path, value, name=f"case-{number}") for number, (path, value) in enumerate(values)]
     everything = {"apiVersion": "v1", "kind": "List", "items": documents}
     command = ("create", "--dry-run=server", "--validate=false", "-o", "name", "-f", "-")
     accepted = set(apiserver.kubectl.run(*command, stdin=json.dumps(everything)).stdout.split())
-    judged = [f"finetunejob.finetune.dev/case-{number}" in accepted for number in range(len(CASES))]
+    return [f"finetunejob.finetune.dev/case-{number}" in accepted for number in range(len(values))]
+
+
+def test_models_and_schema_judge_alike(apiserver: ControlPlane) -> None:
+    judged = accepted_by_schema(apiserver, [(path, value) for path, value, _ in CASES])
     wrong = [case for case, accepted in zip(CASES, judged, strict=True) if accepted is not case[2]]
     assert wrong == []
+
+
+def is_template(text: str) -> bool:
+    try:
+        Placeholders(("question", "options"), ("question",)).check(text)
+    except ValueError:
+        return False
+    return True
+
+
+def test_models_and_schema_judge_random_templates_alike(apiserver: ControlPlane) -> None:
+    chance = random.Random(7)
+    pieces = ["{", "}", "{{", "}}", "{question}", "{options}", "question", "que", "stion", "!r", ":", " "]
+    templates = ["".join(chance.choices(pieces, k=chance.randint(1, 7))) for _ in range(300)]
+    expected = [is_template(template) for template in templates]
+    assert 20 < sum(expected) < 280  # both kinds are among them
+    judged = accepted_by_schema(apiserver, [("dataset.promptTemplate", template) for template in templates])
+    assert [text for text, *pair in zip(templates, expected, judged, strict=True) if pair[0] is not pair[1]] == []
 
 
 def test_steps_and_epochs_exclude_each_other(apiserver: ControlPlane) -> None:
@@ -294,7 +320,10 @@ def test_every_sample_is_accepted(apiserver: ControlPlane, sample: Path) -> None
     assert dry_run(apiserver, document) == ""
 
 
-def test_the_shipped_install_is_accepted(apiserver: ControlPlane) -> None:
-    apiserver.kubectl(
-        "apply", "--server-side", "-k", str(Path(__file__).parents[2] / "manifests/overlays/demo-embedded")
-    )
+def test_the_shipped_install_is_accepted_and_its_deletion_leaves_the_crd_alone(apiserver: ControlPlane) -> None:
+    apiserver.kubectl("apply", "--server-side", "-k", str(MANIFESTS / "overlays/demo-embedded"))
+    deleted = apiserver.kubectl("delete", "--dry-run=server", "-o", "name", "-k", str(MANIFESTS / "base")).split()
+    assert "deployment.apps/finetune-operator" in deleted
+    assert not [name for name in deleted if name.startswith("customresourcedefinition")]
+    crds = apiserver.kubectl("delete", "--dry-run=server", "-o", "name", "-k", str(MANIFESTS.parent / "crds")).split()
+    assert crds == ["customresourcedefinition.apiextensions.k8s.io/finetunejobs.finetune.dev"]
