@@ -53,7 +53,7 @@ class TextEncoder:
         # The longest of those that begin at one place is the token, as in the tokenizer itself.
         names = sorted(self._ids, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, names)) or r"(?!)")
-        self._twins: dict[int, Any] = {}
+        self._twins: dict[int, _Twin] = {}
 
     def encode(self, texts: Sequence[Sequence[Piece]]) -> list[list[int]]:
         """Token ids of each text, without BOS or EOS of the tokenizer's own.
@@ -121,7 +121,7 @@ class TextEncoder:
             piece.text if piece.is_user else self._pattern.sub(lambda match: twin.names[match[0]], piece.text)
             for piece in pieces
         )
-        return list(twin.encode(text))
+        return twin.encode(text)
 
     def _by_stretches(self, pieces: Sequence[Piece]) -> list[int]:
         """A tokenizer in Python splits at added tokens first and then reads each stretch by itself, so we can, too."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from finetune_api.base import sha256_of
 from finetune_api.dataset import Dataset
@@ -53,7 +52,7 @@ def load_examples(source: DatasetSource, dataset: Dataset) -> Rows:
     return Rows(examples, digest.hexdigest(), name)
 
 
-def _raw_rows(source: DatasetSource) -> tuple[str, Iterator[tuple[str, Any]]]:
+def _raw_rows(source: DatasetSource) -> tuple[str, Iterator[tuple[str, object]]]:
     """The rows' name for messages, and (place of the row, raw row) of each."""
     if source.repository:
         return f"{source.uri} {source.split}", hub_rows(source)

@@ -6,12 +6,11 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from finetune_api.reasons import Reason
 from finetune_trainer.stage.failure import StageError
 
-RawRows = Iterator[tuple[int, Any]]  # (row number from 1, raw row); of a .jsonl file the number is the line's
+RawRows = Iterator[tuple[int, object]]  # (row number from 1, raw row); of a .jsonl file the number is the line's
 EXTENSIONS = (".jsonl", ".json", ".csv", ".parquet")
 # The csv module's own limit is 131,072 characters. What is too long to train on is dropped later, and counted.
 _LONGEST_CELL = 2**31 - 1
@@ -53,7 +52,7 @@ def _read_json(path: Path, name: str) -> RawRows:
     yield from enumerate(rows, start=1)
 
 
-def _parse_json(text: str, where: str) -> Any:
+def _parse_json(text: str, where: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -55,7 +55,7 @@ def _cached_commit(location: HubSource, revision: str, kind: Kind) -> str:
     return Path(path).parent.name
 
 
-def hub_rows(source: DatasetSource) -> Iterator[tuple[str, Any]]:
+def hub_rows(source: DatasetSource) -> Iterator[tuple[str, object]]:
     """Yields (place of the row, raw row) of a hub dataset's split.
 
     Text files are read as those on a claim are: the library would take "None" for a gap, and digits for numbers.
@@ -82,7 +82,7 @@ def hub_rows(source: DatasetSource) -> Iterator[tuple[str, Any]]:
     yield from rows
 
 
-def _rows(source: DatasetSource) -> Iterator[tuple[str, Any]]:
+def _rows(source: DatasetSource) -> Iterator[tuple[str, object]]:
     from datasets import load_dataset, load_dataset_builder
 
     place = _place(source)
@@ -117,7 +117,7 @@ def _is_plain_text(builder: Any) -> bool:
     return isinstance(builder, Json) and config.field is None
 
 
-def _text_rows(source: DatasetSource, files: list[str]) -> Iterator[tuple[str, Any]]:
+def _text_rows(source: DatasetSource, files: list[str]) -> Iterator[tuple[str, object]]:
     """Downloads and unpacks the files now, and reads them as they are asked for."""
     from datasets import DownloadConfig, DownloadManager
 
@@ -132,7 +132,7 @@ def _text_rows(source: DatasetSource, files: list[str]) -> Iterator[tuple[str, A
     return _read_files(source, found)
 
 
-def _read_files(source: DatasetSource, files: list[tuple[Path, str]]) -> Iterator[tuple[str, Any]]:
+def _read_files(source: DatasetSource, files: list[tuple[Path, str]]) -> Iterator[tuple[str, object]]:
     for path, name in files:
         label = f"{source.uri} {PurePosixPath(name).name}"
         for number, raw in read_file(path, label, _ending(name) or ".jsonl"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from finetune_api.reasons import Reason
+from finetune_api.uris import HubSource
 from finetune_trainer.sources.locate import locate
 from finetune_trainer.sources.model import fingerprint
 from finetune_trainer.sources.pins import Pins, check_unchanged, read_pins, write_pins
@@ -62,10 +63,12 @@ def test_an_earlier_attempts_commits_are_taken_again(tmp_path: Path) -> None:
 
 def test_a_commit_of_another_evaluations_rows_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(
-        "finetune_trainer.sources.locate.resolve_revision",
-        lambda location, revision, kind: asked.append((location.repository, revision, kind)) or "now",
-    )
+
+    def resolve(location: HubSource, revision: str, kind: str) -> str:
+        asked.append((location.repository, revision, kind))
+        return "now"
+
+    monkeypatch.setattr("finetune_trainer.sources.locate.resolve_revision", resolve)
     config = run_config(SPEC, {"work": tmp_path})
     earlier = pins(
         evaluation_sha256="f" * 64, model_revision="m1", dataset_revision="d1", evaluation_dataset_revision="e1"
