@@ -72,8 +72,11 @@ def test_a_job_trains_then_evaluates_and_its_status_tells_the_whole_story(world:
     ]
     columns = world.plane.kubectl("get", "ftj", "medqa", "-n", world.namespace)
     assert "0.41→0.45" in columns
-    told = lambda: {one["reason"] for one in world.objects("events") if one["involvedObject"]["name"] == "medqa"}  # noqa: E731
-    world.until(lambda: told() == {"Succeeded"}, "the one Event")
+    world.until(lambda: _events_about(world, "medqa") == {"Succeeded"}, "the one Event")
+
+
+def _events_about(world: Any, name: str) -> set[str]:
+    return {one["reason"] for one in world.objects("events") if one["involvedObject"]["name"] == name}
 
 
 def test_an_operator_killed_at_every_stage_loses_nothing_and_starts_nothing_twice(world: Any, operator: Any) -> None:
