@@ -22,7 +22,7 @@ from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.stage.console import say
 
 # Rows that are passed plainly whatever their scores are. On a CPU, in 32 bit, they only watch over the batches.
-CHECKED_ROWS = {"cuda": 32, "cpu": 4}
+CHECKED_ROWS = {"cuda": 32, "cpu": 2}
 # A row is a near-tie within this many standard deviations of the difference between batch and plain pass: of the rows
 # that a batch decides otherwise, one in a thousand lies beyond …
 _DEVIATIONS = 3.0
