@@ -211,7 +211,7 @@ def test_a_run_that_does_not_fit_the_gpu_is_out_of_memory_and_leaves_no_folder(c
 def test_a_batch_that_is_too_large_for_the_gpu_shrinks_until_it_fits_and_the_run_says_so(claim: Path) -> None:
     # The plan is misled: it sees all of the memory, and the trainer may use a part of it.
     limit = (
-        "import torch, sys; torch.cuda.set_per_process_memory_fraction(4 * 2**30 / torch.cuda.mem_get_info()[1]);"
+        "import torch, sys; torch.cuda.set_per_process_memory_fraction(6 * 2**30 / torch.cuda.mem_get_info()[1]);"
         "import runpy; sys.argv[0] = 'finetune_trainer'; runpy.run_module('finetune_trainer', run_name='__main__')"
     )
     job = {

@@ -85,7 +85,7 @@ def _take_steps(spec: ResolvedSpec, inputs: Inputs, folder: RunFolder, pusher: P
     training, device = spec.training, inputs.device
     engine = load_engine()  # before anything else imports its libraries
 
-    from finetune_trainer.models.adapter_targets import adapter_bytes, room_needed
+    from finetune_trainer.models.adapter_targets import adapter_bytes, adapter_targets, room_needed
     from finetune_trainer.models.loading import context_of, embedding_rows, load_config, skeleton, tokenizer_bytes
     from finetune_trainer.training.attention import attention_of, fix_attention
 
@@ -120,6 +120,8 @@ def _take_steps(spec: ResolvedSpec, inputs: Inputs, folder: RunFolder, pusher: P
     if optimizer != training.optimizer:
         say(f"optimizer: {optimizer} in place of {training.optimizer}, which needs a GPU")
     warmup, warmup_advice = warmup_steps(training, total_steps(training, len(tokens.rows)))
+    layers = sorted({name.rpartition(".")[2] for name in adapter_targets(base, spec.lora.target_modules)})
+    say(f"adapter: rank {spec.lora.rank} on {', '.join(layers)}")
     model = engine.add_adapter(base, spec.lora, plan.checkpointing, inputs.model)
 
     reporter = StepReporter(pusher, folder.metrics)

@@ -110,6 +110,7 @@ def build_trainer(
         callbacks=[ReportingCallback(reporter)],
     )
     trainer.remove_callback(PrinterCallback)
+    tokenizer.padding_side = "right"  # whatever the trainer's constructor made of it
     keep_master_weights(model, schedule.device)
     return trainer
 
