@@ -98,6 +98,10 @@ STATES: dict[str, tuple[str, dict[str, Any]]] = {
     "Falcon-H1": ("falcon_h1", {**GROUPED, **MAMBA, "mamba_d_ssm": 128}),
     "Bamba": ("bamba", {**GROUPED, **MAMBA, "attn_layer_indices": [1]}),
     "Mamba": ("mamba", {**OWN_NAMES, "hidden_size": 64, "num_hidden_layers": 2, "state_size": 8}),
+    "RWKV": (
+        "rwkv",
+        {"vocab_size": VOCABULARY, "hidden_size": 64, "num_hidden_layers": 2, "attention_hidden_size": 64},
+    ),
     "Mamba2": (
         "mamba2",
         {

@@ -14,12 +14,12 @@ _LATEX = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
 _TAG = re.compile(r"</?(?:b|i|em|strong|u|p|br|code)\s*/?>", re.IGNORECASE)
 _FENCE = re.compile(r"^\s*```\w*\s*$|```", re.MULTILINE)
 _MARKUP = re.compile(r"[*_`#$>~\\]+")
-_QUOTES = dict.fromkeys(map(ord, "\"'“”„‟‘’‚‛«»‹›「」『』"), None)
+_TRANSLATED = {**dict.fromkeys(map(ord, "\"'“”„‟‘’‚‛«»‹›「」『』"), ""), ord("。"): ". ", ord("、"): ", "}
 
 # What introduces an answer in free words. Behind the first kind something is named for certain.
 _FRAME = re.compile(
     r"\b(?:(?:correct|right|best|final|likeliest|most\s+likely)\s+)*(?:answer|option|choice)(?:\s+(?:choice|option))?"
-    r"(?:\s+here)?\s*(?:(?:is|would\s+be|should\s+be|must\s+be)\b|[:=])\s*[:\-]?\s*",
+    r"(?:\s+here)?[ \t]*(?:\s(?:is|would\s+be|should\s+be|must\s+be)\b|[:=]|\n)\s*[:\-]?\s*",
     re.IGNORECASE,
 )
 _SOFT_FRAME = re.compile(
@@ -44,12 +44,16 @@ def loose(text: str) -> str:
     text = _FENCE.sub("", text)
     for _ in range(2):  # \boxed{\text{B}}
         text = _LATEX.sub(r"\1", text)
-    text = _MARKUP.sub("", _TAG.sub("", text)).translate(_QUOTES)
+    text = _MARKUP.sub("", _TAG.sub("", text)).translate(_TRANSLATED)
     return caseless(unicodedata.normalize("NFKC", text))
 
 
 # From strict to loose: options that differ in case or markup alone are told apart by the first that can.
 NORMALISERS: tuple[Normaliser, ...] = (exact, caseless, loose)
+
+
+# 'Diagnosis: text', in whatever language.
+_LABEL = re.compile(r"^\W*[^\W\d_]{3,}[ \t]*:[ \t]*", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -65,21 +69,25 @@ def statements(text: str, template: str, normalise: Normaliser, cut: bool) -> It
     """The places of a normalised answer where an option may be named, the most telling first.
 
     ``template`` is the response template: where an answer follows it, what stands at its placeholders is meant. Next
-    come words such as 'the answer is', and last the answer's first line.
+    come words such as 'the answer is', the answer's first line, and what follows a label.
     """
     parts, tail = _parsed(template)
     tail = normalise(tail).rstrip(" .!")
     bare = not any(literal.strip(" .!") for literal, _ in parts) and not tail
-    for closing in dict.fromkeys((tail, "")):
+    for closing in () if bare else dict.fromkeys((tail, "")):
         if match := _pattern(parts, closing, normalise).match(text):
             found = [_first(match, parts, name) for name in ("letter", "answer")]
             whole = bool(closing) or match.end() < len(text)
-            yield Statement(": ".join(part for part in found if part), not bare, ended=whole or not cut)
+            yield Statement(": ".join(part for part in found if part), True, ended=whole or not cut)
             break
     for frame, framed in ((_FRAME, True), (_SOFT_FRAME, False)):
         for match in frame.finditer(text):
-            yield _first_line(text[match.end() :], framed, cut)
+            statement = _first_line(text[match.end() :], framed, cut)
+            if not _FRAME.search(statement.text):  # a heading: the statement itself follows
+                yield statement
     yield _first_line(text, False, cut)
+    for match in _LABEL.finditer(text):
+        yield _first_line(text[match.end() :], False, cut)
 
 
 def _first_line(text: str, framed: bool, cut: bool) -> Statement:

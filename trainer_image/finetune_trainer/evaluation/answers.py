@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from finetune_trainer.data.example import Choices
@@ -18,6 +18,7 @@ _END = re.compile(
 )
 _SENTENCE = re.compile(r"[.!?](?=\s|$)")
 _DELIMITER = re.compile(r"\s*[)\].:,\-–—]+\s*|\s+")
+_ARTICLE = re.compile(r"(?:the|an?)\s+", re.IGNORECASE)
 # Words that begin a reason, not an option's text.
 _REASON = re.compile(
     r"(?:because|since|as|due|it|its|it's|this|that|these|those|which|explanation|reason(?:ing)?|therefore|so|the|in|"
@@ -27,11 +28,11 @@ _REASON = re.compile(
 # Words that say that nothing is named.
 _NONE = re.compile(
     r"(?:not|none|no|nothing|neither|unknown|unclear|uncertain|undetermined|n/a|impossible|unable|sorry|i|we|cannot|"
-    r"can't|can not|there|as an ai|hard to|difficult to|unfortunately)\b",
+    r"can't|can not|both|there|as an ai|hard to|difficult to|unfortunately)\b",
     re.IGNORECASE,
 )
 _NEGATION = re.compile(r"\b(?:not|never|no|neither|nor|without|except|unlikely|rather\s+than)\b|n't\b", re.IGNORECASE)
-_ANOTHER = re.compile(r"\s*(?:,?\s*(?:and|or)\b|[,/&+;])\s*", re.IGNORECASE)
+_ANOTHER = re.compile(r"\s*(?:,?\s*(?:and|or)\b|[,/&+;]|[(\[]\s*(?:(?:option|choice|letter)\s+)?)\s*", re.IGNORECASE)
 _EXPLICIT = re.compile(r"(?:(?:option|choice|letter|answer)\s+|(?=[(\[]))", re.IGNORECASE)
 # An option's text that stands somewhere in a sentence counts if it can't be a common word.
 _LEAST_MENTION = 4
@@ -98,16 +99,17 @@ class _Reader:
         text = self.normalise(text)
         if (whole := self._response(_flat(text))) is not None:
             return Reading(Names.OPTION, whole)
-        is_list = self._lists(text)
+        is_list, verdict = self._lists(text), False
         for statement in statements(text, self.template, self.normalise, self.cut):
             if self._lists(statement.text) or (is_list and not statement.framed):
                 continue
             found = self._statement(statement)
             if found.names is not Names.NOTHING:
                 return found
+            verdict |= statement.framed
             if statement.framed and not statement.ended:  # the verdict itself was cut
                 return NOTHING
-        return NOTHING if is_list else self._mention(text)
+        return NOTHING if is_list or verdict else self._mention(text)
 
     def _response(self, text: str) -> int | None:
         """An option whose whole filled template the answer is, or begins with and goes on in a new sentence."""
@@ -126,11 +128,11 @@ class _Reader:
         if not text:
             return NOTHING
         readers = (self._by_text, self._by_key) if self.text_first else (self._by_key, self._by_text)
-        if _EXPLICIT.match(text):
-            readers = (self._by_key, self._by_text)
         for read in (self._whole, self._by_both, *readers, self._by_unknown_key):
             if found := read(text, statement.ended):
                 return found
+        if article := _ARTICLE.match(text):
+            return self._statement(replace(statement, text=text[article.end() :]))
         ended = statement.ended or _SENTENCE.search(text) is not None
         says = any(character.isalnum() for character in text) and not _NONE.match(text)
         return NO_SUCH_OPTION if says and ended and (statement.framed or self._is_name(text)) else NOTHING
@@ -140,7 +142,7 @@ class _Reader:
         bare = text.rstrip(" .!")
         if not self.text_first and bare in self.keys:
             return None
-        for own in (text, bare):
+        for own in (text, bare, bare.strip("()[]")):
             if own in self.texts and self.clear[index := self.texts.index(own)]:
                 if not ended and own == text and any(len(t) > len(own) and t.startswith(own) for t in self.texts):
                     return NOTHING

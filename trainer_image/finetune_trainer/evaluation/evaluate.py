@@ -106,10 +106,8 @@ def _compare(
 
     settings = load_config(inputs.model)
     tokenizer = load_tokenizer(ModelSource(str(adapter), None, inputs.model.trust_remote_code))
-    # The tokenizer was saved with the template that training used, whether spec.model.chatTemplate is one or names one.
-    model = config.spec.model.model_copy(update={"chat_template": ""})
     context = context_of(settings)
-    chat = read_chat_format(tokenizer, model, settings.get_text_config().vocab_size)
+    chat = read_chat_format(tokenizer, config.spec.model, settings.get_text_config().vocab_size)
     examples, dropped = keep_fitting(inputs.rows.examples, chat, context)
     if dropped:
         say(f"{dropped} of {len(inputs.rows.examples)} held-out rows are longer than the model's context of {context}")
