@@ -417,14 +417,15 @@ def test_the_exit_code_of_an_injected_container_is_not_the_trainer_s(world: Any)
     patient = job("sidecar", world.namespace, evaluated=False)
     patient["spec"]["scheduling"]["backoffLimit"] = 1
     world.apply(patient)
-    pod = world.run_pod("sidecar-train")
+    pod, uid = world.run_pod("sidecar-train"), world.uid("jobs", "sidecar-train")
     mistake = {"terminated": {"exitCode": exit_code(Reason.DATASET_INVALID), "reason": "Error", "finishedAt": now}}
     crash = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": now}}
     _containers(world, pod, "Failed", agent=mistake, trainer=crash)
     status = world.until_status("sidecar", lambda status: status.attempts and status.attempts[0].reason, "the ending")
     assert status.attempts[0].reason == "TrainerCrashed"
     assert status.stage == "Pending"
-    world.run_pod("sidecar-train")  # its policy was not misled
+    world.run_pod("sidecar-train")
+    assert world.uid("jobs", "sidecar-train") == uid  # its policy was not misled
 
 
 @pytest.mark.usefixtures("operator")
