@@ -17,17 +17,19 @@ from finetune_trainer.stage.writer_lock import WRITER, Writer, WriterLock, relea
 BRIEF = 0.5  # seconds to watch a heartbeat
 
 
-def held(folder: Path, uid: str = "uid-1") -> WriterLock:
-    lock = take(folder, uid, watch_seconds=BRIEF, beat_seconds=0.02)
+def held(folder: Path, uid: str = "uid-1", beat_seconds: float = 0.02) -> WriterLock:
+    lock = take(folder, uid, watch_seconds=BRIEF, beat_seconds=beat_seconds)
     assert isinstance(lock, WriterLock)
     return lock
 
 
 def test_the_second_to_come_is_told_who_is_there(tmp_path: Path) -> None:
-    lock = held(tmp_path)
-    busy = take(tmp_path, "uid-2")
+    lock = held(tmp_path, beat_seconds=60)
+    started = time.monotonic()
+    busy = take(tmp_path, "uid-2", watch_seconds=60)
     assert isinstance(busy, Writer)
     assert busy.job_uid == "uid-1"
+    assert time.monotonic() - started < 10  # by the kernel's lock: nothing to watch
     lock.release()
     assert list(tmp_path.iterdir()) == []
     held(tmp_path, "uid-2").release()
