@@ -12,7 +12,7 @@ from typing import Any
 
 from finetune_operator.finetunejob.controller import config_map_informer, finetunejob_controller
 from finetune_operator.runtime.client import API_ERRORS, connect, describe
-from finetune_operator.runtime.controller import Controller
+from finetune_operator.runtime.controller import WORKERS, Controller
 from finetune_operator.runtime.events import Recorder
 from finetune_operator.runtime.informer import Informer
 from finetune_operator.runtime.requests import Kube
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 COMPONENT = "finetune-operator"
 START_DELAYS = (1, 2, 4, 8, 15, 15, 15)
 SWEEP_SECONDS = 600.0
+LIST_SECONDS = 5.0
 
 
 def main() -> None:
@@ -56,10 +57,11 @@ async def operate(kube: Kube, settings: Settings) -> None:
     _calm_the_garbage_collector()
     log.info("starts with %s", ", ".join(f"{len(one.store)} {one.informer.owner.resource}" for one in controllers))
     await _until_the_first_ends(
+        # At its end kopf waits for each task that began after it did: the others stand before it.
+        _list_forever(kube, config_maps),
+        _sweep_forever(kube, controllers),
+        *(one.work() for one in controllers for _ in range(WORKERS)),
         watch([one.informer for one in controllers], f"http://{settings.host}:{settings.health_port}/healthz"),
-        watch([config_maps]),
-        _sweep_forever(kube, config_maps, controllers),
-        *(one.run() for one in controllers),
     )
 
 
@@ -100,11 +102,22 @@ async def _fill_at_start(kube: Kube, config_maps: Informer, controllers: list[Co
     return await _fill(kube, config_maps, controllers)
 
 
-async def _sweep_forever(kube: Kube, config_maps: Informer, controllers: list[Controller[Any]]) -> None:
+async def _sweep_forever(kube: Kube, controllers: list[Controller[Any]]) -> None:
     """Lists again every ten minutes what watches may have missed. A sweep that fails is logged; the next follows."""
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
+        for controller in controllers:
+            try:
+                await controller.fill(kube)
+            except Exception:
+                log.exception("sweep failed")
+
+
+async def _list_forever(kube: Kube, config_maps: Informer) -> None:
+    """Keeps few and small objects current without a watch: kopf watches one set of namespaces a process."""
+    while True:
+        await asyncio.sleep(LIST_SECONDS)
         try:
-            await _fill(kube, config_maps, controllers)
-        except Exception:
-            log.exception("sweep failed")
+            await config_maps.fill(kube)
+        except API_ERRORS as error:
+            log.warning("can't list %s: %s", config_maps.owner.resource, describe(error))

@@ -168,3 +168,13 @@ async def test_a_watch_brings_what_comes_changes_and_goes_and_leaves_no_trace(
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+
+
+def test_the_operator_ends_soon_and_well_when_it_is_told_to_in_the_middle_of_its_work(
+    world: Any, operator: Any
+) -> None:
+    world.apply(*(job(f"busy-{number}", world.namespace) for number in range(20)))
+    world.run_pod("busy-0-train")
+    world.until_status("busy-0", lambda status: status.stage == "Training", "stage Training")
+    operator.process.terminate()
+    assert operator.process.wait(15) == 0  # a pod is killed after 30

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Generic, TypeVar
@@ -19,7 +18,7 @@ T = TypeVar("T")
 
 # Brings one object on. Returns in how many seconds to come back though nothing changes; None: not before a change.
 Reconcile = Callable[[Key], Awaitable[float | None]]
-WORKERS = 32
+WORKERS = 32  # of each controller, in one process
 # What a list tells is queued at this rate: an event that a watch brings meanwhile does not wait behind all of it.
 LISTED_PER_SECOND = 500.0
 
@@ -61,12 +60,6 @@ class Controller(Generic[T]):
                 _tell(key, error, self._queue.failed(key))
             else:
                 self._queue.done(key, revisit)
-
-    async def run(self) -> None:
-        """All workers."""
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(WORKERS):
-                tasks.create_task(self.work())
 
     def _wake(self, key: Key) -> None:
         if self._listed is None:

@@ -15,7 +15,7 @@ from finetune_operator.runtime.store import ChildKind
 
 
 async def watch(informers: Iterable[Informer], liveness_endpoint: str | None = None) -> None:
-    """Watches for informers of the same namespaces until cancelled, or until kopf ends.
+    """Watches for informers of the same namespaces until cancelled, or until kopf ends; once a process.
 
     Only on.event handlers are registered: they leave no annotation and no finalizer on anybody's object.
     """

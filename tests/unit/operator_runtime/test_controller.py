@@ -79,13 +79,14 @@ def controller(passes: Passes, clock: Any = None, *namespaces: str) -> Controlle
 
 async def until(passes: Passes, count: int, made: Controller[int]) -> list[str]:
     """Lets workers run until there have been so many passes."""
-    running = asyncio.create_task(made.run())
+    workers = [asyncio.create_task(made.work()) for _ in range(4)]
     async with asyncio.timeout(10):
         while len(passes.seen) < count:
             passes.more.clear()
             await passes.more.wait()
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
     return passes.seen
 
 
