@@ -18,7 +18,13 @@ from finetune_trainer.data.tokenize import keep_fitting
 from finetune_trainer.evaluation.measure import measure
 from finetune_trainer.evaluation.metrics import metrics_of
 from finetune_trainer.evaluation.outcome import Outcome
-from finetune_trainer.evaluation.report import About, evaluation_status, report_document, report_lines
+from finetune_trainer.evaluation.report import (
+    About,
+    evaluation_status,
+    report_document,
+    report_lines,
+    rounding_advice,
+)
 from finetune_trainer.models.adapter_files import finished_training
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.sources.pins import Pins, read_pins, write_pins
@@ -71,7 +77,8 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         turn.confirm()
         about = About(dropped, inputs.shared, config.spec.dataset.response_template)
         status = _write_report(folder, outcome, evaluation, about, made_from)
-        sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": inputs.advice}
+        advice = [*inputs.advice, *rounding_advice(outcome)]
+        sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": advice}
         result = stage_result(config, EVALUATE, sections)
         write_result(folder.result, result)
         return result

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from finetune_api.base import cut
-from finetune_api.results import Answer, EvaluationStatus, MetricStatus, SampleAnswer
+from finetune_api.results import Advice, Answer, EvaluationStatus, MetricStatus, SampleAnswer
 from finetune_trainer.data.example import Choices, Example
 from finetune_trainer.evaluation.answers import Names, Reading, read_answer
 from finetune_trainer.evaluation.measure import Measured
@@ -79,6 +79,17 @@ def report_document(
         "samples": [_sample_document(outcome, index, about.template) for index in range(_answered(outcome))],
         "rows": [_row_document(outcome, measured, index) for index in range(len(outcome.examples))],
     }
+
+
+def rounding_advice(outcome: Outcome) -> list[Advice]:
+    """What to know when a batch decided a checked row otherwise and nobody would have seen it in the others."""
+    missed = {name: side.scores.agreement for name, side in outcome.sides.items() if side.scores.agreement.missed}
+    counts = ", ".join(f"{one.missed} of {one.checked} checked rows ({name})" for name, one in missed.items())
+    message = (
+        f"rounding decided {counts}: differences of about that share of the rows mean nothing; compare accuracies by "
+        "their intervals and the paired test"
+    )
+    return [Advice(reason="RoundingDecides", message=message)] if missed else []
 
 
 def report_lines(outcome: Outcome, status: EvaluationStatus) -> Iterator[str]:

@@ -16,7 +16,13 @@ from finetune_trainer.evaluation.measure import Measured, measure
 from finetune_trainer.evaluation.metrics import metrics_of
 from finetune_trainer.evaluation.outcome import Agreement, Generated, Outcome, Scores, Side
 from finetune_trainer.evaluation.questions import Question
-from finetune_trainer.evaluation.report import About, evaluation_status, report_document, report_lines
+from finetune_trainer.evaluation.report import (
+    About,
+    evaluation_status,
+    report_document,
+    report_lines,
+    rounding_advice,
+)
 from finetune_trainer.evaluation.statistics import wilson_interval
 
 TEMPLATE = "The correct answer is {answer}."
@@ -227,3 +233,13 @@ def test_an_accuracy_of_the_report_can_be_had_again_from_its_rows() -> None:
         for model in ("base", "tuned"):
             right = [row[model][name]["option"] == row["right"] for row in document["rows"]]
             assert float(document["evaluation"]["metrics"][index][model]["value"]) == sum(right) / len(right)
+
+
+def test_rows_that_rounding_decided_unseen_are_an_advice() -> None:
+    found = outcome_of()
+    assert rounding_advice(found) == []
+    agreement = Agreement(checked=32, different=3, missed=1, settled=9, changed=2, way="SharedPrompts")
+    tuned = Side(Scores(found.tuned.scores.table, agreement), [])
+    (advice,) = rounding_advice(outcome_of(tuned=tuned))
+    assert advice.reason == "RoundingDecides"
+    assert "1 of 32 checked rows (tuned)" in advice.message
