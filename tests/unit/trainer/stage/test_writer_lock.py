@@ -96,6 +96,25 @@ def test_a_writer_that_this_nodes_kernel_says_is_dead_is_not_watched(tmp_path: P
     lock.release()
 
 
+def test_a_lock_file_that_was_replaced_while_it_was_opened_is_opened_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, calls = writer_lock._lock, []
+
+    def late(handle: int) -> bool | None:
+        if not calls:
+            (tmp_path / WRITER).unlink()  # its writer ended, and the next one is just coming
+            (tmp_path / WRITER).touch()
+        calls.append(handle)
+        return lock(handle)
+
+    monkeypatch.setattr(writer_lock, "_lock", late)
+    mine = held(tmp_path)
+    mine.confirm()
+    assert len(calls) == 2
+    mine.release()
+
+
 def test_of_many_that_come_at_once_one_gets_in(tmp_path: Path) -> None:
     answers: list[WriterLock | Writer] = []
     barrier = threading.Barrier(8)
