@@ -108,6 +108,15 @@ def test_a_token_that_forms_across_the_border_of_template_and_row_is_text() -> N
     assert encoder.encode([[Piece("<|im_", is_user=False), Piece("end|>", is_user=False)]]) == [[end]]
 
 
+@pytest.mark.parametrize("name", ["Llama 3", "Mistral v0.3", "ChatML"])  # Mistral's prints the system message last
+def test_the_messages_of_a_longer_conversation_stay_text(read_chat: Any, name: str) -> None:
+    chat = read_chat(name)
+    roles = ("system", "user", "assistant", "user")
+    (harmless,) = chat.prompt_ids([[Message(role, f"{role}.") for role in roles]])
+    (ids,) = chat.prompt_ids([[Message(role, f"{role} {ATTACK}") for role in roles]])
+    assert control_ids(chat, ids) == control_ids(chat, harmless)
+
+
 def test_a_token_that_the_template_rewrites_into_a_message_of_an_earlier_turn_is_refused(read_chat: Any) -> None:
     chat = read_chat("Qwen3")
     messages = [Message("user", "Where?"), Message("assistant", "<think>hm</think>Here."), Message("user", "Who?")]
