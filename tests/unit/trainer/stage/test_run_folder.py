@@ -192,7 +192,7 @@ def test_a_result_that_appears_while_the_lock_is_awaited_is_not_overwritten(
     from finetune_trainer.stage import writer_lock
 
     first, second = job(tmp_path), job(tmp_path, uid="uid-2-of-a-job")
-    take, done = writer_lock.take, []
+    take, done = writer_lock.take, list[bool]()
 
     def late(folder: Path, uid: str) -> Any:
         if not done:

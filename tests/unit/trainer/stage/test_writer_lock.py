@@ -99,7 +99,7 @@ def test_a_writer_that_this_nodes_kernel_says_is_dead_is_not_watched(tmp_path: P
 def test_a_lock_file_that_was_replaced_while_it_was_opened_is_opened_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, calls = writer_lock._lock, []
+    lock, calls = writer_lock._lock, list[int]()
 
     def late(handle: int) -> bool | None:
         if not calls:
