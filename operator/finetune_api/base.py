@@ -23,7 +23,7 @@ class ApiModel(BaseModel):
     """Base of all contract models.
 
     Reading tolerates unknown fields, because an older operator meets newer objects. Code that reads a user's own file
-    passes ``extra="forbid"`` to ``model_validate``. Writing uses :meth:`to_api`, where what is unset stays absent:
+    passes ``extra="forbid", by_name=False`` to ``model_validate``. Writing uses :meth:`to_api`, where what is unset stays absent:
     server-side apply refuses ``null``.
     """
 
@@ -69,6 +69,8 @@ Number = Annotated[str, Field(max_length=32)]
 Short = Annotated[str, Field(max_length=256)]
 # One CamelCase word for tools. An open string, never an enum: an older operator meets the words of a newer one.
 Word = Annotated[str, Field(min_length=1, max_length=64)]
+# Of a wrong value, in characters: a longer one is a template, of which the message names the wrong part.
+MAX_SHOWN = 80
 # The largest integer that every JSON reader keeps exactly (RFC 8259, section 6).
 MAX_COUNT = 2**53 - 1
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
@@ -99,10 +101,15 @@ def first_problem(error: ValidationError, prefix: str = "") -> str:
     """The first error of a model as 'field: what is wrong, not <value>', with the number of further ones."""
     errors = error.errors(include_url=False)
     first = errors[0]
-    field = ".".join(str(part) for part in (prefix, *first["loc"]) if part != "")
+    field = "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in (prefix, *first["loc"]) if part != ""
+    )
+    field = field.removeprefix(".")
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     if first["type"] == "extra_forbidden":
         return one_line(f'unknown field "{field}"{more}', 512)
-    given = first.get("input")
+    said, given = first["msg"].removeprefix("Value error, "), first.get("input")
     value = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
-    return one_line(f"{field or 'the document'}: {first['msg'].removeprefix('Value error, ')}{value}{more}", 512)
+    if isinstance(given, str) and (len(given) > MAX_SHOWN or repr(given) in said):  # a whole template, or told already
+        value = ""
+    return one_line(f"{field or 'the document'}: {said}{value}{more}", 512)

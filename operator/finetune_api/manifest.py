@@ -60,7 +60,8 @@ def read_manifest(text: str, name: str) -> FineTuneJob:
         raise ManifestError(f"{name} must hold one {KIND}; it holds {', '.join(kinds) or 'nothing'}")
     try:
         # From JSON: only there does strict reading take a time that is written as text.
-        return FineTuneJob.model_validate_json(_json(jobs[0], name), strict=True, extra="forbid")
+        # By alias alone: max_steps is no field of the API, though it is one of our models.
+        return FineTuneJob.model_validate_json(_json(jobs[0], name), strict=True, extra="forbid", by_name=False)
     except ValidationError as error:
         raise ManifestError(f"{name}: {first_problem(error)}") from error
 

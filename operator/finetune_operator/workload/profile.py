@@ -93,7 +93,7 @@ def parse_profile(name: str, namespace: str, data: dict[str, str] | None) -> Loa
         return ProfileProblem(f"{where} has no key {PROFILE_KEY}")
     try:
         content = yaml.safe_load(data[PROFILE_KEY])
-        profile = Profile.model_validate(content)
+        profile = Profile.model_validate(content, by_name=False)  # shm_size is no key
     except yaml.YAMLError as error:
         return ProfileProblem(f"{where} key {PROFILE_KEY} is no YAML: {one_line(str(error), 300)}")
     except ValidationError as error:

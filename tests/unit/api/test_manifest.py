@@ -42,6 +42,34 @@ def test_an_unknown_field_is_named_as_kubectl_names_it() -> None:
     assert 'unknown field "extra"; there are apiVersion, kind' in refusal(HEAD + SPEC + "extra: 1\n")
 
 
+@pytest.mark.parametrize(
+    ("section", "field"),
+    [
+        ("training: {max_steps: 5}", "spec.training.max_steps"),
+        ("lora: {target_modules: [q_proj]}", "spec.lora.target_modules"),
+        ("runtime: {gpus_per_node: 0}", "spec.runtime.gpus_per_node"),
+        ("evaluation: {dataset: {source: hf://a/b}, max_new_tokens: 5}", "spec.evaluation.max_new_tokens"),
+    ],
+)
+def test_a_field_by_its_name_in_python_is_unknown_as_it_is_to_kubectl(section: str, field: str) -> None:
+    assert f'unknown field "{field}"' in refusal(f"{HEAD}{SPEC}  {section}\n")
+    dataset = SPEC.replace("rows.jsonl}", "rows.jsonl, columns: {answer_key: a}}")
+    assert 'unknown field "spec.dataset.columns.answer_key"' in refusal(HEAD + dataset)
+
+
+def test_an_entry_of_a_list_is_named_by_its_index() -> None:
+    evaluation = "  evaluation: {dataset: {source: hf://a/b}, metrics: [Accuracy, accuracy]}\n"
+    assert "job.yaml: spec.evaluation.metrics[1]: Input should be 'Accuracy'" in refusal(HEAD + SPEC + evaluation)
+
+
+def test_a_wrong_value_is_shown_once_and_a_long_one_not_at_all() -> None:
+    assert refusal(HEAD + SPEC.replace("hf://owner/model", "owner/model")).count("owner/model'") == 1
+    template = "{questoin} " + "and so on " * 10
+    said = refusal(HEAD + SPEC.replace("rows.jsonl}", f'rows.jsonl, promptTemplate: "{template}"}}'))
+    assert "unknown placeholder {questoin}" in said
+    assert "and so on" not in said
+
+
 def test_a_number_in_quotes_is_no_number() -> None:
     assert "spec.lora.rank: Input should be a valid integer, not '8'" in refusal(HEAD + SPEC + '  lora: {rank: "8"}\n')
 
