@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,8 +33,8 @@ class Rows:
 
 
 def question_sha256(example: Example) -> str:
-    """Digest of what a row asks, whatever its case and white space."""
-    return sha256_of(" ".join(example.question.casefold().split()))
+    """Digest of what a row asks, whatever its case, its white space and the encoding of its accents."""
+    return sha256_of(" ".join(unicodedata.normalize("NFC", example.question).casefold().split()))
 
 
 def load_examples(source: DatasetSource, dataset: Dataset) -> Rows:

@@ -8,7 +8,9 @@ them as JSON. Letters are the labels where there are some, else A, B, C and so o
 from __future__ import annotations
 
 import string
+import unicodedata
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from finetune_api.base import sha256_of
@@ -17,7 +19,15 @@ from finetune_api.rules import fill
 from finetune_trainer.data.example import Choice, Choices, Example, Message
 from finetune_trainer.data.formats.cells import CellError, cell, decoded, refused, row_of, shown, text_of
 
-Options = dict[str, str]  # letter → text, in the row's order
+Pairs = list[tuple[object, object]]  # (letter, text), unchecked
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a row, in its order."""
+
+    texts: dict[str, str]  # by letter
+    places: tuple[str | None, ...]  # the letter at each index from 0; None for a gap, which an index counts
 
 
 def parse(raw: object, dataset: Dataset, where: str) -> Example:
@@ -29,13 +39,13 @@ def parse(raw: object, dataset: Dataset, where: str) -> Example:
         options = _options(row, columns.options)
         letter = _right_letter(cell(row, columns.answer_key), options, columns.answer_key)
         if columns.answer != columns.answer_key:
-            _check_answer(row.get(columns.answer), options, letter, columns.answer)
+            _check_answer(row.get(columns.answer), options.texts[letter], letter, columns.answer)
     except ValueError as error:
         raise refused(where, error) from error
-    return _example(question, options, letter, dataset)
+    return _example(question, options.texts, letter, dataset)
 
 
-def _example(question: str, options: Options, letter: str, dataset: Dataset) -> Example:
+def _example(question: str, options: dict[str, str], letter: str, dataset: Dataset) -> Example:
     lines = [fill(dataset.option_template, letter=key, option=text) for key, text in options.items()]
     prompt = fill(dataset.prompt_template, question=question, options="\n".join(lines))
     choices = Choices(
@@ -58,31 +68,36 @@ def _example(question: str, options: Options, letter: str, dataset: Dataset) -> 
 def _options(row: Mapping[str, Any], column: str) -> Options:
     if column not in row and "," in column:
         names = [name.strip() for name in column.split(",")]
-        value: object = [cell(row, name) for name in names]
+        # CSV has no null: an empty cell is none of this row's options.
+        pairs = _pairs([None if (value := cell(row, name)) == "" else value for name in names], column)
     else:
-        value = decoded(cell(row, column), column)
-    pairs = _pairs(value, column)
-    options: Options = {}
+        pairs = _pairs(decoded(cell(row, column), column), column)
+    texts: dict[str, str] = {}
+    places: list[str | None] = []
     for key, text in pairs:
-        if text is None:  # Parquet fills the gaps of a map with null
+        if text is None:
+            places.append(None)
             continue
-        letter = text_of(str(key), column, "a letter ")
-        if letter in options:
+        letter = text_of(str(key) if isinstance(key, int) else key, column, "a letter ")
+        if letter in texts:
             raise CellError(column, f"letter {letter} stands twice")
-        options[letter] = text_of(text, column, f"option {letter} ")
-    if len(options) < 2:
-        raise CellError(column, f"needs at least 2 options, has {len(options)}")
-    return options
+        texts[letter] = text_of(text, column, f"option {letter} ")
+        places.append(letter)
+    if len(texts) < 2:
+        raise CellError(column, f"needs at least 2 options, has {len(texts)}")
+    return Options(texts, tuple(places))
 
 
-def _pairs(value: object, column: str) -> list[tuple[object, object]]:
+def _pairs(value: object, column: str) -> Pairs:
     """(letter, text) of each option, unchecked."""
     if isinstance(value, Mapping):
-        if set(value) == {"text", "label"} and all(isinstance(entry, list) for entry in value.values()):
-            if len(value["text"]) != len(value["label"]):
-                raise CellError(column, f"has {len(value['text'])} texts and {len(value['label'])} labels")
-            return list(zip(value["label"], value["text"], strict=True))
-        return list(value.items())
+        lists = [value[name] for name in ("label", "text") if isinstance(value.get(name), list)]
+        if len(lists) == 2:
+            if len(lists[0]) != len(lists[1]):
+                raise CellError(column, f"has {len(lists[1])} texts and {len(lists[0])} labels")
+            return list(zip(*lists, strict=True))
+        # Parquet fills the gaps of a map with null, and no other file has them.
+        return [(letter, text) for letter, text in value.items() if text is not None]
     if isinstance(value, list) and len(value) <= len(string.ascii_uppercase):
         if all(isinstance(entry, Mapping) and {"text", "label"} <= set(entry) for entry in value):
             return [(entry["label"], entry["text"]) for entry in value]
@@ -97,37 +112,44 @@ def _pairs(value: object, column: str) -> list[tuple[object, object]]:
 
 def _right_letter(key: object, options: Options, column: str) -> str:
     """The letter that a key names: as it stands, as an index from 0, or as an option's text."""
-    letters = ", ".join(options)
+    texts = options.texts
+    letters = ", ".join(texts)
+    if isinstance(key, float) and key.is_integer():  # a column of numbers with a gap somewhere, by way of pandas
+        key = int(key)
     if isinstance(key, bool) or not isinstance(key, int | str):
         raise CellError(column, f"must be a letter of {letters}, an index from 0 or an option's text, not {shown(key)}")
     text = text_of(str(key), column)
-    if text in options:
+    if text in texts:
         return text
-    if folded := [letter for letter in options if letter.casefold() == text.casefold()]:
+    if folded := [letter for letter in texts if letter.casefold() == text.casefold()]:
         return folded[0]
-    by_index = list(options)[int(text)] if _is_index(text, len(options)) else None
-    by_text = [letter for letter, option in options.items() if option == text] if isinstance(key, str) else []
+    # Where letters are numbers themselves, a number that is none of them is no index beside them.
+    last = -1 if any(letter.isdecimal() for letter in texts) else len(options.places) - 1
+    by_index = options.places[int(text)] if _is_index(text, last + 1) else None
+    by_text = [letter for letter, option in texts.items() if _same(option, text)] if isinstance(key, str) else []
     if by_index and by_text and by_index not in by_text:
         raise CellError(
             column, f"{shown(key)} is the index of option {by_index} and the text of option {by_text[0]}: name a letter"
         )
     if by_index or by_text:
         return by_index or by_text[0]
-    raise CellError(
-        column,
-        f"{shown(key)} is none of the letters {letters}, nor an index from 0 to {len(options) - 1}, nor an option's "
-        "text",
-    )
+    index = f"an index from 0 to {last} of an option that is there, nor " if last >= 0 else ""
+    raise CellError(column, f"{shown(key)} is none of the letters {letters}, nor {index}an option's text")
 
 
 def _is_index(text: str, count: int) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= 2 and int(text) < count
 
 
-def _check_answer(value: object, options: Options, letter: str, column: str) -> None:
-    """The answer column may be missing, as the key tells it. One that says something else is refused."""
-    if value is None:
+def _check_answer(value: object, expected: str, letter: str, column: str) -> None:
+    """The answer column may be missing or empty, as the key tells it. One that says something else is refused."""
+    if value is None or (isinstance(value, str) and not value.strip()):
         return
     answer = text_of(value, column)
-    if answer != options[letter]:
-        raise CellError(column, f"{shown(answer)} is not the text of option {letter}, {shown(options[letter])}")
+    if not _same(answer, expected):
+        raise CellError(column, f"{shown(answer)} is not the text of option {letter}, {shown(expected)}")
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two texts read alike, however their accents are encoded."""
+    return unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)

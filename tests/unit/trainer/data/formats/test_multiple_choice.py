@@ -131,6 +131,60 @@ def test_a_letter_without_text_is_no_option_because_parquet_fills_gaps_with_null
     assert list(options(read(raw_row(options={"A": "one", "B": "two", "C": None})))) == ["A", "B"]
 
 
+@pytest.mark.parametrize(
+    "options_with_a_gap",
+    [
+        ["one", None, "three", "four"],
+        {"text": ["one", None, "three", "four"], "label": ["A", "B", "C", "D"]},
+        [{"text": text, "label": letter} for letter, text in zip("ABCD", ("one", None, "three", "four"), strict=True)],
+    ],
+)
+def test_an_index_counts_the_options_that_are_left_out(options_with_a_gap: object) -> None:
+    assert right(read(raw_row(options=options_with_a_gap, answer_idx=2, answer=None))) == "C"
+
+
+def test_an_index_counts_columns_without_an_option_and_csv_leaves_them_empty() -> None:
+    for gap in (None, ""):
+        raw = {"question": "Which?", "opa": gap, "opb": "two", "opc": "three", "opd": "four", "cop": "2"}
+        example = read(raw, options="opa,opb,opc,opd", answer_key="cop")
+        assert (options(example), right(example)) == ({"B": "two", "C": "three", "D": "four"}, "C")
+
+
+def test_an_index_counts_no_gap_of_a_map_so_that_parquet_and_json_say_the_same() -> None:
+    with_gap = {"A": "one", "B": None, "C": "three", "D": "four"}
+    without = {letter: text for letter, text in with_gap.items() if text}
+    for value in (with_gap, without):
+        assert right(read(raw_row(options=value, answer_idx=1, answer=None))) == "C"
+
+
+def test_a_number_beside_letters_that_are_numbers_is_never_an_index() -> None:
+    def keyed(key: object) -> dict[str, Any]:
+        return raw_row(options={"1": "one", "2": "two", "3": "three"}, answer_idx=key, answer=None)
+
+    assert [right(read(keyed(key))) for key in (1, "2", 3)] == ["1", "2", "3"]
+    assert "0 is none of the letters 1, 2, 3" in problem(keyed(0))
+
+
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_the_answer_may_be_empty_as_in_a_csv_file(empty: str) -> None:
+    assert right(read(raw_row(answer=empty))) == "B"
+
+
+def test_accents_count_as_equal_however_they_are_encoded() -> None:
+    raw = raw_row(options=["caf\u00e9", "tea"], answer_idx=0, answer="cafe\u0301")
+    assert right(read(raw)) == "A"
+    assert right(read({**raw, "answer_idx": "cafe\u0301"})) == "A"
+
+
+def test_an_index_may_be_a_whole_number_that_pandas_wrote_as_a_fraction() -> None:
+    assert right(read(raw_row(answer_idx=1.0))) == "B"
+
+
+def test_texts_with_labels_may_have_more_beside_them() -> None:
+    value = {"label": ["A", "B"], "text": ["one", "two"], "source": ["x", "y"]}
+    assert options(read(raw_row(options=value))) == {"A": "one", "B": "two"}
+
+
 def test_columns_can_have_other_names() -> None:
     raw = {"q": "Which?", "choices": ["one", "two"], "gold": "one", "key": "A"}
     example = read(raw, question="q", options="choices", answer="gold", answer_key="key")
@@ -165,6 +219,10 @@ def test_a_missing_column_is_named_with_its_row_and_the_columns_that_are_there(c
         ({"options": {"A": "one", "\ud83d": "two"}}, r"'options': '\ud83d' at character 1 is no Unicode character"),
         ({"answer_idx": "C"}, "'answer_idx': 'C' is none of the letters A, B"),
         ({"answer_idx": 2}, "'answer_idx': 2 is none of the letters A, B, nor an index from 0 to 1"),
+        ({"options": ["one", None, "two"], "answer_idx": 1}, "an index from 0 to 2 of an option that is there"),
+        ({"options": {"1": "one", "2": "two"}, "answer_idx": 0}, "0 is none of the letters 1, 2, nor an option's text"),
+        ({"options": [{"text": "one", "label": None}] * 2}, "a letter must be a text that is not empty, not None"),
+        ({"answer_idx": 0.5}, "'answer_idx': must be a letter of A, B, an index from 0 or an option's text, not 0.5"),
         ({"answer_idx": -1}, "'answer_idx': -1 is none of the letters A, B"),
         ({"answer_idx": True}, "'answer_idx': must be a letter of A, B, an index from 0 or an option's text, not True"),
         ({"answer_idx": None}, "'answer_idx': must be a letter of A, B"),
