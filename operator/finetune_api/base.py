@@ -23,8 +23,8 @@ class ApiModel(BaseModel):
     """Base of all contract models.
 
     Reading tolerates unknown fields, because an older operator meets newer objects. Code that reads a user's own file
-    passes ``extra="forbid", by_name=False`` to ``model_validate``. Writing uses :meth:`to_api`, where what is unset stays absent:
-    server-side apply refuses ``null``.
+    passes ``extra="forbid", by_name=False`` to ``model_validate``. Writing uses :meth:`to_api`, where what is unset
+    stays absent: server-side apply refuses ``null``.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)

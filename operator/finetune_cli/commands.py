@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,7 +87,9 @@ def watch(
     deleted, out of time, no connection), 130 Ctrl-C: watching stops, the job goes on.
     """
     console = _console()
-    with _ending_clearly(name):
+    given = {"-n": namespace, "--kubeconfig": kubeconfig, "--context": context}
+    options = [f"{option} {shlex.quote(str(value))}" for option, value in given.items() if value]
+    with _ending_clearly(" ".join(["kubectl finetune watch", shlex.quote(name), *options])):
         jobs = connect(kubeconfig, context, namespace)
         follower = Follower(jobs, name, timeout, Clock(time.monotonic, time.sleep))
         job = watch_until_over(follower.updates(), screen_for(console, _now), _now)
@@ -95,14 +98,14 @@ def watch(
 
 
 @contextmanager
-def _ending_clearly(name: str) -> Iterator[None]:
+def _ending_clearly(again: str) -> Iterator[None]:
     try:
         yield
     except CliError as error:
         _tell(f"error: {error}")
         raise typer.Exit(UNKNOWN) from error
     except KeyboardInterrupt as stop:
-        _tell(f"stopped watching; the job goes on, and kubectl finetune watch {name} shows it again")
+        _tell(f"stopped watching; the job goes on, and {again} shows it again")
         raise typer.Exit(INTERRUPTED) from stop
 
 

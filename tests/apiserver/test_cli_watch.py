@@ -163,15 +163,18 @@ def test_ctrl_c_while_the_command_loads_ends_it_without_a_traceback(apiserver: C
 
 
 @pytest.mark.parametrize("on_terminal", [False, True])
-def test_ctrl_c_leaves_what_was_seen_and_says_that_the_job_goes_on(job: Job, watch: Watch, on_terminal: bool) -> None:
+def test_ctrl_c_leaves_what_was_seen_and_says_that_the_job_goes_on(
+    apiserver: ControlPlane, job: Job, watch: Watch, on_terminal: bool
+) -> None:
     job.create()
     job.write_status("training")
-    command = watch(job.name, on_terminal=on_terminal)
+    command = watch(job.name, "-n", "default", on_terminal=on_terminal)
     command.wait_for_output("120/200")
     command.interrupt()
     assert command.wait() == 130
     assert command.errors == (
-        f"stopped watching; the job goes on, and kubectl finetune watch {job.name} shows it again\n"
+        f"stopped watching; the job goes on, and kubectl finetune watch {job.name} -n default "
+        f"--kubeconfig {apiserver.kubeconfig} shows it again\n"
     )
     assert "120/200" in command.output.rpartition("\x1b[2K")[2]  # the last thing drawn, not erased
 

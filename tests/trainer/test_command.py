@@ -71,7 +71,8 @@ def test_a_command_without_its_configuration_says_so(tmp_path: Path) -> None:
         [*COMMAND, "train", "--config", str(tmp_path / "none.json")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 64
-    assert "InvalidSpec: can't read the run configuration" in done.stdout
+    assert "InvalidSpec: can't read the run's configuration" in done.stdout
+    assert "name it with --config" in done.stdout
 
 
 def test_sigterm_in_the_middle_of_training_ends_it_promptly_and_leaves_nothing_half_written(

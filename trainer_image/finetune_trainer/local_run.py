@@ -29,7 +29,8 @@ def read_job(file: Path) -> FineTuneJob:
     try:
         return read_manifest(file.read_text(encoding="utf-8"), file.name)
     except (OSError, UnicodeDecodeError) as error:
-        raise StageError(Reason.INVALID_SPEC, f"can't read {file}: {error}", "name a readable file") from error
+        problem = (error.strerror if isinstance(error, OSError) else None) or error
+        raise StageError(Reason.INVALID_SPEC, f"can't read {file}: {problem}", "name a FineTuneJob's file") from error
     except ManifestError as error:
         raise StageError(Reason.INVALID_SPEC, str(error), "correct it and run again") from error
 
@@ -122,6 +123,12 @@ def _mounts(spec: ResolvedSpec, given: dict[str, Path], output: Path | None, her
         uris.append(spec.evaluation.dataset.source)
     read = [location.claim for location in map(parse_source, uris) if isinstance(location, ClaimPath)]
     written = parse_claim(spec.output.destination).claim
+    for claim in given.keys() - {*read, written}:
+        raise StageError(
+            Reason.INVALID_SPEC,
+            f"--mount {claim}: the spec has no claim of that name, but {', '.join(dict.fromkeys((*read, written)))}",
+            "correct it",
+        )
     if output and (written in read or written in given):
         raise StageError(
             Reason.INVALID_SPEC,

@@ -62,7 +62,9 @@ def test_what_the_api_server_refuses_is_refused_here(tmp_path: Path, given: str,
 
 
 def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path) -> None:
-    assert "can't read" in refusal(lambda: read_job(tmp_path / "none.yaml"), Reason.INVALID_SPEC)
+    said = refusal(lambda: read_job(tmp_path / "none.yaml"), Reason.INVALID_SPEC)
+    assert said.endswith("none.yaml: No such file or directory")
+    assert refusal(lambda: read_job(tmp_path), Reason.INVALID_SPEC).endswith(": Is a directory")
     (tmp_path / "job.yaml").write_bytes(b"\xff\xfe\x00")
     assert "can't read" in refusal(lambda: read_job(tmp_path / "job.yaml"), Reason.INVALID_SPEC)
 
@@ -99,6 +101,13 @@ def test_a_claim_that_is_read_from_and_written_to_is_one_folder(tmp_path: Path) 
 @pytest.mark.parametrize("mount", ["work", "work=/no/such/folder", "=/tmp"])
 def test_a_mount_must_be_a_claim_and_a_folder(tmp_path: Path, mount: str) -> None:
     assert "must be CLAIM=FOLDER" in refusal(lambda: mounts(tmp_path, mount), Reason.INVALID_SPEC)
+
+
+def test_a_mount_for_a_claim_that_the_spec_does_not_name_is_refused_with_those_that_it_does(tmp_path: Path) -> None:
+    for name in ("models", "rows"):
+        (tmp_path / name).mkdir()
+    said = refusal(lambda: mounts(tmp_path, f"row={tmp_path}"), Reason.INVALID_SPEC)
+    assert said == "--mount row: the spec has no claim of that name, but models, rows, out"
 
 
 def test_the_end_is_a_short_table(tmp_path: Path) -> None:

@@ -17,6 +17,10 @@ def load_config(path: Path) -> RunConfig:
     try:
         return RunConfig.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise StageError(Reason.INVALID_SPEC, f"can't read the run configuration: {error}") from error
+        raise StageError(
+            Reason.INVALID_SPEC,
+            f"can't read the run's configuration {path}: {error.strerror or error}",
+            "name it with --config; a FineTuneJob in YAML is run by: finetune run FILE",
+        ) from error
     except ValidationError as error:
         raise StageError(Reason.INVALID_SPEC, f"{path}: {first_problem(error)}") from error
