@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from finetune_api.reasons import Reason
 from finetune_trainer.sources.files import read_file
+from finetune_trainer.stage.failure import StageError
 from trainer_inputs import ROWS, refusal
 
 BOM = "\ufeff"
@@ -64,6 +66,35 @@ def test_a_csv_row_with_more_cells_than_columns_is_named_unless_they_are_empty(t
     )
 
 
+def test_a_json_file_of_one_line_holds_one_row(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS[0]) + "\n")
+    assert rows_of(tmp_path / "rows.json") == [(1, ROWS[0])]
+
+
+def test_columns_without_a_name_may_be_several(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("question,answer,,\none,two,,\n")
+    assert rows_of(tmp_path / "rows.csv")[0][1]["answer"] == "two"
+
+
+def test_a_file_in_another_encoding_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes("question\ncafé\n".encode("latin-1"))
+    with pytest.raises(StageError) as caught:
+        rows_of(tmp_path / "rows.csv")
+    assert (caught.value.reason, caught.value.advice) == (Reason.DATASET_INVALID, "save the file as UTF-8")
+
+
+@pytest.mark.parametrize(("number", "passes"), [(errno.EIO, True), (errno.ESTALE, True), (errno.EACCES, False)])
+def test_a_disk_that_fails_just_now_is_not_the_files_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, passes: bool
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise OSError(number, "fails")
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(OSError if passes else StageError):
+        rows_of(tmp_path / "rows.jsonl")
+
+
 def test_a_cell_may_be_larger_than_the_csv_modules_own_limit(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text(f"question\n{'x' * 200_000}\n")
     ((_, row),) = rows_of(tmp_path / "rows.csv")
@@ -73,7 +104,14 @@ def test_a_cell_may_be_larger_than_the_csv_modules_own_limit(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("rows.json", b"{}", "must hold a list of rows"),
+        ("rows.json", b"5", "must hold a list of rows"),
+        ("rows.json", b'[{"a": 1, "a": 2}]', "rows.json is no JSON: 'a' stands twice in one object"),
+        ("rows.jsonl", b'{"o": {"A": 1, "A": 2}}', "rows.jsonl row 1 is no JSON: 'A' stands twice in one object"),
+        (
+            "rows.csv",
+            b"question,answer,answer\none,two,three\n",
+            "rows.csv: column 'answer' stands twice in the header",
+        ),
         ("rows.json", b"[1, ", "rows.json is no JSON"),
         ("rows.json", b"[" * 200_000, "rows.json is no JSON"),
         ("rows.jsonl", b"[" * 200_000, "rows.jsonl row 1 is no JSON"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from finetune_api.base import cut
 from finetune_api.reasons import Reason
+from finetune_trainer.sources.files import parse_json
 from finetune_trainer.stage.failure import StageError
 
 _MAX_SHOWN = 60
@@ -56,7 +56,7 @@ def decoded(value: object, column: str) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return parse_json(value)
     except (ValueError, RecursionError) as error:
         raise CellError(column, f"{shown(value)} is no JSON map or list: {error}") from error
 

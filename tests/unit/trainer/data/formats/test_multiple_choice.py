@@ -212,6 +212,7 @@ def test_a_missing_column_is_named_with_its_row_and_the_columns_that_are_there(c
         ({"options": ["x"] * 27}, "'options': must be a map from letter to text, a list of at most 26 texts"),
         ({"options": "one, two"}, "'options': 'one, two' is no JSON map or list"),
         ({"options": "[" * 100_000}, "is no JSON map or list"),
+        ({"options": '{"A": "one", "A": "two"}'}, "is no JSON map or list: 'A' stands twice in one object"),
         ({"options": {"text": ["one", "two"], "label": ["A"]}}, "'options': has 2 texts and 1 labels"),
         ({"options": [{"text": "one", "label": "A"}, {"text": "two", "label": "A"}]}, "letter A stands twice"),
         ({"question": "Wh\ud83d?"}, r"'question': '\ud83d' at character 3 is no Unicode character"),
