@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -363,3 +364,78 @@ async def test_what_the_api_server_fails_at_a_read_is_in_status_and_the_pass_cou
     told = world.status("unread").condition("Succeeded")
     assert (told.status, told.reason) == ("Unknown", "ApiError")
     assert told.message.endswith("500 etcdserver: request timed out")
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), aiohttp.ServerDisconnectedError()], ids=["late", "cut off"])
+async def test_a_create_that_gets_no_answer_is_in_status_and_one_that_went_through_is_not_repeated(
+    world: Any, system: str, kube: CrashingKube, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    name = f"unanswered-{type(error).__name__.lower()}"
+    apply(world, name)
+    create = kube.create
+
+    async def unanswered(resource: Resource, manifest: Object) -> Object:
+        if resource == JOB.resource and went_through:
+            await create(resource, manifest)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kube, "create", unanswered)
+        for went_through in (False, True):
+            with pytest.raises(type(error)):
+                await settle(kube, world.namespace, name)
+            told = world.status(name).condition("Succeeded")
+            assert (told.status, told.reason) == ("Unknown", "ApiError")
+            assert told.message.startswith(f"Job {name}-train can't be created: ")
+    made = world.uid("jobs", f"{name}-train")
+    assert await settle(kube, world.namespace, name)
+    assert world.status(name).condition("Succeeded").reason == "Pending"
+    assert world.uid("jobs", f"{name}-train") == made
+
+
+async def test_a_read_that_gets_no_answer_is_in_status(
+    world: Any, system: str, kube: CrashingKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(world, "silent")
+    get = kube.get
+
+    async def no_answer(resource: Resource, namespace: str, name: str) -> Object | None:
+        if resource == JOB.resource:
+            raise TimeoutError
+        return await get(resource, namespace, name)
+
+    monkeypatch.setattr(kube, "get", no_answer)
+    meta = {"name": "silent-train", "namespace": world.namespace}
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "registry.example/c"}]}}
+    world.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": {"template": template}})
+    with pytest.raises(TimeoutError):
+        await settle(kube, world.namespace, "silent")
+    told = world.status("silent").condition("Succeeded")
+    assert (told.reason, told.message) == (
+        "ApiError",
+        "the API server does not do what the job needs: no answer in time",
+    )
+
+
+async def test_a_child_that_has_lost_its_labels_is_named_and_taken_up_once_they_are_back(
+    world: Any, system: str, kube: CrashingKube
+) -> None:
+    apply(world, "bare")
+    await settle(kube, world.namespace, "bare")
+    made = world.uid("jobs", "bare-train")
+    _patch_job(world, "bare-train", {"spec": {"suspend": True}})
+    world.until(lambda: not world.objects("pods"), "no pod")
+    _patch_job(world, "bare-train", {"metadata": {"labels": {"finetune.dev/job": None}}})
+    with pytest.raises(ApiError):
+        await settle(kube, world.namespace, "bare")
+    told = world.status("bare").condition("Succeeded")
+    assert (told.status, told.reason) == ("Unknown", "ApiError")
+    assert told.message == "Job bare-train has lost labels of its own: put back finetune.dev/job=bare, or delete it"
+    _patch_job(world, "bare-train", {"metadata": {"labels": {"finetune.dev/job": "bare"}}})
+    assert await settle(kube, world.namespace, "bare")
+    assert world.status("bare").condition("Succeeded").reason == "Suspended"
+    assert world.uid("jobs", "bare-train") == made
+
+
+def _patch_job(world: Any, name: str, change: Object) -> None:
+    world.request("PATCH", world.path("jobs", name), change, "application/merge-patch+json")

@@ -18,7 +18,7 @@ from finetune_operator.finetunejob.look_ups import LookUps
 from finetune_operator.finetunejob.observed import observe
 from finetune_operator.finetunejob.plan import in_trouble, plan
 from finetune_operator.finetunejob.steps import CreateJob, DeleteJob, Facts, LookUp, Said, Settle, Write
-from finetune_operator.runtime.client import ApiError
+from finetune_operator.runtime.client import API_ERRORS, ApiError, describe
 from finetune_operator.runtime.events import Recorder, Reference
 from finetune_operator.runtime.requests import Kube
 from finetune_operator.runtime.resources import Key, Object
@@ -52,7 +52,7 @@ class Pass:
     facts: Facts = field(default_factory=Facts)
     fresh: bool = False  # the job is what the API server had after the last act
     pods: list[Pod] = field(default_factory=list)  # those that the plan was made from
-    trouble: ApiError | None = None  # to be raised once status tells of it, so that the queue backs off
+    trouble: Exception | None = None  # to be raised once status tells of it, so that the queue backs off
 
 
 class Reconciler:
@@ -79,7 +79,7 @@ class Reconciler:
     async def reconcile(self, key: Key) -> float | None:
         """One pass. Returns in how many seconds to come back though nothing changes; None: not before a change.
 
-        Raises ApiError for what the API server refuses or fails at, once status says so in its words.
+        Raises one of API_ERRORS for what the API server refuses, fails at or does not answer, once status says so.
         """
         job = self._store.owner(key)
         if job is None and self._store.settled(key):  # a child of it lives, though nothing should
@@ -91,8 +91,9 @@ class Reconciler:
         this = Pass(key, job)
         try:
             return await self._steps(this)
-        except ApiError as error:
-            if error is not this.trouble and error.status != 409:
+        except (*API_ERRORS, Unsettled) as error:
+            beaten = isinstance(error, ApiError) and error.status == 409
+            if error is not this.trouble and not beaten:
                 await self._tell(this, error)
             raise
 
@@ -157,34 +158,43 @@ class Reconciler:
         try:
             self._store.put_child(JOB, await self._kube.create(JOB.resource, manifest), live=True)
             log.info("%s/%s: created %s", *this.key, what)
-        except ApiError as error:
-            if error.reason == "AlreadyExists":
-                await self._take_what_is_there(this, manifest, what)
+        except API_ERRORS as error:
+            if isinstance(error, ApiError) and error.reason == "AlreadyExists":
+                await self._take_what_is_there(this, manifest, error)
             else:
                 self._refused(this, step, error, what)
         finally:
             self._starting.discard(this.key)
 
-    def _refused(self, this: Pass, step: CreateJob, error: ApiError, what: str) -> None:
+    def _refused(self, this: Pass, step: CreateJob, error: Exception, what: str) -> None:
         """Has the plan tell the API server's words; it goes on being asked unless the spec itself is wrong."""
-        refused = error.status in _REFUSALS
-        words = f"{what} was refused: {error.message}" if refused else f"{what} can't be created: {error.message}"
+        answer = error if isinstance(error, ApiError) else None
+        refused = answer is not None and answer.status in _REFUSALS
+        said = answer.message if answer else describe(error)
+        words = f"{what} was refused: {said}" if refused else f"{what} can't be created: {said}"
         log.warning("%s/%s: %s", *this.key, words)
-        if error.status == 422 and is_the_users(error.fields, step.order):
+        if answer and answer.status == 422 and is_the_users(answer.fields, step.order):
             this.facts = replace(this.facts, invalid=words)
             return
         this.trouble = error
         reason = Reason.POD_REJECTED if refused else Reason.API_ERROR
         this.facts = replace(this.facts, trouble=Said(reason, words))
 
-    async def _take_what_is_there(self, this: Pass, manifest: Object, what: str) -> None:
+    async def _take_what_is_there(self, this: Pass, manifest: Object, error: ApiError) -> None:
         """Judges the Job that holds the name by its controller."""
         held = await self._kube.get(JOB.resource, this.key[0], manifest["metadata"]["name"])
         if held is None:  # gone meanwhile: the next step creates it
             return
-        owner = Metadata.model_validate(held["metadata"]).controller
+        what, meta = f"Job {manifest['metadata']['name']}", Metadata.model_validate(held["metadata"])
+        owner, labels = meta.controller, manifest["metadata"]["labels"]
         if owner and owner.uid == this.job.metadata.uid:
-            self._store.put_child(JOB, held, live=True)
+            if labels.items() <= meta.labels.items():
+                self._store.put_child(JOB, held, live=True)
+                return
+            # No watch tells of it, nor would a pass find it.
+            missing = ", ".join(f"{name}={value}" for name, value in labels.items() if meta.labels.get(name) != value)
+            words = f"{what} has lost labels of its own: put back {missing}, or delete it"
+            this.trouble, this.facts = error, replace(this.facts, trouble=Said(Reason.API_ERROR, words))
         elif owner and (owner.api_version, owner.kind, owner.name) == (API_VERSION, KIND, this.job.metadata.name):
             this.facts = replace(this.facts, stale=what)
         else:
@@ -199,15 +209,16 @@ class Reconciler:
             raise this.trouble
         return step.revisit
 
-    async def _tell(self, this: Pass, error: ApiError) -> None:
+    async def _tell(self, this: Pass, error: Exception) -> None:
         """Says in status what the API server fails at, if it takes that much."""
-        words = f"the API server does not do what the job needs: {error.status} {error.message}"
+        said = f"{error.status} {error.message}" if isinstance(error, ApiError) else describe(error)
+        words = f"the API server does not do what the job needs: {said}"
         status = in_trouble(this.job, Reason.API_ERROR, words, self._clock())
         try:
             if worth_writing(this.job.status, status):
                 await self._write(this, status)
-        except ApiError as again:
-            log.warning("%s/%s: status can't be written: %s", *this.key, again.message)
+        except API_ERRORS as again:
+            log.warning("%s/%s: status can't be written: %s", *this.key, describe(again))
 
     async def _write(self, this: Pass, status: FineTuneJobStatus) -> bool:
         """One status write, guarded by UID and resourceVersion. False when somebody was faster.

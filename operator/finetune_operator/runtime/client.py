@@ -28,6 +28,8 @@ MERGE_PATCH = "application/merge-patch+json"
 ACCEPT = f"{JSON}, */*"
 # The client's own default is five minutes, in which a hung connection would hold a worker.
 REQUEST_SECONDS = 15.0
+# An admission webhook may take 30 s, and what the API server says of one that does not answer comes after that.
+ADMISSION_SECONDS = 35.0
 
 
 class ApiError(Exception):
@@ -76,8 +78,9 @@ async def request(
     query: Mapping[str, str] | None = None,
     body: Any = None,
     content_type: str = JSON,
+    seconds: float | None = None,
 ) -> dict[str, Any]:
-    """Sends one request, which ends after REQUEST_SECONDS, and returns the object in the answer.
+    """Sends one request, which ends after ``seconds`` or REQUEST_SECONDS, and returns the object in the answer.
 
     Raises one of API_ERRORS: ApiError for an answer of status 400 and up.
     """
@@ -87,7 +90,7 @@ async def request(
     for setting in (await client.configuration.auth_settings()).values():
         headers[setting["key"]] = setting["value"]
     response = await client.rest_client.request(
-        method, url, headers=headers, body=body, _request_timeout=REQUEST_SECONDS
+        method, url, headers=headers, body=body, _request_timeout=seconds or REQUEST_SECONDS
     )
     content = _content(await response.read())
     if response.status >= 400:
@@ -108,5 +111,10 @@ def _content(answer: bytes) -> dict[str, Any]:
 
 def describe(error: Exception) -> str:
     """An error in one short line."""
-    text = f"{error.status} {error}" if isinstance(error, ApiError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, ApiError):
+        text = f"{error.status} {error}"
+    elif isinstance(error, TimeoutError):
+        text = f"no answer in time {error}"
+    else:
+        text = f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:200]

@@ -7,7 +7,7 @@ from typing import Any
 
 from kubernetes.aio.client import ApiClient
 
-from finetune_operator.runtime.client import MERGE_PATCH, ApiError, request
+from finetune_operator.runtime.client import ADMISSION_SECONDS, MERGE_PATCH, ApiError, request
 from finetune_operator.runtime.resources import Object, Resource
 
 # A page bounds what one response holds in memory.
@@ -52,7 +52,8 @@ class Kube:
 
     async def create(self, resource: Resource, manifest: Object) -> Object:
         """Creates an object. Raises ApiError with reason AlreadyExists when its name is taken."""
-        return await self._request("POST", resource.path(manifest["metadata"]["namespace"]), body=manifest)
+        url = resource.path(manifest["metadata"]["namespace"])
+        return await self._request("POST", url, body=manifest, seconds=ADMISSION_SECONDS)
 
     async def replace_status(self, resource: Resource, item: Object) -> Object:
         """Writes ``item['status']`` of the object that ``item['metadata']`` names, if it is still at that version.
