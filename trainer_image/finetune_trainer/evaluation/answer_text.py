@@ -19,12 +19,12 @@ _TRANSLATED = {**dict.fromkeys(map(ord, "\"'“”„‟‘’‚‛«»‹›�
 # What introduces an answer in free words. Behind the first kind something is named for certain.
 _FRAME = re.compile(
     r"\b(?:(?:correct|right|best|final|likeliest|most\s+likely)\s+)*(?:answer|option|choice)(?:\s+(?:choice|option))?"
-    r"(?:\s+here)?[ \t]*(?:\s(?:is|would\s+be|should\s+be|must\s+be)\b|[:=]|\n)\s*[:\-]?\s*",
+    r"(?:\s+here|\s+to\s+(?:this|the)\s+question)?[ \t]*(?:\s(?:is|would\s+be|should\s+be|must\s+be)\b|[:=]|\n)\s*[:\-]?\s*",
     re.IGNORECASE,
 )
 _SOFT_FRAME = re.compile(
     r"\b(?:(?:it|this)(?:\s+is|'s|s|\s+must\s+be|\s+should\s+be)|(?:i|we)(?:\s+would|'d|\s+will)?\s+"
-    r"(?:choose|pick|select|say|go\s+with))\s+",
+    r"(?:choose|pick|select|say|go\s+with)|(?:most|best)\s[^.:\n]{1,100}?\s(?:is|would\s+be)\b:?)\s+",
     re.IGNORECASE,
 )
 

@@ -12,13 +12,19 @@ from finetune_trainer.evaluation.answer_text import NORMALISERS, Normaliser, Sta
 
 # What may follow an option's text or key without being part of it.
 _END = re.compile(
-    r"\s*(?:$|\n|[.;:!?)\]}]+(?=\s|$)|,(?=\s|$)|[(\[]|[-–—](?=\s)"
+    r"\s*(?:$|\n|[.;:!?)\]}]+(?=[\s,]|$)|,(?=\s|$)|[(\[]|[-–—](?=\s)"
     r"|(?:because|since|as|due|which|that|is\s+(?:the\s+)?(?:correct|right|best|most|answer))\b)",
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"[.!?](?=\s|$)")
 _DELIMITER = re.compile(r"\s*[)\].:,\-–—]+\s*|\s+")
 _ARTICLE = re.compile(r"(?:the|an?)\s+", re.IGNORECASE)
+# Words before an option's name that say how sure somebody is.
+_HEDGE = re.compile(
+    r"(?:(?:most\s+|very\s+)?(?:likely|probably)|indeed|therefore|thus|clearly|definitely|certainly|actually|simply|"
+    r"perhaps|possibly)(?:,\s*|\s+)(?:to\s+be\s+)?",
+    re.IGNORECASE,
+)
 # Words that begin a reason, not an option's text.
 _REASON = re.compile(
     r"(?:because|since|as|due|it|its|it's|this|that|these|those|which|explanation|reason(?:ing)?|therefore|so|the|in|"
@@ -28,7 +34,8 @@ _REASON = re.compile(
 # Words that say that nothing is named.
 _NONE = re.compile(
     r"(?:not|none|no|nothing|neither|unknown|unclear|uncertain|undetermined|n/a|impossible|unable|sorry|i|we|cannot|"
-    r"can't|can not|both|there|as an ai|hard to|difficult to|unfortunately)\b",
+    r"can't|can not|both|there|as an ai|hard to|difficult to|unfortunately|"
+    r"(?:first|second|third|fourth|fifth|last)\s+(?:option|choice|answer|one))\b",
     re.IGNORECASE,
 )
 _NEGATION = re.compile(r"\b(?:not|never|no|neither|nor|without|except|unlikely|rather\s+than)\b|n't\b", re.IGNORECASE)
@@ -57,6 +64,7 @@ class Reading:
 
 
 NOTHING = Reading(Names.NOTHING)
+TWO = Reading(Names.NOTHING)  # compared by identity: no other place in the answer tells more
 NO_SUCH_OPTION = Reading(Names.NO_SUCH_OPTION)
 
 
@@ -64,8 +72,8 @@ def read_answer(text: str, choices: Choices, template: str, cut: bool = False) -
     """Reads an answer to a question with ``choices``, trained with the response ``template``.
 
     An option is named by its text, by its key, or by both ('B: text'). Where a text is both, as in options that are
-    letters themselves, it is what the template asks for: the text if it has {answer}, else the key. Key and text of two
-    different options, or two options, name none. ``cut`` says that the answer ended at the longest length: what it had
+    letters themselves, it is what the template asks for: the text if it has {answer}, else the key. Two options name
+    none; 'B: text' with a text that is not B's names one that isn't there. ``cut`` says that the answer ended at the longest length: what it had
     not yet ended may have become something else.
     """
     last = NOTHING
@@ -86,6 +94,7 @@ class _Reader:
         self.texts = [_flat(normalise(option.text)) for option in choices.options]
         self.keys = [_flat(normalise(option.letter)) for option in choices.options]
         self.responses = [_flat(normalise(option.response)) for option in choices.options]
+        self.bare = [text[match.end() :] if (match := _ARTICLE.match(text)) else text for text in self.texts]
         self.same = [self.texts.index(text) for text in self.texts]
         # Texts that this way can't tell apart, though they differ, name nothing.
         originals = [option.text for option in choices.options]
@@ -104,7 +113,7 @@ class _Reader:
             if self._lists(statement.text) or (is_list and not statement.framed):
                 continue
             found = self._statement(statement)
-            if found.names is not Names.NOTHING:
+            if found.names is not Names.NOTHING or found is TWO:
                 return found
             verdict |= statement.framed
             if statement.framed and not statement.ended:  # the verdict itself was cut
@@ -124,15 +133,15 @@ class _Reader:
         return any(response.startswith(text) and response != text for response in self.responses)
 
     def _statement(self, statement: Statement) -> Reading:
-        text = statement.text.strip(" \"'").lstrip(": ")
+        text = statement.text.strip(" \"'").lstrip(":, ")
         if not text:
             return NOTHING
         readers = (self._by_text, self._by_key) if self.text_first else (self._by_key, self._by_text)
         for read in (self._whole, self._by_both, *readers, self._by_unknown_key):
             if found := read(text, statement.ended):
                 return found
-        if article := _ARTICLE.match(text):
-            return self._statement(replace(statement, text=text[article.end() :]))
+        if filler := _ARTICLE.match(text) or _HEDGE.match(text):
+            return self._statement(replace(statement, text=text[filler.end() :]))
         ended = statement.ended or _SENTENCE.search(text) is not None
         says = any(character.isalnum() for character in text) and not _NONE.match(text)
         return NO_SUCH_OPTION if says and ended and (statement.framed or self._is_name(text)) else NOTHING
@@ -147,7 +156,9 @@ class _Reader:
                 if not ended and own == text and any(len(t) > len(own) and t.startswith(own) for t in self.texts):
                     return NOTHING
                 return Reading(Names.OPTION, index)
-        return None
+        # 'Heart' for 'The heart'.
+        named = {self.same[index] for index, own in enumerate(self.bare) if own == bare and self.clear[index]}
+        return Reading(Names.OPTION, named.pop()) if ended and len(named) == 1 else None
 
     def _by_both(self, text: str, ended: bool) -> Reading | None:
         """A key and then its option's text, or the beginning of it."""
@@ -167,7 +178,7 @@ class _Reader:
                 continue
             rest = text[len(own) :]
             if self._names_another(rest, index):
-                return NOTHING
+                return TWO
             if rest and _END.match(rest):
                 return Reading(Names.OPTION, self.same[index])
         return None
@@ -176,7 +187,7 @@ class _Reader:
         """A key, with a reason behind it or nothing."""
         for index, behind, rest in self._after_key(text):
             if self._names_another(behind, index):
-                return NOTHING
+                return TWO
             if not _END.match(behind):
                 continue
             if not behind.strip():
@@ -228,11 +239,13 @@ class _Reader:
         )
 
     def _lists(self, text: str) -> bool:
-        """Whether a text lists several options, as 'A. text' or a line each: that repeats the question."""
+        """Whether a text lists several options, as 'A. text', or a line each: that repeats the question."""
 
         def listed(key: str, own: str) -> bool:
             keyed = rf"[(\[]?{re.escape(key)}[)\].:]+\s+"
-            forms = (rf"(?<!\w){keyed}{re.escape(own)}(?!\w)", rf"^[\W]*{keyed}", rf"^[\W\d]*{re.escape(own)}\W*$")
+            alone = re.escape(own) if key in self.texts else rf"{re.escape(own)}|{re.escape(key)}"
+            lines = (rf"^\W*{keyed}", rf"^[\W\d]*(?:{alone})\W*$")
+            forms = (rf"(?<!\w){keyed}{re.escape(own)}(?!\w)", *lines)
             return any(re.search(form, text, re.MULTILINE) for form in forms)
 
         pairs = enumerate(zip(self.keys, self.texts, strict=True))

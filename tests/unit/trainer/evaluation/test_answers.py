@@ -24,6 +24,8 @@ TEN = {str(number): f"place {number}" for number in range(1, 11)}
 CYRILLIC = {"А": "кора", "Б": "река", "В": "Straße"}
 NEAR = {"A": "PT", "B": "Pt", "C": "p_t"}
 EQUAL = {"A": "oak", "B": "elm", "C": "oak"}
+ORGANS = {"A": "The heart", "B": "A lung", "C": "An eye", "D": "Skin"}
+TWINS = {"A": "The heart", "B": "A heart", "C": "Skin"}
 LONG = {"A": "Refer him to a clinic. Then wait.", "B": "Wait", "C": "Tell the family"}
 WORDS = {"opa": "old barn", "opb": "river bank"}
 
@@ -117,7 +119,34 @@ CASES = [
     (FEVERS, SENTENCE, "The correct answer is the river rash.", "B"),
     (FEVERS, SENTENCE, "The correct answer is a river rash.", "B"),
     (FEVERS, SENTENCE, "The correct answer is a blue rash.", "?"),
+    # How sure somebody is.
+    (DRUGS, SENTENCE, "The answer is likely D.", "D"),
+    (DRUGS, SENTENCE, "The correct answer is most likely Ceftriaxone.", "B"),
+    (DRUGS, SENTENCE, "The correct answer is probably the Ceftriaxone.", "B"),
+    (DRUGS, SENTENCE, "The correct answer is indeed B.", "B"),
+    (DRUGS, SENTENCE, "The correct answer is, therefore, B.", "B"),
+    (DRUGS, SENTENCE, "The correct answer is likely to be Penicillin.", "?"),
+    (DRUGS, SENTENCE, "The correct answer to this question is D.", "D"),
+    (DRUGS, SENTENCE, "The most appropriate treatment is option D.", "D"),
+    (DRUGS, SENTENCE, "The best treatment for this patient would be D.", "D"),
+    (DRUGS, SENTENCE, "The most common cause is a virus.", "-"),
+    (DRUGS, SENTENCE, "The best treatment is not D.", "-"),
+    (DRUGS, SENTENCE, "The most common drug is A. The correct answer is B.", "B"),
+    # Articles.
+    (ORGANS, SENTENCE, "The correct answer is heart.", "A"),
+    (ORGANS, SENTENCE, "The correct answer is the lung.", "B"),
+    (ORGANS, SENTENCE, "The correct answer is the skin.", "D"),
+    (ORGANS, SENTENCE, "Eye", "C"),
+    (ORGANS, SENTENCE, "The correct answer is the hand.", "?"),
+    (TWINS, SENTENCE, "The correct answer is heart.", "?"),
+    (TWINS, SENTENCE, "The correct answer is a heart.", "B"),
     # None, or two.
+    (DRUGS, SENTENCE, "Ceftriaxone (A)", "-"),
+    (DRUGS, SENTENCE, "Ceftriaxone (A), which is old.", "-"),
+    (DRUGS, SENTENCE, "The correct answer is the fourth option.", "-"),
+    (DRUGS, SENTENCE, "A\nB\nC\nD", "-"),
+    (DRUGS, SENTENCE, "B\nB\nB", "B"),
+    (DRUGS, LETTER, "A\n\nB\n\nC", "-"),
     (DRUGS, SENTENCE, "The correct answer is both A and B.", "-"),
     (FEVERS, SENTENCE, "It may be amber fever or river rash.", "-"),
     (DRUGS, SENTENCE, "The correct answer is A or B.", "-"),
