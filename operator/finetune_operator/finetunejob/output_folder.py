@@ -23,7 +23,7 @@ def occupant(job: JobObject, started: bool, others: Iterable[tuple[JobObject, bo
         if other.metadata.uid == job.metadata.uid or other.finished:
             continue
         rank = _rank(other, has_started)
-        waits_here = not rank[0] or _free_to_start(other)
+        waits_here = not rank[0] or (_free_to_start(other) and not other.metadata.deletion_timestamp)
         if waits_here and rank < mine:
             return f"FineTuneJob {other.metadata.name} writes to the same folder; this job starts when it has ended"
     for pod in pods:

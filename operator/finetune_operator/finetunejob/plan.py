@@ -13,7 +13,7 @@ from finetune_api.results import FailureStatus
 from finetune_api.stages import STAGES, Stage
 from finetune_api.status import PENDING, FineTuneJobStatus
 from finetune_operator.finetunejob.attempts import count, with_attempts
-from finetune_operator.finetunejob.gates import SOON, Start, advised, held_up
+from finetune_operator.finetunejob.gates import Start, advised, held_up
 from finetune_operator.finetunejob.job_endings import cause, failure_of, overlooked, stopped_too_early, within_budget
 from finetune_operator.finetunejob.job_object import JobObject
 from finetune_operator.finetunejob.observed import Observed
@@ -31,7 +31,7 @@ from finetune_operator.finetunejob.steps import (
     Write,
 )
 from finetune_operator.finetunejob.transitions import active, begin, fail, record, succeed, unsupported
-from finetune_operator.finetunejob.waiting import SIDECAR_GRACE, for_a_pod, waiting
+from finetune_operator.finetunejob.waiting import SIDECAR_GRACE, being_deleted, for_a_pod, waiting
 from finetune_operator.workload.job import job_name
 from finetune_operator.workload.order import Gateway, Order
 from finetune_operator.workload.profile import LoadedProfile
@@ -108,7 +108,7 @@ def _advance(at: Situation) -> Step | Recorded:
     if job is None:
         return _start(at)
     if job.deleting:
-        return _settle(at, Wait(PENDING, f"waiting until Job {job.name} is gone", SOON))
+        return _settle(at, being_deleted(at, job))
     if job.finished and not at.facts.pods_listed:
         return LookUp(Need.PODS)
     if failure := overlooked(at.stage, at.state, at.status, at.memory_limit):

@@ -10,6 +10,7 @@ from finetune_api.reasons import FAILURES, Reason
 from finetune_api.results import MAX_MESSAGE
 from finetune_api.status import PENDING, Condition
 from finetune_operator.finetunejob.attempts import last_ended
+from finetune_operator.finetunejob.gates import SOON
 from finetune_operator.finetunejob.steps import LookUp, Need, Said, Situation, Wait
 from finetune_operator.workload.order import claims
 from finetune_operator.workload.state import JobState, PodState, Waiting
@@ -49,13 +50,15 @@ def waiting(at: Situation, job: JobState) -> Wait | LookUp | HeldOpen:
         return _without_pod(at, job, plain)
     if pod.deletion:
         return _leaving(pod, pod.deletion, at.now)
+    if pod.running and pod.silent_node:
+        return Wait(Reason.NODE_LOST, f"node {pod.node} does not answer: pod {pod.name} may run on it, or not")
     if pod.running:
         return Wait(at.stage.active, f"pod {pod.name} runs on node {pod.node}")
     if pod.waiting and pod.waiting.reason == Reason.UNSCHEDULABLE:
         return _unschedulable(at, pod.waiting)
     if pod.waiting:
         return _told(pod.waiting, at.before.condition("Succeeded"))
-    return _starting(at, pod, plain) if pod.node else plain
+    return _starting(at, pod, plain)
 
 
 def _plain(at: Situation, job: JobState) -> Wait:
@@ -76,7 +79,7 @@ def _held_open(pod: PodState, now: datetime) -> Wait | HeldOpen:
     if age >= SIDECAR_GRACE:
         return HeldOpen(pod)
     how = f"exit code {pod.exit_code}"
-    text = f"the trainer of pod {pod.name} has ended ({how}), but container {pod.held_open} beside it still runs"
+    text = f"the trainer of pod {pod.name} has ended ({how}), but container {pod.held_open} beside it has not"
     return Wait(PENDING, text, (SIDECAR_GRACE - age).total_seconds())
 
 
@@ -93,6 +96,15 @@ def _without_pod(at: Situation, job: JobState, plain: Wait) -> Wait | LookUp:
     # The controller tries again after 10, 20, 40 s and so on, and so does the look for what came of it.
     revisit = min(age.total_seconds(), LOOK_AGAIN)
     return Wait(Reason.POD_REJECTED, rejected, revisit) if rejected else replace(plain, revisit=revisit)
+
+
+def being_deleted(at: Situation, job: JobState) -> Wait:
+    """What a stage waits for while its Job is on its way out, before it gets another."""
+    pod = at.state.newest
+    if pod and pod.deletion and not pod.ended:
+        return replace(_leaving(pod, pod.deletion, at.now), revisit=SOON)
+    held = f", held by {' and '.join(job.finalizers)}" if job.finalizers else ""
+    return Wait(PENDING, f"waiting until Job {job.name} is gone{held}", SOON)
 
 
 def _leaving(pod: PodState, deletion: datetime, now: datetime) -> Wait:
@@ -133,21 +145,31 @@ def _told(waiting: Waiting, before: Condition | None) -> Wait:
 
 
 def _starting(at: Situation, pod: PodState, plain: Wait) -> Wait | LookUp:
-    """A pod that came to a node and does not start there: it loads its image, or waits for a volume."""
+    """A pod that does not start: no scheduler sees it, or on its node it loads its image or waits for a volume."""
     age = at.now - (pod.started or pod.created or at.now)
     if age < DUE:
         return replace(plain, revisit=(DUE - age).total_seconds())
     if at.facts.warnings is None:
         return LookUp(Need.WARNINGS, pod.uid)
+    if pod.initializing:
+        plain = Wait(
+            PENDING, f"pod {pod.name} on node {pod.node}: container {pod.initializing} runs before the trainer"
+        )
+    elif not pod.node:
+        plain = Wait(PENDING, f"pod {pod.name} waits for a scheduler: none has said anything of it yet")
     return replace(_warned(pod, at.facts.warnings, plain), revisit=min(age.total_seconds(), LOOK_AGAIN))
 
 
 def _warned(pod: PodState, warnings: tuple[Said, ...], plain: Wait) -> Wait:
-    """Why a pod does not start on its node, in the words of the newest Event that says so."""
-    said = next((one for one in warnings if one.reason != "FailedScheduling"), None)
+    """Why a pod does not start, in the words of the newest Event that says so."""
+    # Once it has come to a node, the scheduler's are past.
+    said = next((one for one in warnings if not pod.node or one.reason != "FailedScheduling"), None)
     if said is None:
         return plain
-    text = f"pod {pod.name} on node {pod.node}: {said.reason}: {said.message}"
+    where = f"pod {pod.name} on node {pod.node}" if pod.node else f"pod {pod.name}"
+    text = f"{where}: {said.reason}: {said.message}"
+    if said.reason == "FailedScheduling":
+        return Wait(Reason.UNSCHEDULABLE, text)
     if said.reason in _MOUNT_REASONS:
         return Wait(Reason.FAILED_MOUNT, with_advice(text, FAILURES[Reason.FAILED_MOUNT].advice, MAX_MESSAGE))
     return Wait(PENDING, text)

@@ -74,6 +74,12 @@ class Conditions(ApiModel):
         return next((one for one in self.conditions if one.type == kind and one.status == status), None)
 
 
+class JobMetadata(Metadata):
+    """A Job's metadata."""
+
+    finalizers: list[str] = []
+
+
 class JobSpec(ApiModel):
     """A Job's spec."""
 
@@ -83,7 +89,7 @@ class JobSpec(ApiModel):
 class Job(ApiModel):
     """A batch/v1 Job."""
 
-    metadata: Metadata
+    metadata: JobMetadata
     spec: JobSpec = JobSpec()
     status: Conditions = Conditions()
 
@@ -138,6 +144,7 @@ class PodStatus(Conditions):
     reason: str = ""
     message: str = ""
     start_time: Time | None = None
+    init_container_statuses: list[ContainerStatus] = []
     container_statuses: list[ContainerStatus] = []
 
 
@@ -169,9 +176,9 @@ class Pod(ApiModel):
 
     @property
     def beside(self) -> list[str]:
-        """Names of containers that somebody injected and that still run."""
+        """Names of containers that somebody injected and that have not ended, or not even started."""
         statuses = self.status.container_statuses
-        return [one.name for one in statuses if one.name != CONTAINER and one.state.running]
+        return [one.name for one in statuses if one.name != CONTAINER and not one.state.terminated]
 
     @property
     def ended(self) -> bool:

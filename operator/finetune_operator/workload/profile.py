@@ -94,8 +94,9 @@ def parse_profile(name: str, namespace: str, data: dict[str, str] | None) -> Loa
     try:
         content = yaml.safe_load(data[PROFILE_KEY])
         profile = Profile.model_validate(content, by_name=False)  # shm_size is no key
-    except yaml.YAMLError as error:
-        return ProfileProblem(f"{where} key {PROFILE_KEY} is no YAML: {one_line(str(error), 300)}")
+        return LoadedProfile(name, profile, sha256_of(profile.to_api()))
     except ValidationError as error:
         return ProfileProblem(f"{where} key {PROFILE_KEY}: {first_problem(error)}")
-    return LoadedProfile(name, profile, sha256_of(profile.to_api()))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # Beside what is no YAML: a day that no calendar has, half of a surrogate pair, a thousand brackets.
+        return ProfileProblem(f"{where} key {PROFILE_KEY} is no YAML: {one_line(str(error), 300)}")

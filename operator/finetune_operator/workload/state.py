@@ -17,8 +17,19 @@ from finetune_api.termination import decode
 from finetune_operator.workload.objects import Job, Pod, StatusCondition
 
 _IMAGE_ID_SCHEME = "docker-pullable://"
-_PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
-_CREATE_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+# While a container waits for one of these, all goes well; any other reason is an error, also of a newer kubelet.
+_ON_ITS_WAY = frozenset({"", "ContainerCreating", "PodInitializing"})
+_PULL_REASONS = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+        "RegistryUnavailable",
+        "SignatureValidationFailed",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,7 @@ class JobState:
     uid: str
     created: datetime | None
     deleting: bool
+    finalizers: tuple[str, ...]
     suspended: bool
     complete: bool
     failed: StatusCondition | None
@@ -60,6 +72,9 @@ class PodState:
     node: str
     phase: str
     started: datetime | None  # when the kubelet took it
+    runs: bool  # its trainer does, though the pod may count as Pending while a container beside it can't start
+    initializing: str  # the container that runs before the trainer, if one does
+    silent_node: bool  # the node's controller, not its kubelet, says that the pod is not ready
     deletion: datetime | None  # when it should be gone
     waiting: Waiting | None
     exit_code: int | None
@@ -70,7 +85,7 @@ class PodState:
     disruption: str  # reason of the DisruptionTarget condition
     note: str  # the kubelet's reason and message for a pod that it refused or evicted
     image: str  # by digest where the node says so
-    beside: tuple[str, ...]  # other containers that still run
+    beside: tuple[str, ...]  # other containers that have not ended
 
     @property
     def ended(self) -> bool:
@@ -80,7 +95,7 @@ class PodState:
     @property
     def running(self) -> bool:
         """Whether its trainer runs."""
-        return self.phase == "Running" and not self.ended
+        return (self.runs or self.phase == "Running") and not self.ended
 
     @property
     def succeeded(self) -> bool:
@@ -90,7 +105,7 @@ class PodState:
     @property
     def held_open(self) -> str:
         """The containers that keep the pod from ending after its trainer has; empty where there are none."""
-        return ", ".join(self.beside) if self.ended and self.phase == "Running" else ""
+        return ", ".join(self.beside) if self.ended and self.phase not in ("Succeeded", "Failed") else ""
 
 
 @dataclass(frozen=True)
@@ -130,6 +145,7 @@ def _job_state(found: Job) -> JobState:
         uid=found.metadata.uid,
         created=found.metadata.creation_timestamp,
         deleting=found.metadata.deletion_timestamp is not None,
+        finalizers=tuple(found.metadata.finalizers),
         suspended=found.spec.suspend,
         complete=found.status.condition("Complete") is not None,
         failed=found.status.condition("Failed"),
@@ -143,6 +159,7 @@ def _pod_state(pod: Pod, accepts: Callable[[StageResult], bool]) -> PodState:
     result = decode(message) if message else None
     disruption = pod.status.condition("DisruptionTarget")
     controller = pod.metadata.controller
+    unready = pod.status.condition("Ready", "False")
     return PodState(
         name=pod.metadata.name,
         uid=pod.metadata.uid,
@@ -151,6 +168,9 @@ def _pod_state(pod: Pod, accepts: Callable[[StageResult], bool]) -> PodState:
         node=pod.spec.node_name,
         phase=pod.status.phase,
         started=pod.status.start_time,
+        runs=pod.trainer.state.running is not None,
+        initializing=_initializing(pod),
+        silent_node=unready is not None and not unready.reason,
         deletion=pod.metadata.deletion_timestamp,
         waiting=_waiting(pod),
         exit_code=terminated.exit_code if terminated else None,
@@ -170,12 +190,20 @@ def _waiting(pod: Pod) -> Waiting | None:
     unscheduled = pod.status.condition("PodScheduled", "False")
     if unscheduled:  # for want of a node, or held back by a scheduling gate
         return Waiting(Reason.UNSCHEDULABLE, unscheduled.message)
-    why = pod.trainer.state.waiting
-    if why and why.reason in _PULL_REASONS:
-        return Waiting(Reason.IMAGE_PULL_FAILED, f"{why.reason}: {why.message}", why.reason == "ImagePullBackOff")
-    if why and why.reason in _CREATE_REASONS:
-        return Waiting(Reason.POD_REJECTED, f"{why.reason}: {why.message}")
+    for one in (pod.trainer, *pod.status.init_container_statuses):
+        why = one.state.waiting
+        if why and why.reason not in _ON_ITS_WAY:
+            reason = Reason.IMAGE_PULL_FAILED if why.reason in _PULL_REASONS else Reason.POD_REJECTED
+            container = "" if one.name == CONTAINER else f"container {one.name}"
+            said = ": ".join(filter(None, (container, why.reason, why.message)))
+            return Waiting(reason, said, why.reason.endswith("BackOff"))
     return None
+
+
+def _initializing(pod: Pod) -> str:
+    if pod.status.condition("Initialized"):
+        return ""
+    return next((one.name for one in reversed(pod.status.init_container_statuses) if one.state.running), "")
 
 
 def _image(pod: Pod) -> str:

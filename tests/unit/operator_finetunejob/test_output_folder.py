@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from finetune_operator.finetunejob.job_object import JobObject, read_job
 from finetune_operator.finetunejob.output_folder import occupant
 from finetune_operator.workload.objects import Pod
-from plan_questions import OLD_UID, SPEC, ago, ended, pod
+from plan_questions import NOW, OLD_UID, SPEC, ago, ended, pod
 
 DONE = {"conditions": [{"type": "Succeeded", "status": "True", "reason": "Completed", "lastTransitionTime": ago(0)}]}
 STARTED = {"attempts": [{"stage": "Train", "number": 1, "jobUID": "job-1"}]}
@@ -58,6 +59,14 @@ def test_a_job_that_something_else_holds_up_lets_others_pass_until_it_has_starte
     assert waits_for(young, named("old", 60, status=held_up(reason))) == ""
     assert waits_for(young, named("old", 60, status=held_up(reason) | STARTED)) == TURN.format("old")
     assert waits_for(young, named("old", 60, status=held_up("Pending"))) == TURN.format("old")
+
+
+def test_a_job_that_is_being_deleted_holds_its_folder_only_if_it_has_started() -> None:
+    young = named("young", 30)
+    for status, said in (({}, ""), (held_up("Pending"), ""), (STARTED, TURN.format("old"))):
+        leaving = named("old", 60, status=status)
+        metadata = leaving.metadata.model_copy(update={"deletion_timestamp": NOW})
+        assert waits_for(young, replace(leaving, metadata=metadata)) == said
 
 
 def test_an_ended_job_is_not_waited_for() -> None:

@@ -239,13 +239,25 @@ def test_a_crash_in_a_pod_that_a_sidecar_holds_open_is_told_and_then_run_again()
     step = decide(job(), child(), crashed)
     assert isinstance(step, Settle)
     assert (verdict(step.status), step.revisit) == (("Unknown", "Pending"), 60)
-    said = "the trainer of pod p1 has ended (exit code 1), but container agent beside it still runs"
+    said = "the trainer of pod p1 has ended (exit code 1), but container agent beside it has not"
     assert (words(step.status), step.status.stages[0].crashes) == (said, 1)
     late = decide(job(step.status), child(), crashed, now=NOW + timedelta(seconds=60))
     assert isinstance(late, DeleteJob)
     again = decide(job(step.status))
     assert isinstance(again, CreateJob)
     assert again.crashes == 1
+
+
+def test_a_container_that_can_t_start_holds_a_pod_open_as_one_that_runs_on_does() -> None:
+    stuck = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+    done = ended(message=trained(), sidecar=stuck, phase="Pending")
+    assert settled(job(), child(), done).holds("Trained")
+    crashed = ended("p1", 1, "Traceback", sidecar=stuck, phase="Pending")
+    first = settled(job(), child(), crashed)
+    said = "the trainer of pod p1 has ended (exit code 1), but container agent beside it has not"
+    assert words(first) == said
+    step = decide(job(first), child(), crashed, now=NOW + timedelta(seconds=60))
+    assert isinstance(step, DeleteJob)
 
 
 def test_a_mistake_in_a_pod_that_a_sidecar_holds_open_fails_the_job_at_once() -> None:

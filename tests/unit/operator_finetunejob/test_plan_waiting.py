@@ -38,6 +38,45 @@ WAITING = [
         "ImagePullFailed",
         "ErrImagePull: not found",
     ),
+    *(
+        (f"waiting for {why}", pod(phase="Pending", state={"waiting": {"reason": why, "message": "so"}}), reason, said)
+        for why, reason, said in (
+            ("RegistryUnavailable", "ImagePullFailed", "RegistryUnavailable: so"),
+            ("SignatureValidationFailed", "ImagePullFailed", "SignatureValidationFailed: so"),
+            ("StartError", "PodRejected", "StartError: so"),
+            ("AnErrorOfANewerKubelet", "PodRejected", "AnErrorOfANewerKubelet: so"),
+        )
+    ),
+    (
+        "behind a container that somebody injected before it",
+        pod(
+            phase="Pending",
+            state={"waiting": {"reason": "PodInitializing"}},
+            initContainerStatuses=[
+                {"name": "init", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+            ],
+        ),
+        "ImagePullFailed",
+        "container init: ImagePullBackOff: no such image",
+    ),
+    (
+        "running though a container beside it can't start",
+        pod(phase="Pending", state={"running": {}}, sidecar={"waiting": {"reason": "ErrImagePull"}}),
+        "Training",
+        "pod p1 runs on node node-1",
+    ),
+    (
+        "on a node that does not answer",
+        pod(conditions=[{"type": "Ready", "status": "False"}]),
+        "NodeLost",
+        "node node-1 does not answer: pod p1 may run on it, or not",
+    ),
+    (
+        "running though a container beside it is not ready",
+        pod(conditions=[{"type": "Ready", "status": "False", "reason": "ContainersNotReady"}]),
+        "Training",
+        "pod p1 runs on node node-1",
+    ),
     (
         "refused by the kubelet",
         pod(phase="Pending", state={"waiting": {"reason": "CreateContainerConfigError", "message": "runs as root"}}),
@@ -123,6 +162,49 @@ def test_a_pod_that_does_not_start_on_its_node_says_why_in_the_kubelet_s_words(
     assert isinstance(step, Settle)
     assert (verdict(step.status), step.revisit) == (("Unknown", reason), 30)
     assert said in words(step.status)
+
+
+def test_a_pod_that_no_scheduler_looks_at_says_so_or_what_its_events_say() -> None:
+    def unseen(age: float) -> Pod:
+        found = pod(phase="Pending", age=age, startTime=None)
+        return found.model_copy(update={"spec": found.spec.model_copy(update={"node_name": ""})})
+
+    early = decide(job(), child(), unseen(3))
+    assert isinstance(early, Settle)
+    assert (words(early.status), early.revisit) == (PLAIN, 2)
+    assert decide(job(), child(), unseen(60)) == LookUp(Need.WARNINGS, "uid-p1")
+    for warnings, reason, said in (
+        ((), "Pending", "pod p1 waits for a scheduler: none has said anything of it yet"),
+        ((Said("FailedScheduling", "no quota"),), "Unschedulable", "pod p1: FailedScheduling: no quota"),
+    ):
+        status = settled(job(), child(), unseen(60), facts=replace(READY, warnings=warnings))
+        assert (verdict(status), words(status)) == (("Unknown", reason), said)
+
+
+def test_a_pod_whose_injected_container_runs_before_the_trainer_names_it() -> None:
+    initializing = pod(
+        phase="Pending",
+        age=60,
+        state={"waiting": {"reason": "PodInitializing"}},
+        initContainerStatuses=[
+            {"name": "proxy", "state": {"terminated": {"exitCode": 0}}},
+            {"name": "secrets", "state": {"running": {}}},
+        ],
+    )
+    status = settled(job(), child(), initializing, facts=replace(READY, warnings=()))
+    assert words(status) == "pod p1 on node node-1: container secrets runs before the trainer"
+
+
+def test_a_job_that_is_being_deleted_says_what_holds_it() -> None:
+    leaving = child(deleting=True)
+    assert words(settled(job(), leaving)) == "waiting until Job medqa-train is gone"
+    held = leaving.model_copy(
+        update={"metadata": leaving.metadata.model_copy(update={"finalizers": ["a.example/b", "orphan"]})}
+    )
+    assert words(settled(job(), held)) == "waiting until Job medqa-train is gone, held by a.example/b and orphan"
+    lost = settled(job(), leaving, pod(deletionTimestamp=ago(31)))
+    assert verdict(lost) == ("Unknown", "NodeLost")
+    assert words(lost).startswith("pod p1 on node node-1 should have ended at 11:59:29 UTC")
 
 
 def test_a_job_without_pods_is_asked_about_once_its_pod_is_due() -> None:
