@@ -76,6 +76,8 @@ def _changes(old: Schema, new: Schema, path: str) -> Iterator[str]:
         if old.get(keyword) and not new.get(keyword):
             yield f"{where}: {keyword} is gone"
     yield from _bounds(old, new, where)
+    if path.startswith(".status"):
+        yield from _unreadable(old, new, where)
     yield from _values(old, new, where)
     yield from _rules(old, new, where)
     yield from _children(old, new, path)
@@ -90,6 +92,27 @@ def _bounds(old: Schema, new: Schema, where: str) -> Iterator[str]:
         for keyword in keywords:
             if keyword in new and (keyword not in old or narrower(old[keyword], new[keyword])):
                 yield f"{where}: {keyword} {old.get(keyword)} became {new[keyword]}"
+
+
+def _unreadable(old: Schema, new: Schema, where: str) -> Iterator[str]:
+    """What an earlier operator, after a rollback, would refuse to read in a status that a later one wrote."""
+    directions: list[tuple[tuple[str, ...], Callable[[Any, Any], bool]]] = [
+        (_UPPER_BOUNDS, lambda before, after: after > before),
+        (_LOWER_BOUNDS, lambda before, after: after < before),
+        (_RESTRICTIONS, lambda before, after: False),  # any other change is told of already
+    ]
+    for keywords, wider in directions:
+        for keyword in keywords:
+            if keyword in old and (keyword not in new or wider(old[keyword], new[keyword])):
+                yield f"{where}: {keyword} {old[keyword]} became {new.get(keyword)}"
+    for value in new.get("enum", []):
+        if "enum" in old and value not in old["enum"]:
+            yield f"{where}: value {value!r} is new"
+    if "enum" in old and "enum" not in new:
+        yield f"{where}: enum {old['enum']} became None"
+    for name in sorted(set(old.get("required", [])) - set(new.get("required", []))):
+        if name in new.get("properties", {}):
+            yield f"{where}.{name} is no longer required"
 
 
 def _values(old: Schema, new: Schema, where: str) -> Iterator[str]:
@@ -118,6 +141,9 @@ def _children(old: Schema, new: Schema, path: str) -> Iterator[str]:
             yield from _changes(child, after[name], f"{path}.{name}")
         elif not open_object:
             yield f"{path}.{name} is gone"
+    for name, child in after.items():
+        if name not in before and "default" in child:
+            yield f"{path}.{name} is new and has default {child['default']!r}: it would come into every stored object"
     for name in sorted(set(new.get("required", [])) - set(old.get("required", []))):
         if "default" not in after.get(name, {}):
             yield f"{path}.{name} became required"

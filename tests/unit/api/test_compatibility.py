@@ -52,13 +52,13 @@ def stricter_rule(crd: Schema) -> None:
 
 
 def rename(crd: Schema) -> None:
-    properties = field(crd, "spec.lora")["properties"]
-    properties["r"] = properties.pop("rank")
+    properties = field(crd, "spec.training")["properties"]
+    properties["steps"] = properties.pop("maxSteps")
 
 
 BREAKING: dict[str, tuple[Callable[[Schema], Any], str]] = {
     "a removed field": (lambda crd: field(crd, "spec.lora")["properties"].pop("rank"), ".spec.lora.rank is gone"),
-    "a renamed field": (rename, ".spec.lora.rank is gone"),
+    "a renamed field": (rename, ".spec.training.maxSteps is gone"),
     "a removed field of the status": (
         lambda crd: field(crd, "status.stages[]")["properties"].pop("crashes"),
         ".status.stages[].crashes is gone",
@@ -93,6 +93,23 @@ BREAKING: dict[str, tuple[Callable[[Schema], Any], str]] = {
     "another default": (put("spec.lora.rank", "default", 8), "default 16 became 8"),
     "a removed default": (drop("spec.lora.rank", "default"), "default 16 became None"),
     "a default where none was": (put("spec.training.maxSteps", "default", 8), "default None became 8"),
+    "a new field with a default, which comes into every job": (
+        lambda crd: field(crd, "spec.training")["properties"].update(packing={"type": "string", "default": "Auto"}),
+        ".spec.training.packing is new and has default 'Auto'",
+    ),
+    "a longer text of the status": (put("status.failure.log", "maxLength", 9999), "maxLength 2048 became 9999"),
+    "a longer list of the status": (put("status.attempts", "maxItems", 20), "maxItems 10 became 20"),
+    "a list of the status without a limit": (drop("status.stages", "maxItems"), "maxItems 8 became None"),
+    "a lower minimum in the status": (put("status.attempts[].number", "minimum", 0), "minimum 1 became 0"),
+    "another digest in the status": (drop("status.adapter.sha256", "pattern"), "became None"),
+    "a further value in the status": (
+        lambda crd: field(crd, "status.conditions[].status")["enum"].append("Perhaps"),
+        "value 'Perhaps' is new",
+    ),
+    "a field of the status that may be missing": (
+        lambda crd: field(crd, "status.attempts[]")["required"].remove("jobUID"),
+        ".status.attempts[].jobUID is no longer required",
+    ),
     "a new rule": (add_rule, ".spec.model: rule 'true' is new"),
     "another rule": (stricter_rule, ".spec.training: rule '!has(self.maxSteps)' is new"),
     "a list that merges otherwise": (
@@ -131,9 +148,11 @@ def test_a_breaking_change_is_found_and_named(change: Callable[[Schema], Any], t
 
 
 def add_optional(crd: Schema) -> None:
-    strict = {"type": "string", "maxLength": 5, "pattern": "^a$", "default": "a"}
+    strict = {"type": "string", "maxLength": 5, "pattern": "^a$"}
     strict["x-kubernetes-validations"] = [{"rule": "self == 'a'", "message": "m"}]
     field(crd, "spec.model")["properties"]["adapter"] = strict
+    inner = {"steps": {"type": "integer", "default": 9}}  # reaches no job that does not name the field around it
+    field(crd, "spec")["properties"]["checkpoints"] = {"type": "object", "properties": inner}
 
 
 def add_version(crd: Schema) -> None:
@@ -154,7 +173,7 @@ COMPATIBLE: dict[str, Callable[[Schema], Any]] = {
     "a further value": lambda crd: field(crd, "spec.method")["enum"].append("Full"),
     "a higher maximum": put("spec.lora.rank", "maximum", 1024),
     "a lower minimum": put("spec.lora.rank", "minimum", 0),
-    "a longer list": put("status.attempts", "maxItems", 20),
+    "a longer list": put("spec.evaluation.metrics", "maxItems", 99),
     "no pattern any more": drop("spec.dataset.split", "pattern"),
     "no rule any more": drop("spec.training", "x-kubernetes-validations"),
     "no enum any more": drop("spec.model.dtype", "enum"),
