@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -27,30 +27,34 @@ class LoraSpec(ApiModel):
         ge=1,
         le=512,
         description="Rank r of the two matrices that LoRA adds beside each target module: W x + (alpha / rank) B A x. "
-        "A higher rank learns more and costs memory; 8 to 64 is usual.",
+        "A higher rank learns more and costs memory; 8 to 64 is usual. Default: 16.",
     )
     alpha: int = Field(
         default=16,
         ge=1,
         le=1024,
-        description="Scale of the update: it is multiplied by alpha / rank. Usually equal to the rank or twice it.",
+        description="Scale of the update: it is multiplied by alpha / rank. Usually equal to the rank or twice it. "
+        "Default: 16.",
     )
     dropout: Annotated[Decimal, Within(0, 0.9)] = Field(
-        default="0", description="Dropout on the adapter's input. Unsloth's fast path wants 0."
+        default="0", description="Dropout on the adapter's input. Unsloth's fast path wants 0. Default: 0."
     )
-    bias: Literal["None", "All", "LoraOnly"] = Field(default="None", description="Which bias vectors are trained.")
+    bias: Literal["None", "All", "LoraOnly"] = Field(
+        default="None", description="Which bias vectors are trained. Default: None."
+    )
     target_modules: list[Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.]+$")]] = Field(
         default=[ALL_LINEAR],
         min_length=1,
         max_length=32,
         description="Linear modules that get an adapter, by the last part of their name. [AllLinear]: every linear "
-        "layer but the output head; for a Llama q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj.",
+        "layer but the output head; for a Llama q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj. "
+        "Default: [AllLinear].",
         json_schema_extra={
             "x-kubernetes-list-type": "set",
             **validations(rule(f"!('{ALL_LINEAR}' in self) || self.size() == 1", _ALONE)),
         },
     )
-    seed: Seed = Field(default=42, description="Seed of the adapter's initial weights.")
+    seed: Seed = Field(default=42, description="Seed of the adapter's initial weights. Default: 42.")
 
     @field_validator("target_modules")
     @classmethod
@@ -163,7 +167,7 @@ class EvaluationSpec(ApiModel):
     metrics: list[MetricName] = Field(
         default=["Accuracy", "LetterAccuracy", "Perplexity"],
         min_length=1,
-        max_length=3,
+        max_length=len(get_args(MetricName)),
         description="Accuracy: the option whose filled response template is likeliest per token, after what all "
         "options share. LetterAccuracy: the likeliest letter as the first token. Perplexity: of the right response.",
         json_schema_extra={"x-kubernetes-list-type": "set"},
@@ -211,7 +215,9 @@ class FineTuneJobSpec(ApiModel):
     model: ModelSpec = Field(description="The base model.")
     dataset: DatasetSpec = Field(description="The training rows.")
     # No object default in the schema: whether an adapter is used at all follows from the method.
-    lora: LoraSpec | None = Field(default=None, description="The adapter, in PEFT's terms. Left out: its defaults.")
+    lora: LoraSpec | None = Field(
+        default=None, description="The adapter, in PEFT's terms. Left out: the default of each field."
+    )
     training: TrainingSpec = Field(default=TrainingSpec(), description="The optimisation.")
     evaluation: EvaluationSpec | None = Field(
         default=None, description="What is measured after training. Left out: nothing is evaluated."

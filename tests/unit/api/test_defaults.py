@@ -14,7 +14,7 @@ from finetune_api.crd import build_crd
 from finetune_api.dataset import FORMATS, MultipleChoiceDataset
 from finetune_api.defaults import _DECIMALS, LEARNING_RATES, ResolvedSpec, ResolvedTraining, resolve
 from finetune_api.rules import DECIMAL_PATTERN
-from finetune_api.spec import FineTuneJobSpec
+from finetune_api.spec import FineTuneJobSpec, LoraSpec
 from specs import job_with, spec_with
 
 # A default never changes within a version of the API: an object that is stored, or applied again, would change meaning.
@@ -132,6 +132,12 @@ def test_neither_steps_nor_epochs_means_three_epochs() -> None:
 def test_lora_that_is_left_out_has_the_defaults_of_its_fields() -> None:
     assert spec_with().lora is None
     assert resolve(spec_with()).lora == resolve(spec_with("lora", {})).lora
+
+
+def test_kubectl_explain_tells_the_defaults_of_lora_which_a_stored_job_without_it_does_not_show() -> None:
+    for name, field in LoraSpec.model_fields.items():
+        shown = f"[{field.default[0]}]" if isinstance(field.default, list) else field.default
+        assert (field.description or "").endswith(f" Default: {shown}."), name
 
 
 def test_what_is_given_stays_as_it_was_given() -> None:

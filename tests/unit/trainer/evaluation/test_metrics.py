@@ -43,6 +43,11 @@ def test_every_metric_of_the_spec_is_in_the_registry_under_its_own_name() -> Non
     assert [metric.name for metric in metrics_of(spec.metrics)] == ["Perplexity"]
 
 
+def test_a_spec_may_name_all_metrics_at_once() -> None:
+    spec = EvaluationSpec.model_validate({"dataset": {"source": "pvc://data/a.jsonl"}, "metrics": [*METRICS]})
+    assert [metric.name for metric in metrics_of(spec.metrics)] == [*METRICS]
+
+
 def test_option_scores_ignore_what_all_options_share_and_the_end_of_the_turn() -> None:
     question = question_of([[1, 2, 10, 9], [1, 2, 11, 12, 9]])
     likelihoods = [[-5.0, -5.0, -1.0, -8.0], [-5.0, -5.0, -0.5, -0.9, -8.0]]
