@@ -19,7 +19,8 @@ _TRANSLATED = {**dict.fromkeys(map(ord, "\"'“”„‟‘’‚‛«»‹›�
 # What introduces an answer in free words. Behind the first kind something is named for certain.
 _FRAME = re.compile(
     r"\b(?:(?:correct|right|best|final|likeliest|most\s+likely)\s+)*(?:answer|option|choice)(?:\s+(?:choice|option))?"
-    r"(?:\s+here|\s+to\s+(?:this|the)\s+question)?[ \t]*(?:\s(?:is|would\s+be|should\s+be|must\s+be)\b|[:=]|\n)\s*[:\-]?\s*",
+    r"(?:\s+here|\s+to\s+(?:this|the)\s+question)?[ \t]*"
+    r"(?:\s(?:is|would\s+be|should\s+be|must\s+be)\b|[:=]|\n)\s*[:\-]?\s*",
     re.IGNORECASE,
 )
 _SOFT_FRAME = re.compile(

@@ -73,8 +73,8 @@ def read_answer(text: str, choices: Choices, template: str, cut: bool = False) -
 
     An option is named by its text, by its key, or by both ('B: text'). Where a text is both, as in options that are
     letters themselves, it is what the template asks for: the text if it has {answer}, else the key. Two options name
-    none; 'B: text' with a text that is not B's names one that isn't there. ``cut`` says that the answer ended at the longest length: what it had
-    not yet ended may have become something else.
+    none; 'B: text' with a text that is not B's names one that isn't there. ``cut`` says that the answer ended at the
+    longest length: what it had not yet ended may have become something else.
     """
     last = NOTHING
     if text.lstrip().startswith("<think>"):  # thoughts that never came to an end

@@ -6,11 +6,15 @@ import errno
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from finetune_api.reasons import Reason
 from finetune_trainer.stage.failure import StageError
 
+_PROBE = ".probe-"
+# A probe lasts for a moment. One this much older than another is a killed attempt's.
+_STALE_SECONDS = 600
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 # A disk or network that fails just now; everything else is what the file system refuses for good.
 _PASSING = (errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT, errno.ENOSPC, errno.EDQUOT)
@@ -27,7 +31,7 @@ def check_destination(folder: Path, uri: str) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = Path(tempfile.mkdtemp(prefix=".probe-", dir=folder))
+        probe = Path(tempfile.mkdtemp(prefix=_PROBE, dir=folder))
     except (FileExistsError, NotADirectoryError) as error:
         raise StageError(Reason.INVALID_SPEC, f"spec.output.destination {uri} is no folder: {error}") from error
     except OSError as error:
@@ -35,6 +39,7 @@ def check_destination(folder: Path, uri: str) -> None:
             raise
         text = f"spec.output.destination {uri} can't be written by this pod's user: {error}"
         raise StageError(Reason.STORAGE_UNSUITABLE, text, _OPEN_IT) from error
+    _remove_stale(probe)
     try:
         _try_out(probe)
     except OSError as error:
@@ -46,6 +51,15 @@ def check_destination(folder: Path, uri: str) -> None:
         ) from error
     finally:
         shutil.rmtree(probe, ignore_errors=True)
+
+
+def _remove_stale(probe: Path) -> None:
+    """Removes what killed attempts left beside a probe, by the file system's own clock."""
+    now = probe.stat().st_mtime
+    for other in probe.parent.glob(f"{_PROBE}*"):
+        with suppress(OSError):  # gone already, or not ours to remove
+            if other.stat().st_mtime < now - _STALE_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def _try_out(probe: Path) -> None:

@@ -25,6 +25,8 @@ WRITER = ".writer"
 BEAT_SECONDS = 5.0
 # A writer of another node that was seen alive less than this ago is watched for as long before it counts as gone.
 WATCH_SECONDS = 20.0
+# Between taking the lock and writing its name a writer needs less than this.
+_NAMING_SECONDS = 0.05
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK)
 _held: set[WriterLock] = set()
 
@@ -89,7 +91,11 @@ def take(
         try:
             locked = _lock(handle)
             if locked is False:
-                return _read(path)
+                earlier = _read(path)
+                time.sleep(_NAMING_SECONDS)
+                if earlier.token and _read(path) == earlier:
+                    return earlier
+                continue  # the file still named nobody, or the one before
             if not _is_file_at(handle, path):  # its writer removed it between our two calls
                 os.close(handle)
                 handle = -1

@@ -37,6 +37,15 @@ def test_a_good_destination_is_made_and_nothing_is_left_in_it(tmp_path: Path) ->
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.EXDEV, errno.EACCES])
 @pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_a_killed_attempt_left_of_its_probe_goes_and_a_living_ones_stays(tmp_path: Path) -> None:
+    for name in (".probe-killed", ".probe-alive"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "old").write_bytes(b"probe")
+    os.utime(tmp_path / ".probe-killed", (0, 0))
+    check_destination(tmp_path, "pvc://work/out")
+    assert [entry.name for entry in tmp_path.iterdir()] == [".probe-alive"]
+
+
 def test_a_file_system_that_refuses_renames_is_unsuitable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, what: str
 ) -> None:

@@ -35,6 +35,20 @@ def test_the_second_to_come_is_told_who_is_there(tmp_path: Path) -> None:
     held(tmp_path, "uid-2").release()
 
 
+@pytest.mark.parametrize("before", ["", '{"jobUID": "uid-0", "host": "here", "token": "of a dead one"}'])
+def test_a_writer_that_has_yet_to_write_its_name_is_not_taken_for_nobody_or_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    (tmp_path / WRITER).write_text(before)
+    name = Writer(job_uid="uid-1", host="here", token="of the living one").model_dump_json(by_alias=True)
+    with (tmp_path / WRITER).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        monkeypatch.setattr(time, "sleep", lambda seconds: (tmp_path / WRITER).write_text(name))
+        found = take(tmp_path, "uid-2")
+    assert isinstance(found, Writer)
+    assert found.job_uid == "uid-1"
+
+
 def test_all_locks_can_be_given_back_at_once_and_twice(tmp_path: Path) -> None:
     lock = held(tmp_path)
     release_all()
