@@ -76,7 +76,7 @@ begin:
 
 # Overlapped: the Go build and the images take most of a cold run.
 PARTS := models images $(if $(filter embedded,$(CLUSTER)),kubernetes)
-ready: begin
+ready: begin ## Set up all that tests and demo need
 	@$(MAKE) system
 	@$(MAKE) --jobs=3 $(PARTS)
 

@@ -64,6 +64,7 @@ def test_a_job_that_asks_for_a_gpu_fails_where_there_is_none(make_config: Any, t
     assert result
     assert result.failure
     assert "finds no CUDA device" in result.failure.message
+    assert "set spec.runtime.gpusPerNode: 0" in result.failure.message
 
 
 def test_a_command_without_its_configuration_says_so(tmp_path: Path) -> None:

@@ -100,8 +100,13 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
     lines = ["", *(f"{row[0]:<{width}}  {'  '.join(cell for cell in row[1:] if cell)}" for row in rows)]
     advice = {entry.reason: entry.message for result in results for entry in result.advice}
     lines += [f"advice: {message}" for message in advice.values()]
-    adapter = next((result.adapter for result in results if result.adapter), None)
-    return [*lines, f"adapter: {config.local_path(parse_claim(adapter.uri))}"] if adapter else lines
+    artefacts = [("adapter", result.adapter.uri) for result in results if result.adapter]
+    artefacts += [
+        ("report", result.evaluation.report_uri)
+        for result in results
+        if result.evaluation and result.evaluation.report_uri
+    ]
+    return [*lines, *(f"{name}: {config.local_path(parse_claim(uri))}" for name, uri in artefacts)]
 
 
 def _metric_row(metric: MetricStatus) -> tuple[str, ...]:

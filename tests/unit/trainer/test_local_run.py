@@ -133,7 +133,12 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
     scored = {
         **common,
         "stage": "Evaluate",
-        "evaluation": {"summary": "0.25→0.50", "examples": 12, "metrics": [accuracy, letters]},
+        "evaluation": {
+            "summary": "0.25→0.50",
+            "examples": 12,
+            "metrics": [accuracy, letters],
+            "reportURI": "pvc://out/run/0123/evaluations/4567/report.json",
+        },
     }
     lines = summary(config, [StageResult.model_validate(trained), StageResult.model_validate(scored)])
     assert lines == [
@@ -146,4 +151,5 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
         "LetterAccuracy  left out: keys share a token",
         "advice: 5 were asked for",
         f"adapter: {tmp_path}/runs/run/0123/adapter",
+        f"report: {tmp_path}/runs/run/0123/evaluations/4567/report.json",
     ]
