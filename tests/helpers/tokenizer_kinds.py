@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from finetune_api.model import ModelSpec
-from finetune_trainer.data.chat_template import ChatFormat, read_chat_format
+from finetune_trainer.data.chat_format import ChatFormat, read_chat_format
 
 TEMPLATES = Path(__file__).parent.parent / "data" / "chat_templates"
 # With what the tests write, so that merges form where templates and rows meet.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.data.chat_template import ChatFormat
+from finetune_trainer.data.chat_format import ChatFormat
 from tokenizer_kinds import CHATS, make_tokenizer, read_format
 
 ReadChat = Callable[..., ChatFormat]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from finetune_trainer.data.chat_template import ChatFormat
+from finetune_trainer.data.chat_format import ChatFormat
+from finetune_trainer.data.chat_template import TEMPLATE_DATE
 from finetune_trainer.data.example import Example, Message
-from finetune_trainer.data.rendering import TEMPLATE_DATE
 from finetune_trainer.data.tokenize import IGNORED, tokenise
 from tokenizer_kinds import CHATS, KINDS
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from finetune_api.reasons import Reason
-from finetune_trainer.data.chat_template import ChatFormat
+from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.example import Choice, Choices, Example, Message
 from finetune_trainer.data.tokenize import IGNORED, TokenRow, check_labels, keep_fitting, sample_text, tokenise
 from finetune_trainer.stage.failure import StageError

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from finetune_api.model import ModelSpec
-from finetune_trainer.data.chat_template import ChatFormat, read_chat_format
+from finetune_trainer.data.chat_format import ChatFormat, read_chat_format
 from finetune_trainer.data.example import Choice, Choices
 from finetune_trainer.evaluation.metrics import METRICS
 from finetune_trainer.evaluation.questions import Question

@@ -13,7 +13,7 @@ import pytest
 
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
-from finetune_trainer.data.chat_template import read_chat_format
+from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.example import Choice, Choices, Example, Message
 from finetune_trainer.evaluation.metrics import metrics_of
 from finetune_trainer.evaluation.questions import make_questions

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from finetune_api.model import ModelSpec
-from finetune_trainer.data.chat_template import ChatFormat, read_chat_format
+from finetune_trainer.data.chat_format import ChatFormat, read_chat_format
 from tiny_architectures import build
 from tokenizer_kinds import CHATS, make_tokenizer
 

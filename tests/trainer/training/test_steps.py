@@ -14,7 +14,7 @@ import pytest
 
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
-from finetune_trainer.data.chat_template import read_chat_format
+from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.prepare import prepare_training
 from finetune_trainer.data.tokenize import tokenise
 from finetune_trainer.stage.device import Device

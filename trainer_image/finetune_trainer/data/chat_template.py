@@ -1,191 +1,142 @@
-"""How a model writes a conversation: read from its chat template by rendering probes, never assumed.
-
-A prompt is what a server sends: the template's rendering with ``add_generation_prompt``. A response is what the
-template writes after that, up to the end of the turn.
-"""
+"""What a chat template prints, told apart into its own words and those of the messages."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from datetime import datetime
 
 from finetune_api.model import ModelSpec
 from finetune_api.reasons import Reason
 from finetune_trainer.data.encoding import Piece, TextEncoder
 from finetune_trainer.data.example import Message
-from finetune_trainer.data.rendering import Template
-from finetune_trainer.stage.failure import StageError
+from finetune_trainer.stage.failure import StageError, first_line
 from finetune_trainer.stage.protocols import Tokenizer
 
-_RESPONSE = "rprobe7R"
+# Llama-3.2's template prints today's date, which would change the prompts from day to day. This is its own fallback.
+TEMPLATE_DATE = datetime(2024, 7, 26)
 
 
 @dataclass(frozen=True)
-class ChatFormat:
-    """Renders prompts and responses as token ids. Training and evaluation share it."""
+class Frame:
+    """What a template writes around messages: one text more than there are messages."""
 
-    tokenizer: Tokenizer
-    lead: str  # what the template writes between the generation prompt and a response; the model has to write it, too
-    terminator: str  # what ends a response; its last token stops generation
-    terminator_ids: tuple[int, ...]  # at the end of every response
-    stop_ids: tuple[int, ...]
-    note: str  # how a served prompt differs from the rendering of a whole conversation; "" if it doesn't
-    embedding_rows: int | None
-    adds_bos: bool  # the tokenizer would put a BOS before plain text
-    template: Template = field(repr=False)
-    encoder: TextEncoder = field(repr=False)
-    context: Piece  # the end of every prompt, from its last added token on
+    texts: tuple[str, ...]
+    order: tuple[int, ...]  # of the messages: some print a system message before the last question
 
-    def prompt_text(self, prompt: Sequence[Message]) -> str:
-        """What a server sends to the model for these messages."""
-        return self.template.render(prompt, generate=True)
 
-    def prompt_ids(self, prompts: Sequence[Sequence[Message]]) -> list[list[int]]:
-        """Token ids of prompts, each with exactly one BOS where the model has one.
+class Template:
+    """A chat template with its variables, and which parts of what it prints are the messages'."""
 
-        No message's text becomes a control token. Raises StageError (DatasetInvalid) where that can't be had.
+    def __init__(self, tokenizer: Tokenizer, model: ModelSpec) -> None:
+        self._tokenizer = tokenizer
+        self._field = "spec.model.chatTemplate" if model.chat_template else "the tokenizer's chat template"
+        self._variables = {name: _value(text) for name, text in model.chat_template_kwargs.items()}
+        self._frames: dict[tuple[str, ...], Frame] = {}
+
+    def render(self, messages: Sequence[Message], generate: bool) -> str:
+        """The conversation as text; with ``generate``, up to where the model goes on.
+
+        Raises StageError (InvalidSpec) for whatever the template raises.
         """
-        pieces = [self.template.pieces(one, self.encoder) for one in prompts]
-        # The template prints the special tokens, BOS too where there is one: the tokenizer must add none.
-        return [self._with_bos(ids) for ids in self.encoder.encode(pieces)]
-
-    def response_ids(self, responses: Sequence[str]) -> list[list[int]]:
-        """Token ids of responses with lead and terminator: what follows a prompt's ids, and what the loss sees.
-
-        Added to a prompt's ids, they are the ids of the whole text, unless a token would span the border.
-        """
-        lead, end = Piece(self.lead, is_user=False), Piece(self.terminator, is_user=False)
-        pieces = [[lead, Piece(response, is_user=True), end] for response in responses]
-        (before,) = self.encoder.encode([[self.context]])
-        ids = self.encoder.encode([[self.context, *one] for one in pieces])
-        joined = [one[: len(before)] == before for one in ids]
-        apart = iter(self.encoder.encode([one for one, is_joined in zip(pieces, joined, strict=True) if not is_joined]))
-        return [one[len(before) :] if is_joined else next(apart) for one, is_joined in zip(ids, joined, strict=True)]
-
-    def text_ids(self, text: str) -> list[int]:
-        """Token ids of a text outside of any conversation, with BOS and EOS where the model has them."""
-        (ids,) = self.encoder.encode([[Piece(text, is_user=True)]])
-        eos = self.tokenizer.eos_token_id
-        return self._with_bos(ids) + ([] if eos is None else [eos])
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of token ids, special tokens included."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-
-    def check_embedding(self, largest_id: int, what: str) -> None:
-        """Raises StageError (InvalidSpec) when a token's id lies beyond the model's embedding."""
-        if self.embedding_rows is not None and largest_id >= self.embedding_rows:
-            raise StageError(
-                Reason.INVALID_SPEC,
-                f"spec.model.source: {what} has id {largest_id} in the tokenizer, but the model's embedding has "
-                f"{self.embedding_rows} rows (the tokenizer has {len(self.tokenizer)} tokens)",
-                "name a model whose tokenizer belongs to it, or resize its embedding",
+        conversation = [{"role": message.role, "content": message.content} for message in messages]
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    conversation,
+                    tokenize=False,
+                    add_generation_prompt=generate,
+                    date_string=TEMPLATE_DATE.strftime("%d %b %Y"),
+                    strftime_now=TEMPLATE_DATE.strftime,
+                    **self._variables,
+                )
             )
+        except MemoryError:
+            raise
+        except Exception as error:  # a template is a program: it can raise anything
+            raise self.refusal(f"fails: {type(error).__name__}: {first_line(error)}") from error
 
-    def _with_bos(self, ids: list[int]) -> list[int]:
-        bos = self.tokenizer.bos_token_id
-        if not self.adds_bos or bos is None or ids[:1] == [bos]:
-            return ids
-        # A BOS further on is the template's, unless it doubles as the EOS of an earlier turn.
-        return ids if bos in ids and bos != self.tokenizer.eos_token_id else [bos, *ids]
+    def pieces(self, messages: Sequence[Message], encoder: TextEncoder) -> list[Piece]:
+        """A prompt, told apart into what the template wrote and what the messages say.
 
+        Raises StageError (DatasetInvalid) where they can't be told apart and it matters.
+        """
+        if not messages:
+            return []
+        text = self.render(messages, generate=True)
+        frame = self.frame(tuple(message.role for message in messages))
+        if pieces := _matched(text, frame, messages) or _between(text, frame):
+            return pieces
+        for message in messages:
+            if found := next(encoder.added_tokens(message.content), None):
+                raise StageError(
+                    Reason.DATASET_INVALID,
+                    f"a message holds the control token {found[0]!r}, and the chat template rewrites the message, so "
+                    "that it can't be kept as text",
+                    "take the token out of the row",
+                )
+        return [Piece(text, is_user=False)]
 
-def read_chat_format(tokenizer: Tokenizer, model: ModelSpec, embedding_rows: int | None) -> ChatFormat:
-    """Derives the format from the tokenizer's chat template, or from spec.model.chatTemplate.
+    def frame(self, roles: tuple[str, ...]) -> Frame:
+        """What the template writes around the messages of a prompt, by rendering probes.
 
-    ``embedding_rows`` is the size of the model's vocabulary, None if unknown. The tokenizer keeps the template, to be
-    saved with the adapter. Raises StageError (InvalidSpec) when there is no template, when it fails or doesn't print
-    the messages as they are, and when a token of it lies beyond the embedding.
-    """
-    tokenizer.chat_template = _chosen_template(tokenizer.chat_template, model.chat_template)
-    template, encoder = Template(tokenizer, model), TextEncoder(tokenizer)
-    before, prompt_end = template.frame(("user",)).texts
-    whole = template.render([Message("user", "qprobe0Q"), Message("assistant", _RESPONSE)], generate=False)
-    frame = template.around(whole, ["qprobe0Q", _RESPONSE])
-    if frame.order != (0, 1):
-        raise template.refusal("must print the user's and then the assistant's message")
-    start, middle, suffix = frame.texts
-    follows = start == before and middle.startswith(prompt_end)
-    lead = middle.removeprefix(prompt_end) if follows else ""
-    terminator, stop_id = _terminator(tokenizer, template, encoder, suffix)
-    notes = [
-        ""
-        if follows
-        else f"a served prompt ends in {prompt_end!r}, a whole conversation has {middle!r} there and "
-        f"begins {'alike' if start == before else 'otherwise'}: training and scoring follow the served prompt",
-        lead
-        and f"the chat template writes {lead!r} between prompt and response: the loss sees it, as the model must "
-        "write it",
-    ]
-    adds_bos = _adds_bos(tokenizer)
-    if adds_bos and tokenizer.bos_token and tokenizer.bos_token not in before:
-        notes.append(f"the chat template prints no {tokenizer.bos_token}: it is put before every prompt")
-    chat = ChatFormat(
-        tokenizer=tokenizer,
-        lead=lead,
-        terminator="",
-        terminator_ids=(),
-        stop_ids=tuple(sorted({stop_id, stop_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id})),
-        note="; ".join(filter(None, notes)),
-        embedding_rows=embedding_rows,
-        template=template,
-        encoder=encoder,
-        adds_bos=adds_bos,
-        context=Piece(_context(encoder, prompt_end), is_user=False),
-    )
-    (open_end,) = chat.response_ids([_RESPONSE])
-    chat = replace(chat, terminator=terminator)
-    (ids,) = chat.response_ids([_RESPONSE])
-    chat = replace(chat, terminator_ids=tuple(ids[len(open_end) :]) if ids[: len(open_end)] == open_end else (stop_id,))
-    _check_own_tokens(chat)
-    return chat
+        Raises StageError (InvalidSpec) unless each is printed once and unchanged.
+        """
+        if roles not in self._frames:
+            probes = [f"qprobe{number}Q" for number in range(len(roles))]
+            messages = [Message(role, probe) for role, probe in zip(roles, probes, strict=True)]
+            self._frames[roles] = self.around(self.render(messages, generate=True), probes)
+        return self._frames[roles]
+
+    def around(self, text: str, probes: list[str]) -> Frame:
+        """What stands around probes. Raises StageError (InvalidSpec) unless each stands there once."""
+        if any(text.count(probe) != 1 for probe in probes):
+            raise self.refusal("must print every message unchanged, once each")
+        order = sorted(range(len(probes)), key=lambda number: text.index(probes[number]))
+        parts = []
+        for number in order:
+            before, _, text = text.partition(probes[number])
+            parts.append(before)
+        return Frame((*parts, text), tuple(order))
+
+    def refusal(self, problem: str) -> StageError:
+        """InvalidSpec, with the field and what to do."""
+        advice = "correct it" if self._field.startswith("spec") else "set spec.model.chatTemplate"
+        return StageError(Reason.INVALID_SPEC, f"{self._field} {problem}", f"{advice}, and apply under a new name")
 
 
-def _chosen_template(own: str | dict[str, str] | None, given: str) -> str | dict[str, str]:
-    """The given template, or the tokenizer's own, which may be several by name: then the given one may be a name.
-
-    Named ones stay together, so that the name still holds when the adapter's tokenizer is loaded.
-    """
-    if given:
-        return {**own, "default": own[given]} if isinstance(own, dict) and given in own else given
-    if not own:
-        raise StageError(Reason.INVALID_SPEC, "the tokenizer has no chat template: set spec.model.chatTemplate")
-    if isinstance(own, dict) and "default" not in own:
-        raise StageError(
-            Reason.INVALID_SPEC,
-            f"spec.model.chatTemplate: the tokenizer has chat templates named {', '.join(sorted(own))}, and none named "
-            "default",
-            "set spec.model.chatTemplate to one of the names, or to a template",
-        )
-    return own
+def _value(text: str) -> str | bool | int:
+    """What a variable's text says."""
+    if text in ("true", "false"):
+        return text == "true"
+    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
 
 
-def _terminator(tokenizer: Tokenizer, template: Template, encoder: TextEncoder, suffix: str) -> tuple[str, int]:
-    """The text after a response up to its first added token, and that token's id; EOS when there is none."""
-    if found := next(encoder.added_tokens(suffix), None):
-        return suffix[: found.end()], encoder.added_id(found[0])
-    if tokenizer.eos_token is None or tokenizer.eos_token_id is None:
-        raise template.refusal("has no token that ends a turn, and the tokenizer has no EOS")
-    return tokenizer.eos_token, tokenizer.eos_token_id
+def _matched(text: str, frame: Frame, messages: Sequence[Message]) -> list[Piece] | None:
+    """The text as the frame with the messages' texts in it, each as it is or trimmed; None where that isn't so."""
+    before, *others = frame.texts
+    if not text.startswith(before):
+        return None
+    pieces, place = [Piece(before, is_user=False)], len(before)
+    for number, after in zip(frame.order, others, strict=True):
+        content = messages[number].content
+        for said in (content, content.rstrip(), content.lstrip(), content.strip()):
+            if text.startswith(said + after, place):
+                break
+        else:
+            return None
+        pieces += [Piece(said, is_user=True), Piece(after, is_user=False)]
+        place += len(said) + len(after)
+    return pieces if place == len(text) else None
 
 
-def _context(encoder: TextEncoder, prompt_end: str) -> str:
-    """The end of every prompt, from its last added token on: nothing before that has a say in how a text is split."""
-    found = list(encoder.added_tokens(prompt_end))
-    return prompt_end[found[-1].start() :] if found else f"qprobe0Q{prompt_end}"
-
-
-def _adds_bos(tokenizer: Tokenizer) -> bool:
-    bos = tokenizer.bos_token_id
-    return bos is not None and tokenizer(["a"]).input_ids[0][:1] == [bos]
-
-
-def _check_own_tokens(chat: ChatFormat) -> None:
-    tokenizer = chat.tokenizer
-    (prompt,) = chat.prompt_ids([[Message("user", "a")]])
-    named = {tokenizer.bos_token: tokenizer.bos_token_id if chat.adds_bos else None}
-    named |= {tokenizer.eos_token: tokenizer.eos_token_id, tokenizer.pad_token: tokenizer.pad_token_id}
-    used = {id_: repr(token) for token, id_ in named.items() if id_ is not None}
-    used |= {id_: repr(chat.decode([id_])) for id_ in (*prompt, *chat.terminator_ids)}
-    largest = max(used)
-    chat.check_embedding(largest, f"token {used[largest]}")
+def _between(text: str, frame: Frame) -> list[Piece] | None:
+    """The same for a single message, whatever the template made of it."""
+    before, *_, after = frame.texts
+    if len(frame.texts) != 2 or len(text) < len(before) + len(after):
+        return None
+    if not (text.startswith(before) and text.endswith(after)):
+        return None
+    said = text[len(before) : len(text) - len(after)]
+    return [Piece(before, is_user=False), Piece(said, is_user=True), Piece(after, is_user=False)]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from finetune_api.base import cut
 from finetune_api.reasons import Reason
-from finetune_trainer.data.chat_template import ChatFormat
+from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.example import Example
 from finetune_trainer.stage.failure import StageError
 

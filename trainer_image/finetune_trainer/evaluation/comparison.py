@@ -9,7 +9,7 @@ from typing import Any
 
 from finetune_api.reasons import Reason
 from finetune_api.spec import EvaluationSpec
-from finetune_trainer.data.chat_template import ChatFormat
+from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.example import Example
 from finetune_trainer.evaluation.generation import answer
 from finetune_trainer.evaluation.metrics import metrics_of

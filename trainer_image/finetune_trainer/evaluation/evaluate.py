@@ -12,7 +12,7 @@ from finetune_api.reasons import Reason
 from finetune_api.results import EvaluationStatus, LineageStatus, StageResult
 from finetune_api.spec import EvaluationSpec
 from finetune_api.stages import EVALUATE
-from finetune_trainer.data.chat_template import read_chat_format
+from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.prepare import Inputs, prepare_evaluation
 from finetune_trainer.data.tokenize import keep_fitting
 from finetune_trainer.evaluation.measure import measure

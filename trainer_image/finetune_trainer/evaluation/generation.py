@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import GenerationConfig
 
-from finetune_trainer.data.chat_template import ChatFormat
+from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.evaluation.batching import in_batches
 from finetune_trainer.evaluation.likelihood import has_repeatable_cache, pad_left
 from finetune_trainer.evaluation.outcome import Generated

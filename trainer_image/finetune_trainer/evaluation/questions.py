@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from finetune_trainer.data.chat_template import ChatFormat
+from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.example import Choices, Example
 
 

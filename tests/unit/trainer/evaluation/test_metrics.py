@@ -10,7 +10,7 @@ import pytest
 from finetune_api.model import ModelSpec
 from finetune_api.rules import fill
 from finetune_api.spec import EvaluationSpec, MetricName
-from finetune_trainer.data.chat_template import ChatFormat, read_chat_format
+from finetune_trainer.data.chat_format import ChatFormat, read_chat_format
 from finetune_trainer.data.example import Choice, Choices, Example, Message
 from finetune_trainer.evaluation.metrics import METRICS, metrics_of
 from finetune_trainer.evaluation.metrics.accuracy import Accuracy
