@@ -23,8 +23,8 @@ from finetune_trainer.stage.device import Device
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.protocols import Tokenizer
 from finetune_trainer.training.engines.base import Schedule, Trained
-from finetune_trainer.training.engines.unsloth.arguments import computed_in
 from finetune_trainer.training.engines.unsloth.trainer import build_trainer
+from finetune_trainer.training.engines.unsloth.training_arguments import computed_in
 from finetune_trainer.training.plan import Checkpointing
 from finetune_trainer.training.reporter import StepReporter
 

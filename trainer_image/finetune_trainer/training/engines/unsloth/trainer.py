@@ -17,8 +17,8 @@ from finetune_trainer.stage.console import say
 from finetune_trainer.stage.device import Device
 from finetune_trainer.stage.protocols import Tokenizer
 from finetune_trainer.training.engines.base import Schedule
-from finetune_trainer.training.engines.unsloth.arguments import training_arguments
 from finetune_trainer.training.engines.unsloth.callbacks import ReportingCallback
+from finetune_trainer.training.engines.unsloth.training_arguments import training_arguments
 from finetune_trainer.training.plan import StepPlan
 from finetune_trainer.training.reporter import StepReporter
 
