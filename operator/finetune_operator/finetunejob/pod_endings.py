@@ -62,6 +62,10 @@ def ending(pod: PodState, memory_limit: str | None) -> Ending:
         return _killed(pod, memory_limit)
     if pod.exit_code is None and pod.note:
         return _failed(pod, Reason.NODE_REFUSED, f"node {pod.node or '?'} did not admit pod {pod.name}: {pod.note}")
+    if pod.exit_code is None and pod.failed_before:
+        text = f"pod {pod.name} failed: container {pod.failed_before} ended badly before the trainer could start"
+        advice = f"see kubectl logs {pod.name} -c {pod.failed_before}"
+        return _ended(pod, Reason.TRAINER_CRASHED, with_advice(text, advice, MAX_MESSAGE))
     if pod.exit_code is None:
         return _failed(pod, Reason.TRAINER_CRASHED, f"pod {pod.name} failed before its container ended")
     entry = BY_EXIT_CODE.get(pod.exit_code, FAILURES[Reason.TRAINER_CRASHED])

@@ -136,6 +136,11 @@ class ContainerStatus(ApiModel):
     image_id: str = Field(default="", alias="imageID")
     state: ContainerState = ContainerState()
 
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended badly."""
+        return self.state.terminated is not None and self.state.terminated.exit_code != 0
+
 
 class PodStatus(Conditions):
     """A pod's status."""

@@ -74,6 +74,7 @@ class PodState:
     started: datetime | None  # when the kubelet took it
     runs: bool  # its trainer does, though the pod may count as Pending while a container beside it can't start
     initializing: str  # the container that runs before the trainer, if one does
+    failed_before: str  # the container that ended badly before the trainer could start
     silent_node: bool  # the node's controller, not its kubelet, says that the pod is not ready
     deletion: datetime | None  # when it should be gone
     waiting: Waiting | None
@@ -170,6 +171,7 @@ def _pod_state(pod: Pod, accepts: Callable[[StageResult], bool]) -> PodState:
         started=pod.status.start_time,
         runs=pod.trainer.state.running is not None,
         initializing=_initializing(pod),
+        failed_before=next((one.name for one in pod.status.init_container_statuses if one.failed), ""),
         silent_node=unready is not None and not unready.reason,
         deletion=pod.metadata.deletion_timestamp,
         waiting=_waiting(pod),

@@ -170,6 +170,19 @@ def test_a_stage_s_budget_is_its_own_and_outlives_its_job() -> None:
     assert [one.crashes for one in status.stages] == [1, 1]
 
 
+def test_a_container_that_fails_before_the_trainer_is_a_crash_that_names_it() -> None:
+    broken = [{"name": "secrets", "state": {"terminated": {"exitCode": 3, "reason": "Error"}}}]
+    status = settled(
+        job(scheduling={"backoffLimit": 0}),
+        SPENT_JOB,
+        pod(phase="Failed", state={"waiting": {"reason": "PodInitializing"}}, initContainerStatuses=broken),
+        facts=LISTED,
+    )
+    assert (verdict(status), status.stages[0].crashes) == (("False", "TrainerCrashed"), 1)
+    said = "pod p1 failed: container secrets ended badly before the trainer could start; see kubectl logs p1 -c secrets"
+    assert words(status).endswith(said)
+
+
 def test_memory_kills_name_the_limit_whether_or_not_the_node_says_oom() -> None:
     for reason, said in (("OOMKilled", "was killed at"), ("Error", "most likely at")):
         status = settled(job(), STOPPED_JOB, ended("p1", 137, reason=reason), facts=LISTED)
