@@ -38,7 +38,10 @@ _NONE = re.compile(
     r"(?:first|second|third|fourth|fifth|last)\s+(?:option|choice|answer|one))\b",
     re.IGNORECASE,
 )
-_NEGATION = re.compile(r"\b(?:not|never|no|neither|nor|without|except|unlikely|rather\s+than)\b|n't\b", re.IGNORECASE)
+_NEGATION = re.compile(
+    r"\b(?:not|never|no|neither|nor|without|except|unlikely|incorrect|wrong|false|contraindicated|rather\s+than)\b|n't\b",
+    re.IGNORECASE,
+)
 _ANOTHER = re.compile(r"\s*(?:,?\s*(?:and|or)\b|[,/&+;]|[(\[]\s*(?:(?:option|choice|letter)\s+)?)\s*", re.IGNORECASE)
 _EXPLICIT = re.compile(r"(?:(?:option|choice|letter|answer)\s+|(?=[(\[]))", re.IGNORECASE)
 # An option's text that stands somewhere in a sentence counts if it can't be a common word.
@@ -164,11 +167,17 @@ class _Reader:
         """A key and then its option's text, or the beginning of it."""
         for index, behind, rest in self._after_key(text):
             own, said = self.texts[index], _flat(_SENTENCE.split(rest)[0])
-            if rest.startswith(own) and _END.match(rest[len(own) :]):
-                return Reading(Names.OPTION, index)
+            if rest.startswith(own) and not self._is_longer(rest, own):
+                # What it goes on to say may take it back, but is no part of the name: the key says where that ends.
+                return NOTHING if _NEGATION.search(said[len(own) :]) else Reading(Names.OPTION, index)
             if ended and len(said) >= _LEAST_MENTION and own.startswith(said) and behind[:1] != " ":
                 return Reading(Names.OPTION, index)
         return None
+
+    def _is_longer(self, rest: str, own: str) -> bool:
+        """Whether a text that begins with an option's goes on within a word, or is another option's."""
+        others = (text for text in self.texts if len(text) > len(own) and text.startswith(own))
+        return rest[len(own) :][:1].isalnum() or any(rest.startswith(text) for text in others)
 
     def _by_text(self, text: str, ended: bool) -> Reading | None:
         """An option's text, and then something that is no part of it."""

@@ -8,7 +8,7 @@ every row whose best options lie within it takes the plain pass's likelihoods.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -108,8 +108,9 @@ class Scorer:
     ) -> Scores:
         """Puts the plain pass's likelihoods in place where they may decide otherwise."""
         before = [self.margins(question, row) for question, row in zip(questions, table, strict=True)]
-        limit = _limit([(before[index], self.margins(questions[index], row)) for index, row in plain.items()])
-        near = sorted((closest, index) for index, scores in enumerate(before) if (closest := _closest(scores)) < limit)
+        limits = _limits([(before[index], self.margins(questions[index], row)) for index, row in plain.items()])
+        ties = [(_closeness(scores, limits), index) for index, scores in enumerate(before)]
+        near = sorted((closeness, index) for closeness, index in ties if closeness < 1)
         near = near[: math.ceil(_MOST_SETTLED * len(questions))]
         seen = {index for _, index in near}
         others = sorted(seen - set(plain)) if self.precision.settle_near_ties else []
@@ -152,23 +153,30 @@ def _mean_difference(found: Table, plain: Table) -> float:
     return math.fsum(pairs) / len(pairs) if pairs else 0.0
 
 
-def _limit(pairs: Sequence[tuple[list[list[float]], list[list[float]]]]) -> float:
-    """How close two scores must be for batch and plain pass to decide otherwise."""
+def _limits(pairs: Sequence[tuple[list[list[float]], list[list[float]]]]) -> list[float]:
+    """How close two scores must be for batch and plain pass to decide otherwise, for each metric.
+
+    Each has its own: a mean over tokens varies less than a single token does.
+    """
+    columns = zip(*(zip(before, after, strict=True) for before, after in pairs), strict=True)
+    return [max(_LEAST_MARGIN, _DEVIATIONS * _deviation(column)) for column in columns]
+
+
+def _deviation(pairs: Iterable[tuple[list[float], list[float]]]) -> float:
+    """The standard deviation of what batch and plain pass make of the distance between two options."""
     squares = [
         ((these[one] - these[0]) - (those[one] - those[0])) ** 2
-        for before, after in pairs
-        for these, those in zip(before, after, strict=True)
+        for these, those in pairs
         for one in range(1, len(these))
         if all(map(math.isfinite, (these[0], these[one], those[0], those[one])))
     ]
-    deviation = math.sqrt(math.fsum(squares) / len(squares)) if squares else 0.0
-    return max(_LEAST_MARGIN, _DEVIATIONS * deviation)
+    return math.sqrt(math.fsum(squares) / len(squares)) if squares else 0.0
 
 
-def _closest(scores: list[list[float]]) -> float:
-    """The least distance of a best score from the next."""
-    tops = (sorted(values, reverse=True)[:2] for values in scores if len(values) > 1)
-    return min((first - second for first, second in tops), default=math.inf)
+def _closeness(scores: list[list[float]], limits: list[float]) -> float:
+    """The least distance of a best score from the next, in limits of its metric."""
+    tops = ((sorted(values, reverse=True), limit) for values, limit in zip(scores, limits, strict=True))
+    return min(((top[0] - top[1]) / limit for top, limit in tops if len(top) > 1), default=math.inf)
 
 
 def _differ(before: list[list[float]], after: list[list[float]]) -> bool:

@@ -119,6 +119,14 @@ CASES = [
     (FEVERS, SENTENCE, "The correct answer is the river rash.", "B"),
     (FEVERS, SENTENCE, "The correct answer is a river rash.", "B"),
     (FEVERS, SENTENCE, "The correct answer is a blue rash.", "?"),
+    # A key and its text, and more about it.
+    (DRUGS, SENTENCE, "A. Ampicillin is a penicillin that is used in pregnancy.", "A"),
+    (DRUGS, SENTENCE, "The correct answer is D. Nitrofurantoin 100 mg twice daily.", "D"),
+    (DRUGS, SENTENCE, "A. Ampicillin is incorrect.", "-"),
+    (DRUGS, SENTENCE, "Ampicillin is wrong.", "-"),
+    (DRUGS, SENTENCE, "A. Ampicillins are old.", "?"),
+    (FEVERS, SENTENCE, "A. amber fever with rash is rare.", "?"),
+    (FEVERS, SENTENCE, "D. amber fever with rash and chills", "D"),
     # How sure somebody is.
     (DRUGS, SENTENCE, "The answer is likely D.", "D"),
     (DRUGS, SENTENCE, "The correct answer is most likely Ceftriaxone.", "B"),

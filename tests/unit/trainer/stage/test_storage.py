@@ -35,8 +35,6 @@ def test_a_good_destination_is_made_and_nothing_is_left_in_it(tmp_path: Path) ->
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
-@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.EXDEV, errno.EACCES])
-@pytest.mark.parametrize("what", ["file", "folder"])
 def test_what_a_killed_attempt_left_of_its_probe_goes_and_a_living_ones_stays(tmp_path: Path) -> None:
     for name in (".probe-killed", ".probe-alive"):
         (tmp_path / name).mkdir()
@@ -46,6 +44,8 @@ def test_what_a_killed_attempt_left_of_its_probe_goes_and_a_living_ones_stays(tm
     assert [entry.name for entry in tmp_path.iterdir()] == [".probe-alive"]
 
 
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL, errno.EXDEV, errno.EACCES])
+@pytest.mark.parametrize("what", ["file", "folder"])
 def test_a_file_system_that_refuses_renames_is_unsuitable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, what: str
 ) -> None:

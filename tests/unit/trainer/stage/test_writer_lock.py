@@ -35,7 +35,7 @@ def test_the_second_to_come_is_told_who_is_there(tmp_path: Path) -> None:
     held(tmp_path, "uid-2").release()
 
 
-@pytest.mark.parametrize("before", ["", '{"jobUID": "uid-0", "host": "here", "token": "of a dead one"}'])
+@pytest.mark.parametrize("before", ["", Writer(job_uid="uid-0", token="of a dead one").model_dump_json(by_alias=True)])
 def test_a_writer_that_has_yet_to_write_its_name_is_not_taken_for_nobody_or_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
