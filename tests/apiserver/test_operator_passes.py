@@ -441,3 +441,41 @@ async def test_a_child_that_has_lost_its_labels_is_named_and_taken_up_once_they_
 
 def _patch_job(world: Any, name: str, change: Object) -> None:
     world.request("PATCH", world.path("jobs", name), change, "application/merge-patch+json")
+
+
+@pytest.mark.parametrize("answer", ["none", "an error", "that it exists, and then none"])
+async def test_a_job_whose_create_got_no_clear_answer_keeps_its_folder(
+    world: Any, system: str, kube: CrashingKube, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    same = {"output": {"destination": "pvc://models/same"}}
+    apply(world, "first", **same)
+    operator = await Restarted(kube, world.namespace).fill()
+    create, get = kube.create, kube.get
+
+    async def unclear(resource: Resource, manifest: Object) -> Object:
+        made = await create(resource, manifest)
+        if resource == JOB.resource:
+            raise {
+                "none": TimeoutError(),
+                "an error": ApiError(504, "Timeout", "request timed out"),
+                "that it exists, and then none": ApiError(409, "AlreadyExists", "it is there"),
+            }[answer]
+        return made
+
+    async def no_jobs(resource: Resource, namespace: str, name: str) -> Object | None:
+        if resource == JOB.resource:
+            raise TimeoutError
+        return await get(resource, namespace, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kube, "create", unclear)
+        patch.setattr(kube, "get", no_jobs)
+        with pytest.raises((ApiError, TimeoutError)):
+            await operator.reconcile((world.namespace, "first"))
+    apply(world, "second", **same)
+    operator.store.put(world.get("finetunejobs", "second"))
+    await operator.reconcile((world.namespace, "second"))
+    assert "FineTuneJob first writes to the same folder" in world.status("second").condition("Succeeded").message
+    assert world.get("jobs", "second-train") is None
+    assert await operator.reconcile((world.namespace, "first")) != 0
+    assert world.status("first").condition("Succeeded").reason == "Pending"

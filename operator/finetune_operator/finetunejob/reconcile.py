@@ -73,7 +73,7 @@ class Reconciler:
         self._recorder = recorder
         self._settings = settings
         self._clock = clock
-        self._starting: set[Key] = set()  # whose Job is being created: no watch tells of it yet
+        self._starting: set[Key] = set()  # whose Job is being, or may have been, created: no watch tells of it yet
         self._beaten: dict[Key, int] = {}  # whose last status writes came too late, and how many in a row
 
     async def reconcile(self, key: Key) -> float | None:
@@ -87,6 +87,8 @@ class Reconciler:
             job = self._store.owner(key)
         if job is None:
             self._store.seen(key, self._store.children(POD, key))
+            self._starting.discard(key)
+            self._beaten.pop(key, None)
             return None
         this = Pass(key, job)
         try:
@@ -155,16 +157,22 @@ class Reconciler:
         if step.order.gateway is None and self._settings.gateway_url:
             log.warning("%s/%s: runs without live progress: the gateway has no certificate yet", *this.key)
         self._starting.add(this.key)
+        clear = False
         try:
             self._store.put_child(JOB, await self._kube.create(JOB.resource, manifest), live=True)
             log.info("%s/%s: created %s", *this.key, what)
+            clear = True
         except API_ERRORS as error:
             if isinstance(error, ApiError) and error.reason == "AlreadyExists":
                 await self._take_what_is_there(this, manifest, error)
+                clear = True
             else:
                 self._refused(this, step, error, what)
+                clear = isinstance(error, ApiError) and error.status < 500
         finally:
-            self._starting.discard(this.key)
+            # Without a clear answer the Job may be there: whoever waits for the folder goes on waiting.
+            if clear:
+                self._starting.discard(this.key)
 
     def _refused(self, this: Pass, step: CreateJob, error: Exception, what: str) -> None:
         """Has the plan tell the API server's words; it goes on being asked unless the spec itself is wrong."""
