@@ -479,3 +479,22 @@ async def test_a_job_whose_create_got_no_clear_answer_keeps_its_folder(
     assert world.get("jobs", "second-train") is None
     assert await operator.reconcile((world.namespace, "first")) != 0
     assert world.status("first").condition("Succeeded").reason == "Pending"
+
+
+async def test_a_status_that_the_api_server_refuses_is_told_in_an_event_that_is_counted(
+    world: Any, system: str, kube: CrashingKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(world, "mute")
+
+    async def denied(resource: Resource, item: Object) -> Object:
+        raise ApiError(403, "Forbidden", "admission webhook denied the request: no updates on Sundays")
+
+    monkeypatch.setattr(kube, "replace_status", denied)
+    operator = await Restarted(kube, world.namespace).fill()
+    for _ in range(2):
+        with pytest.raises(ApiError):
+            await operator.reconcile((world.namespace, "mute"))
+    told = [(one["reason"], one["count"], one["involvedObject"]["name"]) for one in world.objects("events")]
+    assert told == [("ApiError", 2, "mute")]
+    assert "status can't be written: admission webhook denied" in world.objects("events")[0]["message"]
+    assert world.objects("jobs") == []

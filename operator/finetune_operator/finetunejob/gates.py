@@ -14,7 +14,7 @@ from finetune_api.base import with_advice
 from finetune_api.reasons import FAILURES, Reason
 from finetune_api.results import MAX_MESSAGE
 from finetune_api.status import PENDING, FineTuneJobStatus
-from finetune_operator.finetunejob.job_object import JobObject
+from finetune_operator.finetunejob.job_object import JobObject, Spec
 from finetune_operator.finetunejob.steps import Facts, Setup, Wait
 from finetune_operator.workload.profile import LoadedProfile, ProfileProblem
 
@@ -44,12 +44,16 @@ def advised(reason: Reason, text: str) -> str:
     return with_advice(text, FAILURES[reason].advice, MAX_MESSAGE)
 
 
+def unknown_fields(spec: Spec) -> str:
+    """What is said of a spec with fields that this version would pass over."""
+    return advised(Reason.UNSUPPORTED_SPEC, f"this version of the operator does not know {spec.unknown}")
+
+
 def spec_is_known(at: Start) -> Wait | None:
     """A field that this version would pass over may change what is trained."""
     if at.job.spec is None or not at.job.spec.unknown:
         return None
-    text = f"this version of the operator does not know {at.job.spec.unknown}"
-    return Wait(Reason.UNSUPPORTED_SPEC, advised(Reason.UNSUPPORTED_SPEC, text))
+    return Wait(Reason.UNSUPPORTED_SPEC, unknown_fields(at.job.spec))
 
 
 def namesake_is_gone(at: Start) -> Wait | None:

@@ -13,7 +13,7 @@ from finetune_api.results import FailureStatus
 from finetune_api.stages import STAGES, Stage
 from finetune_api.status import PENDING, FineTuneJobStatus
 from finetune_operator.finetunejob.attempts import count, with_attempts
-from finetune_operator.finetunejob.gates import Start, advised, held_up
+from finetune_operator.finetunejob.gates import Start, advised, held_up, unknown_fields
 from finetune_operator.finetunejob.job_endings import cause, failure_of, overlooked, stopped_too_early, within_budget
 from finetune_operator.finetunejob.job_object import JobObject
 from finetune_operator.finetunejob.observed import Observed
@@ -69,6 +69,9 @@ def _step(job: JobObject, observed: Observed, facts: Facts, now: datetime) -> St
             if not isinstance(step, Recorded):
                 return step
             status = step.status
+    if job.spec.unknown:
+        # What this version would pass over may be a gate, or a stage, without which the verdict is not in.
+        return Settle(unsupported(status, unknown_fields(job.spec), now))
     return Settle(succeed(status, now))
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from finetune_api.base import one_line
 from finetune_api.names import API_VERSION, KIND
 from finetune_api.reasons import Reason
+from finetune_api.results import MAX_MESSAGE
 from finetune_api.status import FineTuneJobStatus
 from finetune_operator.finetunejob.events import announcements
 from finetune_operator.finetunejob.job_object import JobObject, read_job
@@ -19,7 +21,7 @@ from finetune_operator.finetunejob.observed import observe
 from finetune_operator.finetunejob.plan import in_trouble, plan
 from finetune_operator.finetunejob.steps import CreateJob, DeleteJob, Facts, LookUp, Said, Settle, Write
 from finetune_operator.runtime.client import API_ERRORS, ApiError, describe
-from finetune_operator.runtime.events import Recorder, Reference
+from finetune_operator.runtime.events import Announcement, Recorder, Reference
 from finetune_operator.runtime.requests import Kube
 from finetune_operator.runtime.resources import Key, Object
 from finetune_operator.runtime.store import Store
@@ -218,7 +220,7 @@ class Reconciler:
         return step.revisit
 
     async def _tell(self, this: Pass, error: Exception) -> None:
-        """Says in status what the API server fails at, if it takes that much."""
+        """Says in status what the API server fails at; in an Event, if it refuses that status."""
         said = f"{error.status} {error.message}" if isinstance(error, ApiError) else describe(error)
         words = f"the API server does not do what the job needs: {said}"
         status = in_trouble(this.job, Reason.API_ERROR, words, self._clock())
@@ -227,6 +229,9 @@ class Reconciler:
                 await self._write(this, status)
         except API_ERRORS as again:
             log.warning("%s/%s: status can't be written: %s", *this.key, describe(again))
+            if isinstance(again, ApiError) and again.status in _REFUSALS:
+                text = one_line(f"status can't be written: {again.message}", MAX_MESSAGE)
+                await self._recorder.record(_about(this.job), Announcement("Warning", Reason.API_ERROR, text))
 
     async def _write(self, this: Pass, status: FineTuneJobStatus) -> bool:
         """One status write, guarded by UID and resourceVersion. False when somebody was faster.
@@ -261,10 +266,13 @@ class Reconciler:
         this.job, this.fresh = self._store.owner(this.key) or read_job(answer, before), True
         verdict = status.condition("Succeeded")
         log.info("%s/%s: %s", *this.key, f"{status.stage}: {verdict.reason}: {verdict.message}" if verdict else "")
-        about = Reference(API_VERSION, KIND, meta.namespace, meta.name, meta.uid)
         for announcement in announcements(before.status, status):
-            await self._recorder.record(about, announcement)
+            await self._recorder.record(_about(before), announcement)
         return True
+
+
+def _about(job: JobObject) -> Reference:
+    return Reference(API_VERSION, KIND, job.metadata.namespace, job.metadata.name, job.metadata.uid)
 
 
 def worth_writing(before: FineTuneJobStatus, after: FineTuneJobStatus) -> bool:

@@ -74,6 +74,20 @@ def test_a_field_that_this_version_does_not_know_stops_no_job_that_runs_and_star
     assert verdict(settled(job(waiting, **unknown), child(), pod())) == ("Unknown", "Training")
 
 
+def test_results_under_a_field_that_this_version_does_not_know_are_kept_but_are_no_verdict() -> None:
+    gated = {"evaluation": None, "gates": {"minAccuracy": "0.9"}}
+    running = settled(job(evaluation=None), child(), pod())
+    done = settled(job(running, **gated), child(type="Complete"), ended(message=trained()))
+    assert (done.holds("Trained"), done.holds("Finished"), verdict(done)) == (
+        True,
+        False,
+        ("Unknown", "UnsupportedSpec"),
+    )
+    assert words(done).startswith("this version of the operator does not know spec.gates; run an operator")
+    assert settled(job(done, **gated), child(type="Complete"), ended(message=trained())) == done
+    assert verdict(settled(job(done, evaluation=None), child(type="Complete"))) == ("True", "Completed")
+
+
 def test_words_and_fields_of_a_newer_operator_survive_a_pass() -> None:
     newer = {
         "observedGeneration": 1,
