@@ -185,6 +185,17 @@ def test_near_ties_are_decided_as_a_plain_pass_decides_them(llama: Any, rounding
     assert 0 < settled.agreement.settled <= math.ceil(len(questions) / 4)
 
 
+def test_what_is_a_near_tie_is_told_for_each_metric_by_its_own_spread() -> None:
+    from finetune_trainer.evaluation import scoring
+
+    off = [0.001, -0.002, 0.0015]  # what a batch changes in the mean over a response's tokens, and tenfold in a letter
+    pairs = [([[0.0, 1.0], [0.0, 10.0]], [[0.0, 1.0 + one], [0.0, 10.0 + 10 * one]]) for one in off]
+    mean, letter = scoring._limits(pairs)
+    assert letter == pytest.approx(10 * mean)
+    assert mean == pytest.approx(3 * math.sqrt(sum(one * one for one in off) / 3))
+    assert scoring._closeness([[0.0, 2 * mean], [0.0, letter / 2]], [mean, letter]) == pytest.approx(0.5)
+
+
 def test_a_model_whose_rows_are_all_near_ties_takes_no_more_than_a_quarter_of_plain_passes(
     llama: Any, rounding: Callable[[Any], Any]
 ) -> None:
