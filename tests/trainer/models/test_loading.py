@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,38 @@ def test_a_checkpoint_that_was_cut_off_is_no_model(
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
     assert f"{folder} can't be read: " in refusal(lambda: load(folder), Reason.MODEL_NOT_FOUND)
+
+
+def test_a_checkpoint_that_lacks_one_of_its_files_is_no_model(tiny_model: Path, tmp_path: Path) -> None:
+    folder = changed(tiny_model, tmp_path / "model", lambda _: None)
+    names = {"model.norm.weight": "model-00001-of-00002.safetensors", LAYER: "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors").rename(folder / names["model.norm.weight"])
+    index = {"metadata": {"total_size": 1}, "weight_map": names}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    for load in LOADERS:
+        text = refusal(partial(load, folder), Reason.MODEL_NOT_FOUND)
+        assert f"{folder} can't be loaded: " in text
+        assert names[LAYER] in text
+
+
+def test_a_checkpoint_of_pytorch_that_is_broken_is_no_model(tiny_model: Path, tmp_path: Path) -> None:
+    folder = changed(tiny_model, tmp_path / "model", lambda _: None)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"PK\x03\x04 no archive")
+    for load in LOADERS:
+        assert f"{folder} can't be loaded: Pyt" in refusal(partial(load, folder), Reason.MODEL_NOT_FOUND)
+
+
+def test_a_checkpoint_in_4_bit_loads_and_is_no_model_without_the_scales_of_its_scales(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "quantised")
+    load_for_evaluation(tiny_model).save_pretrained(tmp_path / "quantised")
+    scale = f"{LAYER}.nested_absmax"
+    folder = changed(tmp_path / "quantised", tmp_path / "model", lambda weights: weights.pop(scale))
+    for load in LOADERS:
+        load(tmp_path / "quantised")
+        assert f"it lacks {scale}" in refusal(partial(load, folder), Reason.MODEL_NOT_FOUND)
 
 
 def test_a_model_with_a_processor_is_trained_on_text_and_its_adapter_loads(tiny_model: Path, tmp_path: Path) -> None:

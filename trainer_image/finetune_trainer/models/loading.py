@@ -139,23 +139,25 @@ def load_base(source: ModelSource, device: Device) -> CausalLM:
 def check_shapes(model: CausalLM, source: ModelSource) -> None:
     """Raises StageError (ModelNotFound) for tensors of another shape than the architecture gives them.
 
-    transformers takes them as they are when it quantises, and the first pass would end in a crash, or worse.
+    transformers takes them as they are when it quantises, and the first pass would end in a crash, or worse. So it
+    does with a checkpoint in 4 bit whose scales have lost their own.
     """
     bare = skeleton(source, load_config(source))
     expected = {name: value.shape for name, value in bare.named_parameters()} if bare else {}
-    wrong = []
+    wrong, without_scale = [], []
     for prefix, module in model.named_modules():
         layer: Any = module
         for name, value in module.named_parameters(prefix, recurse=False):
             state = getattr(value, "quant_state", None)
             if state is not None:  # a quantised layer knows its own shape; GPT-2's is turned round
                 fits = tuple(state.shape) == (layer.out_features, layer.in_features)
+                if not state.nested and not state.absmax.is_floating_point():
+                    without_scale.append(f"{name}.nested_absmax")
             else:
                 fits = value.shape == expected.get(name, value.shape)
             if not fits:
                 wrong.append(name)
-    if wrong:
-        raise StageError(Reason.MODEL_NOT_FOUND, f"{source.name} is not whole: it {_tensors(_SHAPE, wrong)}")
+    _refuse_incomplete(source, _tensors("lacks", without_scale), _tensors(_SHAPE, wrong))
 
 
 def attach_adapter(base: CausalLM, folder: Path) -> CausalLM:
@@ -182,13 +184,12 @@ def checked_load(source: ModelSource) -> Iterator[None]:
     report = modeling_utils.log_state_dict_report
 
     def check(*args: Any, loading_info: Any, **kwargs: Any) -> None:
-        problems = [
+        _refuse_incomplete(
+            source,
             _tensors("lacks", loading_info.missing_keys),
             _tensors("has, though the architecture does not,", loading_info.unexpected_keys),
             _tensors(_SHAPE, (key for key, *_ in loading_info.mismatched_keys)),
-        ]
-        if text := "; it ".join(problem for problem in problems if problem):
-            raise StageError(Reason.MODEL_NOT_FOUND, f"{source.name} is not whole: it {text}")
+        )
         report(*args, loading_info=loading_info, **kwargs)
 
     modeling_utils.log_state_dict_report = check
@@ -200,6 +201,12 @@ def checked_load(source: ModelSource) -> Iterator[None]:
         raise _not_found(source, error, model_fault) from error
     finally:
         modeling_utils.log_state_dict_report = report
+
+
+def _refuse_incomplete(source: ModelSource, *problems: str) -> None:
+    """Raises StageError (ModelNotFound) for what :func:`_tensors` found."""
+    if text := "; it ".join(filter(None, problems)):
+        raise StageError(Reason.MODEL_NOT_FOUND, f"{source.name} is not whole: it {text}")
 
 
 def _tensors(verb: str, names: Iterable[str]) -> str:

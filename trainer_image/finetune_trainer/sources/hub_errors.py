@@ -6,6 +6,7 @@ from finetune_api.reasons import Reason
 from finetune_trainer.stage.failure import causes, failure_of, first_line
 
 _BUSY = 429
+_BROKEN_PICKLE = "PytorchStreamReader failed"  # the start of PyTorch's RuntimeError for a .bin file that is no archive
 _UNSLOTH_WRAPPER = "Unsloth: Failed to load model."  # its cause says it better
 
 
@@ -43,8 +44,10 @@ def model_fault(error: BaseException, offline: bool) -> str:
 
     # transformers raises a plain OSError without a number. The operating system's has one.
     plain = type(error) is OSError and error.errno is None
-    wrapped = str(error).startswith(_UNSLOTH_WRAPPER)
-    if plain or wrapped or isinstance(error, (HfHubHTTPError, EntryNotFoundError, ValueError)):
+    # A file that the index names and nobody put there. The hub's own errors are subclasses.
+    missing = type(error) is FileNotFoundError
+    wrapped = str(error).startswith((_UNSLOTH_WRAPPER, _BROKEN_PICKLE))
+    if plain or missing or wrapped or isinstance(error, (HfHubHTTPError, EntryNotFoundError, ValueError)):
         return config_fault(error, offline)
     return ""
 
