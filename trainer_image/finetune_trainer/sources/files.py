@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import csv
-import errno
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from finetune_api.reasons import Reason
-from finetune_trainer.stage.failure import StageError
+from finetune_trainer.stage.failure import PASSING, StageError
 
 RawRows = Iterator[tuple[int, object]]  # (row number from 1, raw row); of a .jsonl file the number is the line's
 EXTENSIONS = (".jsonl", ".json", ".csv", ".parquet")
 # The csv module's own limit is 131,072 characters. What is too long to train on is dropped later, and counted.
 _LONGEST_CELL = 2**31 - 1
-# A disk or a network that fails just now, which is not the file's fault.
-_PASSING = (errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT)
 
 
 def read_file(path: Path, name: str, extension: str) -> RawRows:
@@ -30,7 +27,7 @@ def read_file(path: Path, name: str, extension: str) -> RawRows:
     except UnicodeDecodeError as error:
         raise StageError(Reason.DATASET_INVALID, f"can't read {name}: {error}", "save the file as UTF-8") from error
     except (OSError, csv.Error) as error:
-        if isinstance(error, OSError) and error.errno in _PASSING:
+        if isinstance(error, OSError) and error.errno in PASSING:
             raise
         raise StageError(Reason.DATASET_INVALID, f"can't read {name}: {error}") from error
 

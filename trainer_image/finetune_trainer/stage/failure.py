@@ -10,6 +10,8 @@ from finetune_api.base import with_advice
 from finetune_api.reasons import FAILURES, Reason, exit_code
 from finetune_api.results import MAX_LOG, MAX_MESSAGE, FailureStatus
 
+# A disk or a network that fails just now, which is nobody's fault.
+PASSING = (errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _MODEL_TOO_LARGE = "does not fit in GPU memory"  # Unsloth's words when bitsandbytes would need the CPU's
 

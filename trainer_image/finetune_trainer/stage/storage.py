@@ -10,14 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from finetune_api.reasons import Reason
-from finetune_trainer.stage.failure import StageError
+from finetune_trainer.stage.failure import PASSING, StageError
 
 _PROBE = ".probe-"
 # A probe lasts for a moment. One this much older than another is a killed attempt's.
 _STALE_SECONDS = 600
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-# A disk or network that fails just now; everything else is what the file system refuses for good.
-_PASSING = (errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT, errno.ENOSPC, errno.EDQUOT)
+# Everything else is what the file system refuses for good.
+_PASSING = (*PASSING, errno.ENOSPC, errno.EDQUOT)
 _OPEN_IT = (
     "have the administrator set fsGroup in the profile, or mount the claim read-write; then apply under a new name"
 )
