@@ -498,3 +498,24 @@ async def test_a_status_that_the_api_server_refuses_is_told_in_an_event_that_is_
     assert told == [("ApiError", 2, "mute")]
     assert "status can't be written: admission webhook denied" in world.objects("events")[0]["message"]
     assert world.objects("jobs") == []
+
+
+async def test_a_job_that_stays_when_only_its_finetunejob_is_deleted_keeps_the_folder(
+    world: Any, system: str, kube: CrashingKube
+) -> None:
+    same = {"output": {"destination": "pvc://models/same"}}
+    apply(world, "gone", **same)
+    await settle(kube, world.namespace, "gone")
+    _patch_job(world, "gone-train", {"spec": {"suspend": True}})
+    world.until(lambda: not world.objects("pods"), "no pod")
+    world.request("DELETE", world.path("finetunejobs", "gone"), {"propagationPolicy": "Orphan"})
+    world.until(lambda: world.get("finetunejobs", "gone") is None, "its end")
+    apply(world, "next", **same)
+    assert await settle(kube, world.namespace, "next")
+    said = world.status("next").condition("Succeeded").message
+    assert said.startswith("Job gone-train of FineTuneJob gone may still start pods that write to the same folder")
+    assert world.get("jobs", "next-train") is None
+    world.delete("jobs", "gone-train")
+    world.until(lambda: world.get("jobs", "gone-train") is None, "the Job's end")
+    assert await settle(kube, world.namespace, "next")
+    assert world.get("jobs", "next-train")

@@ -12,7 +12,7 @@ from finetune_operator.runtime.store import ChildKind, OwnerKind
 from finetune_operator.workload.objects import Job, Pod
 from finetune_operator.workload.profile import LoadedProfile, ProfileProblem, config_map_name, parse_profile
 
-# The index in which jobs and pods stand that write to a run's folder, under (namespace, folder).
+# The index in which FineTuneJobs, Jobs and pods stand that write to a run's folder, under (namespace, folder).
 FOLDER = "folder"
 _PROFILE_PREFIX = config_map_name("")
 
@@ -46,6 +46,11 @@ def _job_folder(job: JobObject) -> Hashable | None:
     return (job.metadata.namespace, job.spec.folder) if job.spec and not job.finished else None
 
 
+def _child_folder(child: Job) -> Hashable | None:
+    folder = child.metadata.annotations.get(FOLDER_ANNOTATION)
+    return (child.metadata.namespace, folder) if folder and not child.finished else None
+
+
 def _pod_folder(pod: Pod) -> Hashable | None:
     folder = pod.metadata.annotations.get(FOLDER_ANNOTATION)
     return (pod.metadata.namespace, folder) if folder and pod.live else None
@@ -54,7 +59,14 @@ def _pod_folder(pod: Pod) -> Hashable | None:
 FINETUNEJOB = OwnerKind[JobObject](
     Resource(GROUP, VERSION, PLURAL), read_job, news=_news, settled=_settled, indices={FOLDER: _job_folder}
 )
-JOB = ChildKind[Job](JOBS, JOB_LABEL, Job.model_validate, owner=_owner, ended=lambda job: job.finished)
+JOB = ChildKind[Job](
+    JOBS,
+    JOB_LABEL,
+    Job.model_validate,
+    owner=_owner,
+    ended=lambda job: job.finished,
+    indices={FOLDER: _child_folder},
+)
 POD = ChildKind[Pod](
     PODS,
     JOB_LABEL,

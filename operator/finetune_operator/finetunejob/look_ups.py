@@ -16,6 +16,7 @@ from finetune_operator.runtime.requests import Kube
 from finetune_operator.runtime.resources import CLAIMS, Key
 from finetune_operator.runtime.store import Store
 from finetune_operator.settings import Settings
+from finetune_operator.workload.objects import Job
 from finetune_operator.workload.order import claims
 from finetune_operator.workload.profile import config_map_name, parse_profile
 
@@ -80,4 +81,11 @@ class LookUps:
         place = (key[0], job.spec.folder)
         jobs = ((other, self._store.owner(other)) for other in self._store.find(FOLDER, place) if other != key)
         others = ((one, started(other)) for other, one in jobs if one)
-        return occupant(job, started(key), others, self._store.find_children(POD, FOLDER, place))
+        left = [one for one in self._store.find_children(JOB, FOLDER, place) if self._is_left(key[0], one)]
+        return occupant(job, started(key), others, self._store.find_children(POD, FOLDER, place), left)
+
+    def _is_left(self, namespace: str, child: Job) -> bool:
+        """Whether a Job that has not ended belongs to no FineTuneJob that needs it."""
+        key = (namespace, child.metadata.job)
+        owner = self._store.owner(key)
+        return not self._store.settled(key) if owner is None else owner.status.holds("Stalled")

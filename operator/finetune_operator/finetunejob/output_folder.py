@@ -8,15 +8,23 @@ from finetune_api.names import JOB_UID_LABEL, STAGE_LABEL
 from finetune_api.stages import BY_COMMAND
 from finetune_api.status import PENDING
 from finetune_operator.finetunejob.job_object import JobObject
-from finetune_operator.workload.objects import Pod
+from finetune_operator.workload.objects import Job, Pod
 
 
-def occupant(job: JobObject, started: bool, others: Iterable[tuple[JobObject, bool]], pods: Iterable[Pod]) -> str:
+def occupant(
+    job: JobObject,
+    started: bool,
+    others: Iterable[tuple[JobObject, bool]],
+    pods: Iterable[Pod],
+    jobs: Iterable[Job] = (),
+) -> str:
     """Who holds this job's folder or comes first at it, as a sentence; empty when it is this job's turn.
 
     ``others`` are the unfinished FineTuneJobs of the folder, each with whether it has started; ``pods`` are those of
-    the folder, whoever owned them: one may outlive its job on a node that does not answer. Who has started comes
-    first, then who is older: two jobs never wait for each other. One that something else holds up lets others pass.
+    the folder, whoever owned them: one may outlive its job on a node that does not answer. ``jobs`` are those that no
+    FineTuneJob needs any more and that may start pods there until they are gone, too.
+    Who has started comes first, then who is older: two jobs never wait for each other. One that something else holds up
+    lets others pass.
     """
     mine = _rank(job, started)
     for other, has_started in others:
@@ -32,6 +40,13 @@ def occupant(job: JobObject, started: bool, others: Iterable[tuple[JobObject, bo
             return (
                 f"pod {pod.metadata.name}{node} of an earlier run, of FineTuneJob {pod.metadata.job}, may still write "
                 "to the same folder; this job starts when it has ended"
+            )
+    for found in jobs:
+        # What holds a child's own name is told of when that can't be created.
+        if found.metadata.job != job.metadata.name and STAGE_LABEL in found.metadata.labels:
+            return (
+                f"Job {found.metadata.name} of FineTuneJob {found.metadata.job} may still start pods that write to the "
+                "same folder; this job starts when it has ended"
             )
     return ""
 

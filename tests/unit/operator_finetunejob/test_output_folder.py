@@ -10,7 +10,7 @@ import pytest
 from finetune_operator.finetunejob.job_object import JobObject, read_job
 from finetune_operator.finetunejob.output_folder import occupant
 from finetune_operator.workload.objects import Pod
-from plan_questions import NOW, OLD_UID, SPEC, ago, ended, pod
+from plan_questions import NOW, OLD_UID, SPEC, ago, child, ended, pod
 
 DONE = {"conditions": [{"type": "Succeeded", "status": "True", "reason": "Completed", "lastTransitionTime": ago(0)}]}
 STARTED = {"attempts": [{"stage": "Train", "number": 1, "jobUID": "job-1"}]}
@@ -86,6 +86,14 @@ def test_a_live_pod_holds_the_folder_whoever_owned_it_and_whatever_became_of_its
     beside = ended("left", 0, of="gone", uid=OLD_UID, sidecar={"running": {}})
     for over in (ended("left", 1, of="gone", uid=OLD_UID), beside):  # its trainer writes nothing more
         assert waits_for(mine, pods=(over,)) == ""
+
+
+def test_a_job_that_outlives_its_finetunejob_holds_the_folder_for_it_may_start_pods() -> None:
+    young = named("young", 30)
+    left = child()
+    said = "Job medqa-train of FineTuneJob medqa may still start pods that write to the same folder; this job starts"
+    assert occupant(young, False, [], [], [left]).startswith(said)
+    assert occupant(named("medqa", 30), False, [], [], [left]) == ""  # told of when the name turns out to be taken
 
 
 def test_a_pod_that_is_no_stage_s_holds_nothing_up() -> None:
