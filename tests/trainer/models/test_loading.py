@@ -15,7 +15,14 @@ from typing import Any
 import pytest
 
 from finetune_api.reasons import Reason
-from finetune_trainer.models.loading import attach_adapter, context_length, load_base, load_tokenizer, text_tokenizer
+from finetune_trainer.models.loading import (
+    attach_adapter,
+    context_of,
+    load_base,
+    load_config,
+    load_tokenizer,
+    text_tokenizer,
+)
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
 from finetune_trainer.training.engines import load_engine
@@ -223,7 +230,7 @@ def test_a_models_own_code_runs_in_both_stages_only_where_the_profile_trusts_it(
     assert "custom code" in refusal(lambda: load_base(source(folder), CPU), Reason.MODEL_NOT_FOUND)
     model: Any = load_base(source(folder, trust=True), CPU)
     assert type(model).__name__ == "OwnForCausalLM"
-    assert context_length(source(folder, trust=True)) == 2048
+    assert context_of(load_config(source(folder, trust=True))) == 2048
     engine = load_engine()
     refusal(lambda: engine.load_base(source(folder), 256, CPU), Reason.MODEL_NOT_FOUND)
     model, tokenizer = engine.load_base(source(folder, trust=True), 256, CPU)
@@ -235,8 +242,8 @@ def test_the_context_is_read_under_each_architectures_name(tiny_model: Path, tmp
     load_engine()
     from transformers import BloomConfig, GPT2Config
 
-    assert context_length(source(tiny_model)) == 2048
+    assert context_of(load_config(source(tiny_model))) == 2048
     GPT2Config(n_positions=77).save_pretrained(tmp_path / "gpt2")
-    assert context_length(source(tmp_path / "gpt2")) == 77
+    assert context_of(load_config(source(tmp_path / "gpt2"))) == 77
     BloomConfig().save_pretrained(tmp_path / "bloom")  # positions without end
-    assert context_length(source(tmp_path / "bloom")) is None
+    assert context_of(load_config(source(tmp_path / "bloom"))) is None

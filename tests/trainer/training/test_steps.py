@@ -288,13 +288,13 @@ def test_a_volume_too_small_for_the_adapter_is_told_with_both_sizes_before_the_w
 
 
 def test_rows_keep_to_the_models_context_so_that_nothing_stretches_its_positions(tiny_model: Path) -> None:
-    from finetune_trainer.models.loading import context_length
+    from finetune_trainer.models.loading import context_of, load_config
     from finetune_trainer.sources.model import ModelSource
     from finetune_trainer.training.train import longest_row
 
     engine, source = load_engine(), ModelSource(str(tiny_model), None, False)
     for wanted, longest in ((4096, 2048), (512, 512)):  # the tiny model's context is 2048
-        limit = longest_row(wanted, context_length(source))
+        limit = longest_row(wanted, context_of(load_config(source)))
         model: Any = engine.load_base(source, limit, CPU)[0]
         assert (limit, model.max_seq_length) == (longest, longest)
     assert longest_row(4096, None) == 4096

@@ -42,13 +42,11 @@ def load_config(source: ModelSource) -> PretrainedConfig:
         raise _not_found(source, error, config_fault) from error
 
 
-def context_length(source: ModelSource) -> int | None:
-    """Tokens that the model has positions for; None where its configuration names no number."""
-    return context_of(load_config(source))
-
-
 def context_of(config: PretrainedConfig) -> int | None:
-    """The same of a configuration. Architectures with learned positions have names of their own for it."""
+    """Tokens that a model has positions for; None where its configuration names no number.
+
+    Architectures with learned positions have names of their own for it.
+    """
     text = config.get_text_config()
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length"):
         if isinstance(length := getattr(text, name, None), int) and length > 0:

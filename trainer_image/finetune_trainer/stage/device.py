@@ -41,8 +41,8 @@ def find_device(gpus: int, model: ModelSpec) -> Device:
         raise StageError(
             Reason.DEVICE_UNSUPPORTED,
             f"the job asks for {gpus} GPU, but PyTorch {torch.__version__} finds no CUDA device here",
-            "check the driver, in a cluster the profile's GPU resource, too; or set spec.runtime.gpusPerNode: 0 for a trial "
-            "on the CPU",
+            "check the driver, in a cluster the profile's GPU resource, too; or set spec.runtime.gpusPerNode: 0 for a "
+            "trial on the CPU",
         )
     properties = torch.cuda.get_device_properties(0)
     has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
