@@ -75,9 +75,9 @@ def read_answer(text: str, choices: Choices, template: str, cut: bool = False) -
     """Reads an answer to a question with ``choices``, trained with the response ``template``.
 
     An option is named by its text, by its key, or by both ('B: text'). Where a text is both, as in options that are
-    letters themselves, it is what the template asks for: the text if it has {answer}, else the key. Two options name
-    none; 'B: text' with a text that is not B's names one that isn't there. ``cut`` says that the answer ended at the
-    longest length: what it had not yet ended may have become something else.
+    letters themselves, it is what the template asks for: the text if it has {answer}, else the key. Key and text of two
+    different options, or two options, name none. ``cut`` says that the answer ended at the longest length: what it had
+    not yet ended may have become something else.
     """
     last = NOTHING
     if text.lstrip().startswith("<think>"):  # thoughts that never came to an end
@@ -164,12 +164,15 @@ class _Reader:
         return Reading(Names.OPTION, named.pop()) if ended and len(named) == 1 else None
 
     def _by_both(self, text: str, ended: bool) -> Reading | None:
-        """A key and then its option's text, or the beginning of it."""
+        """A key and then its option's text, or the beginning of it; with another option's, two are named."""
         for index, behind, rest in self._after_key(text):
             own, said = self.texts[index], _flat(_SENTENCE.split(rest)[0])
             if rest.startswith(own) and not self._is_longer(rest, own):
                 # What it goes on to say may take it back, but is no part of the name: the key says where that ends.
                 return NOTHING if _NEGATION.search(said[len(own) :]) else Reading(Names.OPTION, index)
+            others = (text for other, text in enumerate(self.texts) if self.same[other] != self.same[index])
+            if behind[:1] != " " and any(rest.startswith(text) and _END.match(rest[len(text) :]) for text in others):
+                return TWO
             if ended and len(said) >= _LEAST_MENTION and own.startswith(said) and behind[:1] != " ":
                 return Reading(Names.OPTION, index)
         return None

@@ -76,7 +76,9 @@ CASES = [
     (DRUGS, SENTENCE, "The correct answer is Penicillin.", "?"),
     (DRUGS, SENTENCE, "The correct answer is F: Penicillin.", "?"),
     (DRUGS, SENTENCE, "The correct answer is B: Penicillin.", "?"),
-    (DRUGS, SENTENCE, "The correct answer is B: Ampicillin.", "?"),
+    (DRUGS, SENTENCE, "The correct answer is B: Ampicillin.", "-"),  # two, and both are there
+    (DRUGS, SENTENCE, "A. Nitrofurantoin\n\nIt is safe.", "-"),
+    (DRUGS, SENTENCE, "A. Ampicillin\n\nThe correct answer is D. Ampicillin.", "-"),
     (DRUGS, SENTENCE, "F: Penicillin", "?"),
     (DRUGS, SENTENCE, "**F. Penicillin**", "?"),
     # Markup, quotes, other words.
@@ -208,7 +210,7 @@ CASES = [
     (TEN, "Answer: {letter}", "Answer: 10. place 10", "10"),
     # Other templates.
     (FEVERS, BOTH, "A: amber fever", "A"),
-    (FEVERS, BOTH, "A: river rash", "?"),
+    (FEVERS, BOTH, "A: river rash", "-"),
     (FEVERS, BOTH, "G: grey fever", "?"),
     (FEVERS, "{answer}", "river rash", "B"),
     (FEVERS, "{answer}", "blue fever", "?"),
@@ -226,7 +228,7 @@ CASES = [
     (DRUGS, JSON, '{"answer": "B"}', "B"),
     (DRUGS, JSON, '{"answer": "Penicillin"}', "?"),
     (DRUGS, JSON_BOTH, '{"letter": "B", "text": "Ceftriaxone"}', "B"),
-    (DRUGS, JSON_BOTH, '{"letter": "B", "text": "Ampicillin"}', "?"),
+    (DRUGS, JSON_BOTH, '{"letter": "B", "text": "Ampicillin"}', "-"),
     (DRUGS, JSON_BOTH, '{"letter": "F", "text": "Penicillin"}', "?"),
     # Letters and texts of other kinds.
     (CYRILLIC, SENTENCE, "The correct answer is Б.", "Б"),
