@@ -40,6 +40,7 @@ def main() -> None:
 
 async def run(settings: Settings) -> None:
     """The operator with a connection of its own."""
+    asyncio.get_running_loop().set_exception_handler(_handle)
     client = await connect()
     try:
         await operate(Kube(client), settings)
@@ -63,6 +64,18 @@ async def operate(kube: Kube, settings: Settings) -> None:
         *(one.work() for one in controllers for _ in range(WORKERS)),
         watch([one.informer for one in controllers], f"http://{settings.host}:{settings.health_port}/healthz"),
     )
+
+
+def _handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """As by default, but for what kopf's end leaves behind.
+
+    Stopped between two events, it leaves its watches, generators within generators, to the loop. That closes all at a
+    time, so that an outer one may find its inner one closing already.
+    """
+    if context.get("asyncgen") is not None and isinstance(context.get("exception"), RuntimeError):
+        log.debug("%s", context["message"])
+        return
+    loop.default_exception_handler(context)
 
 
 def _calm_the_garbage_collector() -> None:

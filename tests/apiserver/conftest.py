@@ -213,6 +213,14 @@ class OperatorProcess:
                 [sys.executable, "-m", "finetune_operator"], env=self.environment, stdout=log, stderr=log
             )
 
+    def is_alive(self) -> bool:
+        """Whether it answers its liveness probe: it has started whole."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.environment['HEALTH_PORT']}/healthz") as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
         """Ends it, by default without a chance to tidy up."""
         if self.process:

@@ -291,6 +291,7 @@ def test_a_status_conflict_is_met_with_a_fresh_look_and_nothing_is_lost(world: A
 def test_sigterm_ends_the_operator_at_once_and_without_an_error(world: Any, operator: Any) -> None:
     world.apply(job("bye", world.namespace))
     world.until(lambda: world.get("jobs", "bye-train"), "the Job")
+    world.until(operator.is_alive, "an operator that has started whole")
     process = operator.process
     operator.kill(signal.SIGTERM)
     assert process.returncode == 0

@@ -23,13 +23,13 @@ from finetune_trainer.stage.console import say
 
 # Rows that are passed plainly whatever their scores are. On a CPU, in 32 bit, they only watch over the batches.
 CHECKED_ROWS = {"cuda": 32, "cpu": 2}
-# A row is a near-tie within this many standard deviations of the difference between batch and plain pass: of the rows
-# that a batch decides otherwise, one in a thousand lies beyond …
-_DEVIATIONS = 3.0
+# A row is a near-tie within this many standard deviations of the difference between batch and plain pass. Rounding in
+# half precision has long tails: with three, three rows of 400 were still decided otherwise on an H100 …
+_DEVIATIONS = 5.0
 # … or within this many nats: rounding in 32 bit.
 _LEAST_MARGIN = 1e-4
 # The share of rows that are settled at most, the closest first: a model that guesses has near-ties everywhere.
-_MOST_SETTLED = 0.25
+_MOST_SETTLED = 0.4
 # Mean difference of a token's log-likelihood in nats above which a batch is wrong, not merely rounded.
 _WRONG = {torch.float32: 1e-3}
 _WRONG_IN_HALF = 0.25
