@@ -85,7 +85,9 @@ def plain(model: Any, rows: list[Question]) -> dict[str, list[list[list[float]]]
                 table.append([])
             for ids in row.continuations:
                 seen.clear()
-                native = model(input_ids=torch.tensor([row.prompt + ids], device=model.device), use_cache=False).logits
+                # The last token predicts nothing.
+                sequence = torch.tensor([row.prompt + ids[:-1]], device=model.device)
+                native = model(input_ids=sequence, use_cache=False).logits
                 begin = len(row.prompt) - 1
                 targets = torch.tensor(ids, device=model.device).unsqueeze(1)
                 for name, logits in (("native", native[0]), ("wide", seen[0][0].float() @ wide_weight.T)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -94,9 +94,21 @@ class Scorer:
         return in_batches(run, [question.size for question in questions], self.token_budget)
 
     def _plain(self, model: CausalLM, questions: Sequence[Question]) -> Table:
-        table = [row for question in questions for row in whole_sequences(model, [question], self.pad_id)]
+        table = [self._plain_row(model, question) for question in questions]
         _check_finite(table)
         return table
+
+    def _plain_row(self, model: CausalLM, question: Question) -> list[list[float]]:
+        """One row by itself: its responses padded to each other alone, its keys from the prompt where they are tokens.
+
+        Beside the responses, keys would be padded to their length, and that decides near-ties, too.
+        """
+        responses, keys = replace(question, keys=[]), replace(question, responses=[])
+        way = shared_prompts if all(len(ids) == 1 for ids in keys.continuations) else whole_sequences
+        return [
+            *(whole_sequences(model, [responses], self.pad_id)[0] if responses.continuations else []),
+            *(way(model, [keys], self.pad_id)[0] if keys.continuations else []),
+        ]
 
     def _settle(
         self,
