@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -288,7 +289,8 @@ def suspend(jobs: Jobs, child: str, value: bool) -> None:
 
 
 def test_a_second_job_of_one_spec_takes_the_firsts_artefacts_and_changes_none(jobs: Jobs, files: ClaimFiles) -> None:
-    spec = tiny("shared", training={"batchSize": 4, "maxSteps": 3, "loggingSteps": 1, "seed": 11})
+    # A destination of this run's own: what an earlier one left there is of another image, and stays as it is.
+    spec = tiny(f"shared-{uuid4().hex[:8]}", training={"batchSize": 4, "maxSteps": 3, "loggingSteps": 1, "seed": 11})
     for name in ("shared-a", "shared-b"):
         jobs.apply(name, spec)
     first, second = (jobs.wait_for_end(name, RUN_SECONDS) for name in ("shared-a", "shared-b"))
