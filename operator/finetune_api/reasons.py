@@ -129,7 +129,7 @@ _TABLE = (
         Reason.EVALUATION_FAILED,
         Retry.NEVER,
         "the adapter is there, but it could not be evaluated",
-        "see the message; the adapter is kept",
+        "mend that and apply under a new name: the adapter is kept and reused",
         72,
     ),
     FailureClass(
