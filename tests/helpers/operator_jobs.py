@@ -61,3 +61,15 @@ def message(world: Any, name: str, stage: str, **sections: Any) -> str:
 def trained(world: Any, name: str) -> str:
     """The trainer's result."""
     return message(world, name, "Train", training=TRAINING, adapter=ADAPTER, memory={"summary": "1.3/79 GiB (1.7%)"})
+
+
+def reason(status: Any) -> str:
+    """The reason of Succeeded."""
+    found = status.condition("Succeeded")
+    return found.reason if found else ""
+
+
+def words(status: Any) -> str:
+    """The message of Succeeded."""
+    found = status.condition("Succeeded")
+    return found.message if found else ""

@@ -258,6 +258,8 @@ class Reconciler:
             beaten = self._beaten[this.key] = self._beaten.get(this.key, 0) + 1
             there = await self._refresh(this)
             alone = this.job.metadata.resource_version == meta.resource_version
+            if beaten >= MAX_BEATEN:  # after the back-off it may try as often again
+                self._beaten.pop(this.key, None)
             if there and ((beaten > 1 and alone) or beaten >= MAX_BEATEN):
                 raise
             return False
