@@ -67,8 +67,12 @@ def files(target: Target) -> Iterator[ClaimFiles]:
 
 @pytest.fixture(scope="session")
 def jobs(target: Target, files: ClaimFiles) -> Iterator[Jobs]:
-    """The jobs of the demo's namespace; those of an earlier run are deleted first, and those of this run last."""
+    """The jobs of the demo's namespace; those of an earlier run are deleted first, and those of this run last.
+
+    So are their artefacts: a job that found an identical one's would take them, and run nothing.
+    """
     kubectl = target.kubectl
-    kubectl("-n", DEMO_NAMESPACE, "delete", "finetunejobs", "--all", "--wait=true")
+    kubectl("-n", DEMO_NAMESPACE, "delete", "finetunejobs", "--all", "--wait=true", "--cascade=foreground")
+    files.remove("runs")
     yield Jobs(kubectl, DEMO_NAMESPACE)
     kubectl("-n", DEMO_NAMESPACE, "delete", "finetunejobs", "--all", "--wait=true")

@@ -24,10 +24,12 @@ def run(target: Target, phases: Phases) -> int:
     with phases.measure("install"):
         install(target)
     with phases.measure("load model and rows"):
+        kubectl("-n", DEMO_NAMESPACE, "delete", "finetunejob", JOB, "--ignore-not-found", "--cascade=foreground")
         folders = {"smollm2": target.state.cache / "models/smollm2", "medqa_synthetic": ROWS}
-        load(kubectl, DEMO_NAMESPACE, CLAIM, target.images()["finetune-trainer"], folders)
+        # With an earlier demo's artefacts there, nothing would be trained.
+        image = target.images()["finetune-trainer"]
+        load(kubectl, DEMO_NAMESPACE, CLAIM, image, folders, outdated=f"runs/{JOB}")
     with phases.measure("fine-tune and evaluate"):
-        kubectl("-n", DEMO_NAMESPACE, "delete", "finetunejob", JOB, "--ignore-not-found")
         print(f"$ kubectl apply -f {SAMPLE.relative_to(REPOSITORY)}")
         print(kubectl("apply", "-f", str(SAMPLE)), end="")
         return watch(target)

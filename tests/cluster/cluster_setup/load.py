@@ -71,8 +71,12 @@ class ClaimFiles:
     def copy_in(self, folder: Path, path: str) -> None:
         """Copies a local folder to ``path``, leaving alone what is there already."""
         if self.listing(path) != _local_listing(folder):
-            self.execute("rm", "-rf", f"{MOUNT}/{path}")
+            self.remove(path)
             self.kubectl("-n", self.namespace, "cp", str(folder), f"{LOADER}:{MOUNT}/{path}")
+
+    def remove(self, path: str) -> None:
+        """Removes a file or folder, if it is there."""
+        self.execute("rm", "-rf", f"{MOUNT}/{path}")
 
     def copy_out(self, path: str, folder: Path) -> None:
         """Copies ``path`` to a local folder."""
@@ -93,11 +97,18 @@ def claim_files(kubectl: Kubectl, namespace: str, claim: str, image: str) -> Ite
         kubectl(*delete)
 
 
-def load(kubectl: Kubectl, namespace: str, claim: str, image: str, folders: Mapping[str, Path]) -> None:
-    """Copies each folder to ``/<name>`` of the claim. Raises ClusterError when the pod or a copy fails."""
+def load(
+    kubectl: Kubectl, namespace: str, claim: str, image: str, folders: Mapping[str, Path], outdated: str = ""
+) -> None:
+    """Copies each folder to ``/<name>`` of the claim, and removes what is ``outdated`` there.
+
+    Raises ClusterError when the pod or a copy fails.
+    """
     with claim_files(kubectl, namespace, claim, image) as files:
         for name, folder in folders.items():
             files.copy_in(folder, name)
+        if outdated:
+            files.remove(outdated)
 
 
 def _local_listing(folder: Path) -> dict[str, str]:
