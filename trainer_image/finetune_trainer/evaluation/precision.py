@@ -2,7 +2,7 @@
 
 In bfloat16 a logit of 10 is a multiple of 1/16, and hidden states change with the shape of a batch: of the rows whose
 two best options lie closer than that, some change sides. The head in 32 bit takes away the first, the second pass over
-near-ties (see likelihood.py) what is left of it.
+near-ties (see scoring.py) what is left of it.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ from finetune_trainer.stage.console import say
 
 # Rows that are passed plainly whatever their scores are. On a CPU, in 32 bit, they only watch over the batches.
 CHECKED_ROWS = {"cuda": 32, "cpu": 2}
-# A row is a near-tie within this many standard deviations of the difference between batch and plain pass. Rounding in
-# half precision has long tails: with three, three rows of 400 were still decided otherwise on an H100 …
+# A row is a near-tie within this many standard deviations of the difference between batch and plain pass, as
+# tests/gpu/RESULTS.md was measured. Rounding in half precision has longer tails than a normal distribution …
 _DEVIATIONS = 5.0
 # … or within this many nats: rounding in 32 bit.
 _LEAST_MARGIN = 1e-4
