@@ -27,6 +27,13 @@ class ClaimMount(ApiModel):
     path: str
 
 
+class SecretMount(ApiModel):
+    """Where a Secret's keys lie in the pod, a file for each."""
+
+    name: str
+    path: str
+
+
 class ProgressEndpoint(ApiModel):
     """Where progress is posted."""
 
@@ -42,7 +49,11 @@ class RunConfig(ApiModel):
     spec: ResolvedSpec
     training_sha256: Sha256
     evaluation_sha256: Sha256 | None = None
-    mounts: Annotated[list[ClaimMount], Field(max_length=8)] = []
+    mounts: Annotated[list[ClaimMount], Field(max_length=16)] = []
+    # Without the one that a source names, as in a local run, credentials come from the environment.
+    secrets: Annotated[list[SecretMount], Field(max_length=16)] = []
+    # A folder for prepared rows and downloads that outlives the pod; absent: prepared rows go to the output claim.
+    cache_directory: str | None = None
     progress: ProgressEndpoint | None = None
     image: str = ""
     profile_sha256: Sha256 | None = None

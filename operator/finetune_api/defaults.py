@@ -10,8 +10,9 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from finetune_api.base import sha256_of
-from finetune_api.dataset import FORMATS, Dataset
-from finetune_api.spec import FineTuneJobSpec, LearningRate, LoraSpec, TrainingSpec
+from finetune_api.dataset import Dataset, HeldOut
+from finetune_api.row_formats import FORMAT_FIELDS
+from finetune_api.spec import EvaluationSpec, FineTuneJobSpec, LearningRate, LoraSpec, TrainingSpec
 from finetune_api.uris import parse_claim
 
 EPOCHS = 3
@@ -19,8 +20,14 @@ LEARNING_RATES = {"QLoRA": "2e-4"}
 
 # What names the adapter, and what of it does not change the adapter's bytes.
 _TRAINING_FIELDS = ("method", "model", "dataset", "lora", "training")
-_DECIMALS = ("dropout", "learningRate", "weightDecay")
-_INDIFFERENT = {"dataset": {"workers"}, "training": {"logging_steps"}}
+_DECIMALS = ("dropout", "learningRate", "maxMalformed", "maxOverlap", "maxTooLong", "weight", "weightDecay")
+_INDIFFERENT: dict[str, Any] = {
+    "model": {"secret_ref"},
+    "dataset": {"workers": True, "secret_ref": True, "mixture": {"__all__": {"secret_ref"}}},
+    "training": {"logging_steps"},
+}
+# What makes up a shape of rows, by the names of the API.
+_SHAPE = ("format", "columns", "promptTemplate", "optionTemplate", "inputTemplate", "responseTemplate", "endOfText")
 
 
 class ResolvedTraining(TrainingSpec):
@@ -29,12 +36,19 @@ class ResolvedTraining(TrainingSpec):
     learning_rate: LearningRate
 
 
+class ResolvedEvaluation(EvaluationSpec):
+    """spec.evaluation with the shape of its rows filled in."""
+
+    dataset: HeldOut
+
+
 class ResolvedSpec(FineTuneJobSpec):
     """A spec as it will run: nothing in it depends on another field any more."""
 
     dataset: Dataset
     lora: LoraSpec
     training: ResolvedTraining
+    evaluation: ResolvedEvaluation | None = None
 
     def training_sha256(self) -> str:
         """The digest that names an adapter and its folder.
@@ -43,7 +57,8 @@ class ResolvedSpec(FineTuneJobSpec):
         field does not change it. Where the run writes and how it is evaluated are not part of it, nor is the way in
         which a value is written: 2e-4 is 0.0002, and the order of target modules says nothing.
         """
-        named = _one_spelling(self).model_dump(
+        spelled = _one_spelling(self)
+        named = spelled.model_dump(
             mode="json",
             by_alias=True,
             exclude_defaults=True,
@@ -51,16 +66,31 @@ class ResolvedSpec(FineTuneJobSpec):
             include=set(_TRAINING_FIELDS),
             exclude=_INDIFFERENT,
         )
-        named["dataset"]["format"] = self.dataset.format  # a default of its own class, yet rows are read by it
+        # A default of its own class, yet rows are read by it.
+        named["dataset"]["format"] = self.dataset.format
+        if spelled.dataset.mixture:
+            for one, member in zip(named["dataset"]["mixture"], spelled.dataset.mixture, strict=True):
+                one["format"] = member.format
         return sha256_of(named)
 
     def evaluation_sha256(self) -> str | None:
         """The digest that names an evaluation of that adapter; None where the spec asks for none."""
         if self.evaluation is None:
             return None
-        evaluation = _one_spelling(self).evaluation
+        spelled = _one_spelling(self)
+        evaluation = spelled.evaluation
         assert evaluation is not None
-        named = evaluation.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
+        named = evaluation.model_dump(
+            mode="json",
+            by_alias=True,
+            exclude_defaults=True,
+            exclude_none=True,
+            exclude={"dataset": {"secret_ref"}},
+        )
+        if _shape(evaluation.dataset) == _shape(spelled.dataset):  # as when the spec says nothing of it
+            named["dataset"] = {name: value for name, value in named["dataset"].items() if name not in _SHAPE}
+        else:
+            named["dataset"]["format"] = evaluation.dataset.format
         return sha256_of({"trainingSha256": self.training_sha256(), "evaluation": named})
 
 
@@ -79,6 +109,8 @@ def _spelled(field: str, value: Any) -> Any:
         return f"{Decimal(value).normalize():f}"
     if field == "source" and value.startswith("pvc://"):
         return str(parse_claim(value))
+    if field == "mixture":
+        return [_spelled("", one) for one in value]
     return sorted(value) if field == "targetModules" else value
 
 
@@ -88,7 +120,21 @@ def resolve(spec: FineTuneJobSpec) -> ResolvedSpec:
     training: dict[str, Any] = {"learningRate": LEARNING_RATES[spec.method], **given["training"]}
     if spec.training.max_steps is None and spec.training.epochs is None:
         training["epochs"] = EPOCHS
-    dataset = FORMATS[spec.dataset.format].model_validate(given["dataset"])
-    return ResolvedSpec.model_validate(
-        {**given, "dataset": dataset.to_api(), "lora": given.get("lora", {}), "training": training}
-    )
+    dataset = given["dataset"]
+    shape = {name: dataset[name] for name in _SHAPE if name in dataset}
+    if "mixture" in dataset:
+        dataset = {**dataset, "mixture": [_shaped(one, shape) for one in dataset["mixture"]]}
+    resolved = {**given, "dataset": dataset, "lora": given.get("lora", {}), "training": training}
+    if "evaluation" in given:
+        evaluation = given["evaluation"]
+        resolved["evaluation"] = {**evaluation, "dataset": _shaped(evaluation["dataset"], shape)}
+    return ResolvedSpec.model_validate(resolved)
+
+
+def _shaped(rows: dict[str, Any], shape: dict[str, Any]) -> dict[str, Any]:
+    """Rows with a shape: their own where they name a format, else that of spec.dataset."""
+    return rows if "format" in rows else {**rows, **shape}
+
+
+def _shape(rows: Dataset | HeldOut) -> dict[str, Any]:
+    return rows.model_dump(include={"format", "columns", *FORMAT_FIELDS})

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from finetune_api.base import ApiModel
+from finetune_api.credentials import SecretReference
 from finetune_api.rules import rule, validations
 from finetune_api.uris import Revision, SourceURI
 
@@ -43,13 +44,16 @@ class ModelSpec(ApiModel):
     """The base model."""
 
     source: SourceURI = Field(
-        description="Where the base model lies: hf://<owner>/<repository>, or pvc://<claim>/<path> for a folder that "
-        "save_pretrained wrote."
+        description="Where the base model lies: hf://<owner>/<repository>, or pvc://<claim>/<path> or "
+        "s3://<bucket>/<key> for a folder that save_pretrained wrote."
     )
     revision: Revision = Field(
         default="main",
         description="Branch, tag or commit of a hub model. The commit it stood for is recorded in status.lineage. "
         "Ignored for pvc:// sources.",
+    )
+    secret_ref: SecretReference | None = Field(
+        default=None, description="A Secret with the source's credentials, as dataset.secretRef."
     )
     max_sequence_length: int = Field(
         default=2048, ge=32, le=131072, description="Longest row in tokens; longer rows are dropped and counted."
@@ -62,7 +66,8 @@ class ModelSpec(ApiModel):
     chat_template: str = Field(
         default="",
         max_length=32768,
-        description="A Jinja chat template, or the name of one of the tokenizer's. Empty: the tokenizer's default.",
+        description="A Jinja chat template, or the name of one: of the tokenizer's, or ChatML, Llama3, Gemma, Mistral, "
+        "Phi, Qwen or Alpaca, for a base model that brings none. Empty: the tokenizer's default.",
     )
     chat_template_kwargs: Annotated[
         dict[str, Annotated[str, Field(max_length=256)]], Field(max_length=16), AfterValidator(_template_variables)

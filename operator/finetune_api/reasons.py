@@ -29,6 +29,7 @@ class Reason(StrEnum):
     MODEL_NOT_FOUND = "ModelNotFound"
     DATASET_NOT_FOUND = "DatasetNotFound"
     DATASET_INVALID = "DatasetInvalid"
+    CREDENTIALS_REJECTED = "CredentialsRejected"
     DEVICE_UNSUPPORTED = "DeviceUnsupported"
     OUT_OF_MEMORY = "OutOfMemory"
     LOSS_DIVERGED = "LossDiverged"
@@ -138,6 +139,13 @@ _TABLE = (
         "the output claim can't be written by the pod, or its file system can't rename",
         "use a claim that the pod's user may write to and whose file system renames files and folders",
         73,
+    ),
+    FailureClass(
+        Reason.CREDENTIALS_REJECTED,
+        Retry.NEVER,
+        "a source wants credentials, or does not take those that it was given",
+        "check the Secret that the source's secretRef names, and what its owner may read",
+        74,
     ),
     FailureClass(
         Reason.INTERRUPTED,

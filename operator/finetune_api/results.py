@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,62 @@ Text = Annotated[str, Field(max_length=512)]
 MAX_MESSAGE = 1024
 MAX_LOG = 2048
 MAX_ADVICE = 8
+
+
+class RowCount(StatusModel):
+    """A number of rows under a name."""
+
+    name: Word = Field(description="What they have in common.")
+    rows: Count = Field(description="How many they are.")
+
+
+_BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+
+
+class RowLengths(StatusModel):
+    """Lengths of the examples in tokens, prompt and response together."""
+
+    median: Count = Field(description="Half of them are at most so long.")
+    percentile95: Count = Field(description="95% of them are at most so long.")
+    longest: Count = Field(description="The longest.")
+
+
+class DatasetStatus(StatusModel):
+    """What was trained on, and what was left out of it."""
+
+    summary: Short = Field(description="Such as '9,543 of 10,178 rows, 2.6M tokens'.")
+    rows: Count = Field(description="Rows that were read.")
+    examples: Count = Field(description="Examples that are trained on; a row with several of them counts each.")
+    tokens: Count = Field(default=0, description="Tokens of all examples, each once.")
+    response_tokens: Count = Field(default=0, description="Of these, tokens that count in the loss.")
+    lengths: RowLengths | None = Field(default=None, description="Lengths of the examples.")
+    dropped: list[RowCount] = Field(
+        default=[],
+        max_length=8,
+        description="Rows left out, by the step that did it: Malformed, ExactDuplicate, NearDuplicate, TooLong, "
+        "NoResponse, NotSampled (by weight).",
+        json_schema_extra=_BY_NAME,
+    )
+    sources: list[RowCount] = Field(
+        default=[],
+        max_length=9,
+        description="Rows trained on by dataset: dataset, and the names of its mixture. Absent without a mixture.",
+        json_schema_extra=_BY_NAME,
+    )
+    provenance: list[RowCount] = Field(
+        default=[],
+        max_length=8,
+        description="Rows trained on by where they come from, such as Human or Synthetic; Unknown where nothing is "
+        "said. Absent where nothing is said of any.",
+        json_schema_extra=_BY_NAME,
+    )
+    overlap: Count = Field(
+        default=0, description="Held-out rows that a training row asks, too, exactly or nearly; they are not left out."
+    )
+    cached: bool = Field(default=False, description="Whether the prepared rows of an earlier run were taken.")
+    report_uri: URI | None = Field(
+        default=None, alias="reportURI", description="Where dataset.json lies: all counts, histograms, named rows."
+    )
 
 
 class TrainingStatus(StatusModel):
@@ -39,6 +95,9 @@ class TrainingStatus(StatusModel):
     dtype: Short | None = Field(default=None, description="Type that training computed in.")
     attention: Short | None = Field(default=None, description="Attention kernel that ran, such as cuDNN.")
     engine: Short | None = Field(default=None, description="What ran the training step, such as Unsloth.")
+    packing: Short | None = Field(
+        default=None, description="Whether examples of a step shared sequences: Enabled, or Disabled and why."
+    )
     metrics_uri: URI | None = Field(
         default=None, alias="metricsURI", description="Where metrics.jsonl lies: a line per logged step."
     )
@@ -163,9 +222,10 @@ class Answer(StatusModel):
     """A model's answer in words, cut to fit; the report has it whole."""
 
     text: Text = Field(description="What the model said.")
-    names: Word = Field(
+    names: Word | None = Field(
+        default=None,
         description="What the answer names: Option (one that is there), NoSuchOption (an invented one), or Nothing "
-        "(none, or it was cut)."
+        "(none, or it was cut). Absent where the row has no options.",
     )
     option: Annotated[str, Field(max_length=16)] | None = Field(
         default=None, description="Letter of the option that it names."
@@ -249,6 +309,7 @@ class StageResult(ApiModel):
     reused: bool = Field(
         default=False, description="Whether the artefacts are those of an identical job: nothing was computed."
     )
+    dataset: DatasetStatus | None = Field(default=None, description="As status.dataset.")
     training: TrainingStatus | None = Field(default=None, description="As status.training.")
     memory: MemoryStatus | None = Field(default=None, description="As status.memory.")
     adapter: AdapterStatus | None = Field(default=None, description="As status.adapter.")

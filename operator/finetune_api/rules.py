@@ -107,9 +107,9 @@ class Placeholders(TextRule):
             raise ValueError(f"must contain the placeholder {self._braced(self.required, ' or ')}")
         return text
 
-    def cel(self) -> dict[str, str]:
+    def cel(self, subject: str = "self") -> dict[str, str]:
         # What is cut out leaves a space, or else its neighbours could join to a placeholder.
-        opened = "self.replace('{{', ' ')"
+        opened = f"{subject}.replace('{{{{', ' ')"
         has = " || ".join(f"{opened}.contains('{{{name}}}')" for name in self.required)
         rest = opened + "".join(f".replace('{{{name}}}', ' ')" for name in self.known) + ".replace('}}', ' ')"
         return rule(

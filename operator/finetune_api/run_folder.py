@@ -9,7 +9,10 @@ DIGEST_LENGTH = 12
 ADAPTER = "adapter"
 RESULT = "result.json"
 METRICS = "metrics.jsonl"
+DATASET = "dataset.json"
 LOCK = "run.lock.json"
+# Prepared rows, in a folder for each content hash, beside the run folders of a destination.
+ROW_CACHE = "row-cache"
 EVALUATIONS = "evaluations"
 REPORT = "report.json"
 LATEST = "latest"

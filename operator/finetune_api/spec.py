@@ -139,8 +139,10 @@ class TrainingSpec(ApiModel):
     gradient_checkpointing: Literal["Auto", "Unsloth", "Enabled", "Disabled"] = Field(
         default="Auto", description="Recompute activations in the backward pass: less memory, more time."
     )
-    loss_on: Literal["Responses", "All"] = Field(
-        default="Responses", description="Tokens that count in the loss: the assistant's response only, or all."
+    loss_on: Literal["Responses", "LastResponse", "All"] = Field(
+        default="Responses",
+        description="Tokens that count in the loss. Responses: what the assistant says, in each turn. LastResponse: in "
+        "its last turn only. All: every token. A turn with train: false never counts.",
     )
     logging_steps: int = Field(default=10, ge=1, le=100_000, description="Steps between two logged losses.")
     seed: Seed = Field(default=700, description="Seed of the row order and of dropout.")

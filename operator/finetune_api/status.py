@@ -13,6 +13,7 @@ from finetune_api.results import (
     MAX_MESSAGE,
     AdapterStatus,
     Advice,
+    DatasetStatus,
     EvaluationStatus,
     FailureStatus,
     LineageStatus,
@@ -104,6 +105,7 @@ class FineTuneJobStatus(StatusModel):
     )
     start_time: Time | None = Field(default=None, description="When the operator first saw the job.")
     completion_time: Time | None = Field(default=None, description="When the job ended.")
+    dataset: DatasetStatus | None = Field(default=None, description="What was trained on.")
     training: TrainingStatus | None = Field(default=None, description="What training came to.")
     memory: MemoryStatus | None = Field(default=None, description="Peak memory of training.")
     adapter: AdapterStatus | None = Field(default=None, description="Where the adapter lies.")

@@ -18,7 +18,8 @@ _MESSAGE_LENGTHS = (600, 300, 150)
 def encode(result: StageResult) -> str:
     """Encodes a result in at most 4,096 bytes.
 
-    Sample answers and log lines are shortened first; then advice is left out, then the message of a failure is cut, and
+    Sample answers and log lines are shortened first; then advice is left out, then the rows by name of a dataset (which
+    dataset.json has), then the message of a failure is cut, and
     at last go the tests and intervals of metrics, which the report has. Raises ValueError when it can't be made to fit,
     which the bounds of the other fields rule out.
     """
@@ -36,6 +37,10 @@ def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
         yield shorter
     shorter = shorter.model_copy(update={"advice": []})
     yield shorter
+    if shorter.dataset:
+        bare = shorter.dataset.model_copy(update={"dropped": [], "sources": [], "provenance": []})
+        shorter = shorter.model_copy(update={"dataset": bare})
+        yield shorter
     if shorter.failure:
         for length in _MESSAGE_LENGTHS:
             message = cut(shorter.failure.message, length)

@@ -1,4 +1,4 @@
-"""Source and destination URIs, after KServe's convention: ``hf://owner/repo``, ``pvc://claim/path``."""
+"""Source and destination URIs, after KServe's convention: ``hf://owner/repo``, ``pvc://claim/path``, ``s3://bucket/key``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import Field
 from finetune_api.rules import TextRule, rule
 
 _CLAIM = r"pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?(/[A-Za-z0-9._=@+-]+)*/?"
+_S3 = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._=@+-]+)*/?"
 _HUB = r"hf://[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 
 
@@ -36,6 +37,20 @@ class ClaimPath:
         return ClaimPath(self.claim, self.path / part)
 
 
+@dataclass(frozen=True)
+class BucketPath:
+    """An object, or all objects below a prefix, in an S3 bucket."""
+
+    bucket: str
+    key: str  # without slashes at either end; "" for the whole bucket
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.key}".rstrip("/")
+
+
+Location = HubSource | ClaimPath | BucketPath
+
+
 def parse_claim(uri: str) -> ClaimPath:
     """Parses ``pvc://claim/path``.
 
@@ -48,14 +63,18 @@ def parse_claim(uri: str) -> ClaimPath:
     return ClaimPath(claim, PurePosixPath(path))
 
 
-def parse_source(uri: str) -> HubSource | ClaimPath:
-    """Parses a model's or dataset's source. Raises ValueError when it is neither hf:// nor pvc://."""
+def parse_source(uri: str) -> Location:
+    """Parses a model's or dataset's source. Raises ValueError when it is none of hf://, s3:// and pvc://."""
     if re.fullmatch(_HUB, uri):
         _refuse_dots(uri)
         return HubSource(uri.removeprefix("hf://"))
+    if re.fullmatch(_S3, uri):
+        _refuse_dots(uri)
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        return BucketPath(bucket, key.rstrip("/"))
     if uri.startswith("pvc://"):
         return parse_claim(uri)
-    raise ValueError(f"{uri!r} must be hf://<owner>/<repository> or pvc://<claim>/<path>")
+    raise ValueError(f"{uri!r} must be {_SOURCES}")
 
 
 def _refuse_dots(uri: str) -> None:
@@ -63,9 +82,12 @@ def _refuse_dots(uri: str) -> None:
         raise ValueError(f"{uri!r} must not contain '..'")
 
 
+_SOURCES = "hf://<owner>/<repository>, s3://<bucket>/<key> or pvc://<claim>/<path>"
+
+
 @dataclass(frozen=True)
 class Source(TextRule):
-    """hf:// or pvc://."""
+    """hf://, s3:// or pvc://."""
 
     def check(self, text: str) -> str:
         parse_source(text)
@@ -73,8 +95,9 @@ class Source(TextRule):
 
     def cel(self) -> dict[str, str]:
         return rule(
-            f"(self.matches('^{_HUB}$') || self.matches('^{_CLAIM}$')) && !self.contains('..')",
-            "must be hf://<owner>/<repository> or pvc://<claim>/<path>",
+            f"(self.matches('^{_HUB}$') || self.matches('^{_S3}$') || self.matches('^{_CLAIM}$')) && "
+            "!self.contains('..')",
+            f"must be {_SOURCES}",
         )
 
 

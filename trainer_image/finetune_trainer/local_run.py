@@ -16,8 +16,9 @@ from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.names import CONFIG_FILE
 from finetune_api.reasons import Reason, exit_code
 from finetune_api.results import MetricStatus, MetricValue, StageResult
+from finetune_api.sources import claims_read
 from finetune_api.stages import Stage, stages_of
-from finetune_api.uris import ClaimPath, parse_claim, parse_source
+from finetune_api.uris import parse_claim
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError
 
@@ -123,10 +124,7 @@ def _value(value: MetricValue) -> str:
 
 def _mounts(spec: ResolvedSpec, given: dict[str, Path], output: Path | None, here: Path) -> list[ClaimMount]:
     """A folder for each claim of the spec. Raises StageError (InvalidSpec) for a claim that has none."""
-    uris = [spec.model.source, spec.dataset.source]
-    if spec.evaluation:
-        uris.append(spec.evaluation.dataset.source)
-    read = [location.claim for location in map(parse_source, uris) if isinstance(location, ClaimPath)]
+    read = claims_read(spec)
     written = parse_claim(spec.output.destination).claim
     for claim in given.keys() - {*read, written}:
         raise StageError(

@@ -111,7 +111,12 @@ def record(
         "advice": _advice(status.advice, result.advice),
     }
     if stage is TRAIN:
-        update |= {"training": result.training, "memory": result.memory, "adapter": result.adapter}
+        update |= {
+            "dataset": result.dataset,
+            "training": result.training,
+            "memory": result.memory,
+            "adapter": result.adapter,
+        }
     else:
         update |= {"evaluation": result.evaluation}
     status = status.model_copy(update=update)

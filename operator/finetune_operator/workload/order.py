@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finetune_api.config import ClaimMount, JobReference, ProgressEndpoint, RunConfig
+from finetune_api.config import ClaimMount, JobReference, ProgressEndpoint, RunConfig, SecretMount
+from finetune_api.credentials import secret_mount_path
 from finetune_api.defaults import ResolvedSpec
 from finetune_api.job import ObjectMeta
 from finetune_api.names import (
@@ -16,8 +17,11 @@ from finetune_api.names import (
     progress_path,
     token_audience,
 )
-from finetune_api.uris import ClaimPath, parse_claim, parse_source
+from finetune_api.sources import claims_read, secrets_read
+from finetune_api.uris import parse_claim
 from finetune_operator.workload.profile import LoadedProfile
+
+CACHE_DIRECTORY = "/mnt/cache"
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Order:
             training_sha256=self.training_sha256,
             evaluation_sha256=self.spec.evaluation_sha256(),
             mounts=[ClaimMount(claim=claim, path=claim_mount_path(claim)) for claim in claims(self.spec)],
+            secrets=[SecretMount(name=name, path=secret_mount_path(name)) for name in secrets_read(self.spec)],
+            cache_directory=CACHE_DIRECTORY if self.profile.profile.cache_claim else None,
             progress=self._progress(),
             image=self.profile.profile.image,
             profile_sha256=self.profile.sha256,
@@ -72,11 +78,7 @@ class Order:
 
 def claims(spec: ResolvedSpec) -> list[str]:
     """The PersistentVolumeClaims that a spec names, each once, in the order of the spec."""
-    sources = [spec.model.source, spec.dataset.source]
-    if spec.evaluation:
-        sources.append(spec.evaluation.dataset.source)
-    places = [parse_source(uri) for uri in (*sources, spec.output.destination)]
-    return list(dict.fromkeys(place.claim for place in places if isinstance(place, ClaimPath)))
+    return list(dict.fromkeys([*claims_read(spec), output_claim(spec)]))
 
 
 def output_claim(spec: ResolvedSpec) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from finetune_api.credentials import secret_mount_path
 from finetune_api.names import (
     CA_ANNOTATION,
     CA_FILE,
@@ -16,10 +17,10 @@ from finetune_api.names import (
     claim_mount_path,
 )
 from finetune_api.runtime import RuntimeSpec
-from finetune_operator.workload.order import Order, claims, output_claim
+from finetune_api.sources import secrets_read
+from finetune_operator.workload.order import CACHE_DIRECTORY, Order, claims, output_claim
 from finetune_operator.workload.profile import Profile
 
-CACHE_DIRECTORY = "/mnt/cache"
 TOKEN_SECONDS = 3600
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 
@@ -121,6 +122,9 @@ def _volumes(order: Order) -> tuple[Objects, Objects]:
     if profile.shm_size:
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": profile.shm_size}})
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})
+    for number, secret in enumerate(secrets_read(order.spec)):
+        volumes.append({"name": f"secret-{number}", "secret": {"secretName": secret}})
+        mounts.append({"name": f"secret-{number}", "mountPath": secret_mount_path(secret), "readOnly": True})
     mounted = list(dict.fromkeys([*wanted, *([profile.cache_claim] if profile.cache_claim else [])]))
     # A claim's name may be longer than a volume's, so volumes are numbered.
     names = {claim: f"claim-{number}" for number, claim in enumerate(mounted)}

@@ -1,10 +1,13 @@
-"""The row type everywhere: a conversation whose last message the loss sees, and its options where it has some."""
+"""The row type everywhere: a conversation, what of it the loss may see, and its options where it has some."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 Role = str  # "system", "user", "assistant" or "tool"
+ASSISTANT: Role = "assistant"
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,9 @@ class Message:
 
     role: Role
     content: str
+    train: bool = True  # of an assistant's turn: whether the loss may see it
+    # What else a chat template may print of it: tool_calls, tool_call_id, name, reasoning_content.
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -38,19 +44,24 @@ class Choices:
 
 @dataclass(frozen=True)
 class Example:
-    """One row, whatever its format."""
+    """One row, whatever its format: a conversation whose last message is the assistant's, or a plain document."""
 
-    messages: tuple[Message, ...]  # the last one is the assistant's, and what the loss sees
+    messages: tuple[Message, ...] = ()
     choices: Choices | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()  # that the assistant may call, as the chat template takes them
+    text: str | None = None  # a document outside of any conversation; then there are no messages
+    ends: bool = True  # whether the end of a document is to be learned
     question: str = ""  # what the row asks, without options: two rows that ask the same share it
     sha256: str = ""  # digest of what the row holds, whatever the templates
+    provenance: str | None = None  # such as Human; None where nothing is said
+    where: str = ""  # the row's place, for messages: "train.jsonl row 7"
 
     @property
     def prompt(self) -> tuple[Message, ...]:
-        """All messages but the last: what a server is sent."""
+        """All messages but the last: what a server is sent before it gives the last response."""
         return self.messages[:-1]
 
     @property
     def response(self) -> str:
-        """The last message's text."""
-        return self.messages[-1].content
+        """What the loss sees at the end: the last message's text, or the document."""
+        return self.messages[-1].content if self.text is None else self.text

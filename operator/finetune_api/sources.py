@@ -1,0 +1,49 @@
+"""Everything that a spec reads, in one list: what is mounted, where it lies, and whose credentials it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from finetune_api.defaults import ResolvedSpec
+from finetune_api.uris import ClaimPath, parse_source
+
+
+@dataclass(frozen=True)
+class SourceReference:
+    """A source that a spec names."""
+
+    field: str  # of the spec, such as spec.dataset.source
+    uri: str
+    secret: str | None  # name of the Secret with its credentials
+
+
+def sources_of(spec: ResolvedSpec) -> list[SourceReference]:
+    """The sources of model, training rows, mixture and held-out rows, in this order."""
+    named = [("spec.model", spec.model), ("spec.dataset", spec.dataset)]
+    found = [
+        *named,
+        *((f"spec.dataset.mixture[{one.name}]", one) for one in spec.dataset.mixture),
+        *([("spec.evaluation.dataset", spec.evaluation.dataset)] if spec.evaluation else []),
+    ]
+    return [
+        SourceReference(f"{field}.source", one.source, one.secret_ref.name if one.secret_ref else None)
+        for field, one in found
+    ]
+
+
+def claims_read(spec: ResolvedSpec) -> list[str]:
+    """The PersistentVolumeClaims that a spec reads, each once, in the order of the spec."""
+    return list(dict.fromkeys(_claims(spec)))
+
+
+def secrets_read(spec: ResolvedSpec) -> list[str]:
+    """The Secrets that a spec names, each once, in the order of the spec."""
+    return list(dict.fromkeys(one.secret for one in sources_of(spec) if one.secret))
+
+
+def _claims(spec: ResolvedSpec) -> Iterator[str]:
+    for one in sources_of(spec):
+        location = parse_source(one.uri)
+        if isinstance(location, ClaimPath):
+            yield location.claim
