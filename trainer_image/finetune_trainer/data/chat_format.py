@@ -62,11 +62,11 @@ class ChatFormat:
         apart = iter(self.encoder.encode([one for one, is_joined in zip(pieces, joined, strict=True) if not is_joined]))
         return [one[len(before) :] if is_joined else next(apart) for one, is_joined in zip(ids, joined, strict=True)]
 
-    def text_ids(self, text: str) -> list[int]:
-        """Token ids of a text outside of any conversation, with BOS and EOS where the model has them."""
+    def text_ids(self, text: str, ends: bool = True) -> list[int]:
+        """Token ids of a text outside of any conversation, with BOS and, if it ``ends``, EOS where the model has them."""
         (ids,) = self.encoder.encode([[Piece(text, is_user=True)]])
         eos = self.tokenizer.eos_token_id
-        return self._with_bos(ids) + ([] if eos is None else [eos])
+        return self._with_bos(ids) + ([eos] if ends and eos is not None else [])
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, special tokens included."""

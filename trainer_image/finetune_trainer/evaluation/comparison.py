@@ -11,11 +11,12 @@ from finetune_api.reasons import Reason
 from finetune_api.spec import EvaluationSpec
 from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.example import Example
+from finetune_trainer.data.held_out import LossOn
 from finetune_trainer.evaluation.generation import answer
 from finetune_trainer.evaluation.metrics import metrics_of
 from finetune_trainer.evaluation.metrics.base import Metric
 from finetune_trainer.evaluation.outcome import Outcome, Side
-from finetune_trainer.evaluation.questions import Question, make_questions
+from finetune_trainer.evaluation.questions import Question, make_questions, sampled
 from finetune_trainer.evaluation.scoring import NotFiniteError, Scorer
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.stage.console import say
@@ -49,21 +50,26 @@ class _Task:
     """What both models do: questions to score, and some of their prompts to answer."""
 
     contestants: Contestants
+    rows: int  # that the questions are of
     questions: Sequence[Question]
     metrics: Sequence[Metric[Any]]
     evaluation: EvaluationSpec
 
     def run(self, name: str, model: CausalLM, on_scored: Callable[[int], None]) -> Side:
-        say(f"scoring the {name} model on {len(self.questions)} rows")
+        say(f"scoring the {name} model on {self.rows} rows{self._parts}")
         chat, pad_id, device = self.contestants.chat, self.contestants.pad_id, self.contestants.device
         budget = TOKEN_BUDGET[device.kind]
         try:
             scores = Scorer(pad_id, budget, self._margins).score(model, self.questions, on_scored)
         except NotFiniteError as error:
             raise StageError(Reason.EVALUATION_FAILED, *not_finite(name, device)) from error
-        prompts = [question.prompt for question in self.questions[: self.evaluation.sample_prompts]]
+        prompts = [question.prompt for question in sampled(self.questions, self.evaluation.sample_prompts)]
         length = self.evaluation.max_new_tokens
         return Side(scores, answer(model, prompts, chat, pad_id, length, budget, self.contestants.context))
+
+    @property
+    def _parts(self) -> str:
+        return "" if len(self.questions) == self.rows else f", in {len(self.questions)} parts"
 
     def _margins(self, question: Question, likelihoods: list[list[float]]) -> list[list[float]]:
         found = (
@@ -76,13 +82,16 @@ class _Task:
 
 @dataclass
 class _Counter:
+    """Counts questions of all models, and reports them as rows: the longest come first, whichever row they are of."""
+
     report: Callable[[int, int], None]
-    total: int
+    questions: int
+    rows: int
     done: int = 0
 
     def __call__(self, count: int) -> None:
         self.done += count
-        self.report(self.done, self.total)
+        self.report(self.done * self.rows // self.questions, self.rows)
 
 
 def compare(
@@ -90,17 +99,22 @@ def compare(
     examples: Sequence[Example],
     evaluation: EvaluationSpec,
     on_scored: Callable[[int, int], None],
+    window: int | None = None,
+    loss_on: LossOn = "Responses",
 ) -> Outcome:
     """Scores all rows and answers the sample prompts. ``on_scored`` gets rows scored so far, and of how many.
+
+    Documents are scored in windows of ``window`` tokens, conversations at the responses that ``loss_on`` names.
 
     Raises StageError (EvaluationFailed) for likelihoods that are not finite, torch.OutOfMemoryError when one row alone
     is too large for the GPU.
     """
     started = time.monotonic()
     metrics = metrics_of(evaluation.metrics)
-    questions = make_questions(examples, contestants.chat, {metric.needs for metric in metrics})
-    task = _Task(contestants, questions, metrics, evaluation)
-    counter = _Counter(on_scored, len(examples) * (2 if evaluation.compare_with_base else 1))
+    questions = make_questions(examples, contestants.chat, {metric.needs for metric in metrics}, window, loss_on)
+    task = _Task(contestants, len(examples), questions, metrics, evaluation)
+    models = 2 if evaluation.compare_with_base else 1
+    counter = _Counter(on_scored, len(questions) * models, len(examples) * models)
     # Base first: the adapter's biases overwrite its own.
     base = task.run("base", contestants.base, counter) if evaluation.compare_with_base else None
     tuned = task.run("tuned", contestants.attach(contestants.base), counter)

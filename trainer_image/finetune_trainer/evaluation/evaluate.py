@@ -13,8 +13,8 @@ from finetune_api.results import EvaluationStatus, LineageStatus, StageResult
 from finetune_api.spec import EvaluationSpec
 from finetune_api.stages import EVALUATE
 from finetune_trainer.data.chat_format import read_chat_format
+from finetune_trainer.data.held_out import keep_fitting
 from finetune_trainer.data.prepare import Inputs, prepare_evaluation
-from finetune_trainer.data.tokenize import keep_fitting
 from finetune_trainer.evaluation.measure import measure
 from finetune_trainer.evaluation.metrics import metrics_of
 from finetune_trainer.evaluation.outcome import Outcome
@@ -75,7 +75,7 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         outcome, dropped = _compare(config, evaluation, inputs, run_folder.adapter, _progress(pusher, final_loss))
 
         turn.confirm()
-        about = About(dropped, inputs.shared, config.spec.dataset.response_template)
+        about = About(dropped, inputs.shared, evaluation.dataset.response_template or "")
         status = _write_report(folder, outcome, evaluation, about, made_from)
         advice = [*inputs.advice, *rounding_advice(outcome)]
         sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": advice}
@@ -114,15 +114,17 @@ def _compare(
     settings = load_config(inputs.model)
     tokenizer = load_tokenizer(ModelSource(str(adapter), None, inputs.model.trust_remote_code))
     context = context_of(settings)
+    longest = config.spec.model.max_sequence_length
     chat = read_chat_format(tokenizer, config.spec.model, settings.get_text_config().vocab_size)
-    examples, dropped = keep_fitting(inputs.rows.examples, chat, context)
+    loss_on, window = config.spec.training.loss_on, min(context or longest, longest)
+    examples, dropped = keep_fitting(inputs.rows.examples, chat, context, loss_on)
     if dropped:
         say(f"{dropped} of {len(inputs.rows.examples)} held-out rows are longer than the model's context of {context}")
     say(f"loading {inputs.model.name} in 4 bit (NF4)")
     try:
         base = load_base(inputs.model, inputs.device)
         contestants = Contestants(base, lambda model: attach_adapter(model, adapter), chat, inputs.device, context)
-        return compare(contestants, examples, evaluation, on_scored), dropped
+        return compare(contestants, examples, evaluation, on_scored, window, loss_on), dropped
     except OutOfMemoryError as error:
         # Not OutOfMemory, whose advice is for training.
         raise StageError(

@@ -12,13 +12,14 @@ from finetune_api.results import MetricStatus
 from finetune_trainer.evaluation.metrics.base import Metric
 from finetune_trainer.evaluation.outcome import Outcome, Side
 
+NO_OPTIONS = "the rows have no options"
 _P_VALUE_DIGITS = 3
 _MAX_REASON = 256
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A metric's entry in status, and what it keeps of each row that counts, by model and index."""
+    """A metric's entry in status, and what it keeps of each question that counts, by model and index."""
 
     metric: Metric[Any]
     status: MetricStatus
@@ -30,11 +31,13 @@ def measure(metric: Metric[Any], outcome: Outcome) -> Measured:
     reasons = [metric.why_not(question) for question in outcome.questions]
     counted = [index for index, reason in enumerate(reasons) if reason is None]
     if not counted:
-        omitted = cut(f"it can't be had on any row: {reasons[0]}", _MAX_REASON)
+        without = all(question.choices is None for question in outcome.questions)
+        omitted = NO_OPTIONS if without else cut(f"it can't be had on any row: {reasons[0]}", _MAX_REASON)
         return Measured(metric, MetricStatus(name=metric.name, omitted=omitted), {})
     rows = {name: _rows(metric, outcome, side, counted) for name, side in outcome.sides.items()}
     tuned = metric.value(list(rows["tuned"].values()))
-    status = MetricStatus(name=metric.name, tuned=tuned, examples=len(counted) if len(counted) < len(reasons) else None)
+    on = None if len(counted) == len(reasons) else outcome.rows_of(counted)
+    status = MetricStatus(name=metric.name, tuned=tuned, examples=on)
     if "base" in rows:
         base = metric.value(list(rows["base"].values()))
         difference = float(tuned.value) - float(base.value)

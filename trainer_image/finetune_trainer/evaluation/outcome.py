@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from finetune_trainer.data.example import Example
-from finetune_trainer.evaluation.questions import Question
+from finetune_trainer.evaluation.questions import Question, sampled
 
 # Per question, per continuation, per token; natural logarithms.
 Table = list[list[list[float]]]
@@ -42,7 +42,7 @@ class Generated:
 
 @dataclass(frozen=True)
 class Side:
-    """One model's part. The answers are those of the first rows."""
+    """One model's part. The answers are those of the first of the questions that may be answered in words."""
 
     scores: Scores
     answers: Sequence[Generated]
@@ -53,7 +53,7 @@ class Outcome:
     """Both models on the same rows. ``base`` is None when the base model wasn't scored."""
 
     examples: Sequence[Example]
-    questions: Sequence[Question]
+    questions: Sequence[Question]  # one or more of each row
     base: Side | None
     tuned: Side
     runtime_seconds: float
@@ -62,3 +62,12 @@ class Outcome:
     def sides(self) -> dict[str, Side]:
         """Those that were scored, by name."""
         return {"base": self.base, "tuned": self.tuned} if self.base else {"tuned": self.tuned}
+
+    @property
+    def answered(self) -> list[Question]:
+        """The questions that were also answered in words, in the order of the answers."""
+        return sampled(self.questions, len(self.tuned.answers))
+
+    def rows_of(self, questions: Iterable[int]) -> int:
+        """How many rows questions are of, by their indices."""
+        return len({self.questions[index].row for index in questions})

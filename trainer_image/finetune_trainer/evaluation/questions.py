@@ -1,19 +1,20 @@
-"""Multiple-choice questions as token ids, and how they share a batch. No tensor in sight."""
+"""What is scored of held-out rows, as token ids, and how it shares a batch. No tensor in sight."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.example import Choices, Example
+from finetune_trainer.data.held_out import LossOn, response_pairs, scored_turns
 
 
 class Group(StrEnum):
     """What of a question a metric wants scored, each as a continuation of the prompt."""
 
-    RESPONSES = "responses"  # the filled response template of each option, with its terminator
+    RESPONSES = "responses"  # the response with its terminator; of a row with options, that of each
     KEYS = "keys"  # each option's key (its letter), whole and without terminator
 
 
@@ -41,13 +42,24 @@ class Size:
 
 @dataclass(frozen=True)
 class Question:
-    """A row as token ids. Both groups are in the order of the options; one that no metric wants is empty."""
+    """A response that is scored, as token ids: of a row with options, those of all options.
+
+    A conversation has a question for each of its responses, a long document one for each window. Both groups are in the
+    order of the options; keys that no metric wants are empty.
+    """
 
     prompt: list[int]
     responses: list[list[int]]
     keys: list[list[int]]
     terminator_length: int  # tokens at the end of each response that end the turn
-    choices: Choices = field(repr=False)
+    choices: Choices | None = field(default=None, repr=False)
+    row: int = 0  # which of the held-out rows it is of
+    turn: Example = field(default=Example(), repr=False)  # that row, up to the response that is scored
+
+    @property
+    def right(self) -> int:
+        """The index of the right response."""
+        return self.choices.right if self.choices else 0
 
     @property
     def continuations(self) -> list[list[int]]:
@@ -65,22 +77,64 @@ class Question:
         return likelihoods[:count] if group is Group.RESPONSES else likelihoods[count:]
 
 
-def make_questions(examples: Sequence[Example], chat: ChatFormat, groups: set[Group]) -> list[Question]:
-    """Tokenises rows that have choices with the chat format that training used.
+def make_questions(
+    examples: Sequence[Example],
+    chat: ChatFormat,
+    groups: set[Group],
+    window: int | None = None,
+    loss_on: LossOn = "Responses",
+) -> list[Question]:
+    """Tokenises rows with the chat format that training used; documents in windows of ``window`` tokens.
+
+    The questions of a row stand together, in order; a document of a single token has none.
+    """
+    turns = [(row, turn) for row, example in enumerate(examples) for turn in scored_turns(example, loss_on)]
+    with_choices = iter(_with_choices([turn for _, turn in turns if turn.choices], chat, groups))
+    without = iter(response_pairs([turn for _, turn in turns if not turn.choices and turn.text is None], chat))
+    end = len(chat.terminator_ids)
+    questions = []
+    for row, turn in turns:
+        if turn.text is not None:
+            found = [Question(*one, [], 0) for one in windows(chat.text_ids(turn.text, turn.ends), window)]
+        elif turn.choices:
+            found = [next(with_choices)]
+        else:
+            prompt, response = next(without)
+            found = [Question(prompt, [response], [], end)]
+        questions += [replace(question, choices=turn.choices, row=row, turn=turn) for question in found]
+    return questions
+
+
+def _with_choices(examples: Sequence[Example], chat: ChatFormat, groups: set[Group]) -> Iterator[Question]:
+    """Questions with options.
 
     A key is tokenised as an answer that consists of it, so that a tokenizer that puts a space first does so here, too.
     """
     prompts = chat.prompt_ids([example.prompt for example in examples])
     end = len(chat.terminator_ids)
-    questions = []
     for example, prompt in zip(examples, prompts, strict=True):
-        choices = example.choices
-        assert choices, "only rows with choices are scored"
-        options = choices.options
+        options = example.choices.options if example.choices else ()
         responses = chat.response_ids([option.response for option in options]) if Group.RESPONSES in groups else []
         keys = chat.response_ids([option.letter for option in options]) if Group.KEYS in groups else []
-        questions.append(Question(prompt, responses, [ids[: len(ids) - end] for ids in keys], end, choices))
-    return questions
+        yield Question(prompt, responses, [ids[: len(ids) - end] for ids in keys], end)
+
+
+def windows(ids: list[int], length: int | None) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """A document as pairs of a context and what is scored behind it, in which each token but the first stands once.
+
+    As in lm-evaluation-harness's rolling log-likelihood with a context of one token: a window begins with the last
+    token of the one before, and the last window is filled up with what stands before it.
+    """
+    length = max(2, len(ids) if length is None else length)
+    for start in range(1, len(ids), length - 1):
+        end = min(start + length - 1, len(ids))
+        yield ids[max(0, end - length) : start], [ids[start:end]]
+
+
+def sampled(questions: Sequence[Question], count: int) -> list[Question]:
+    """The questions that are also answered in words: the last ones of the first ``count`` rows. None of documents."""
+    last = {question.row: question for question in questions if question.turn.text is None}
+    return list(last.values())[:count]
 
 
 def longest_first(sizes: Sequence[Size]) -> list[int]:

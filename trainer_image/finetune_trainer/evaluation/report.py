@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from finetune_trainer.evaluation.outcome import Generated, Outcome
 
 VERSION = 1
 STATUS_SAMPLES = 3
+_MAX_TEXT = 1000  # characters of a text of a row without options
 DEFINITIONS = {
     "interval95": "Wilson score interval (Wilson 1927), 95%",
     "pairedTest": "McNemar's exact test, two-sided, on the rows that only one of the models has right",
@@ -34,7 +36,7 @@ class About:
 
     dropped: int  # held-out rows left out because they exceed the model's context
     shared: int  # held-out rows whose question is among the training rows
-    template: str  # the response template, by which answers are read
+    template: str  # the response template, by which answers of rows with options are read
 
 
 def evaluation_status(
@@ -48,7 +50,7 @@ def evaluation_status(
         shared_examples=about.shared,
         metrics=[one.status for one in measured],
         runtime_seconds=round(outcome.runtime_seconds),
-        samples=[_sample(outcome, index, about.template) for index in range(_answered(outcome))[:STATUS_SAMPLES]],
+        samples=[_sample(outcome, place, about.template) for place in range(len(outcome.answered))[:STATUS_SAMPLES]],
         report_uri=report_uri,
     )
 
@@ -76,8 +78,8 @@ def report_document(
         "evaluation": status.model_copy(update={"samples": []}).to_api(),
         "agreement": {name: asdict(side.scores.agreement) for name, side in outcome.sides.items()},
         "chosen": _chosen(outcome, measured),
-        "samples": [_sample_document(outcome, index, about.template) for index in range(_answered(outcome))],
-        "rows": [_row_document(outcome, measured, index) for index in range(len(outcome.examples))],
+        "samples": [_sample_document(outcome, place, about.template) for place in range(len(outcome.answered))],
+        "rows": list(_row_documents(outcome, measured)),
     }
 
 
@@ -94,10 +96,12 @@ def rounding_advice(outcome: Outcome) -> list[Advice]:
 
 def report_lines(outcome: Outcome, status: EvaluationStatus) -> Iterator[str]:
     """The same for the log."""
-    yield f"{status.examples} rows scored in {status.runtime_seconds} seconds"
+    parts = "" if len(outcome.questions) == status.examples else f", in {len(outcome.questions)} parts,"
+    yield f"{status.examples} rows scored{parts} in {status.runtime_seconds} seconds"
     for metric in status.metrics:
         yield _metric_line(metric)
-    for name, side in outcome.sides.items():
+    decided = any(question.choices for question in outcome.questions)
+    for name, side in outcome.sides.items() if decided else ():
         agreement = side.scores.agreement
         yield (
             f"{name}: batches decided {agreement.checked - agreement.different} of {agreement.checked} rows as a plain "
@@ -108,7 +112,7 @@ def report_lines(outcome: Outcome, status: EvaluationStatus) -> Iterator[str]:
         yield f"  expected: {sample.expected}"
         for name, answer in (("base", sample.base), ("tuned", sample.tuned)):
             if answer:
-                yield f"  {name + ':':9} {answer.text}  [{_verdict(answer)}]"
+                yield f"  {name + ':':9} {answer.text}{_verdict(answer)}"
 
 
 def _metric_line(metric: MetricStatus) -> str:
@@ -128,35 +132,26 @@ def _metric_line(metric: MetricStatus) -> str:
 
 
 def _verdict(answer: Answer) -> str:
+    if answer.names is None:
+        return ""
     if answer.option is not None:
-        return f"names {answer.option}, {'right' if answer.right else 'wrong'}"
-    return "names an option that isn't there" if answer.names == Names.NO_SUCH_OPTION else "names no option"
+        return f"  [names {answer.option}, {'right' if answer.right else 'wrong'}]"
+    return "  [names an option that isn't there]" if answer.names == Names.NO_SUCH_OPTION else "  [names no option]"
 
 
-def _answered(outcome: Outcome) -> int:
-    return len(outcome.tuned.answers)
+def _sample(outcome: Outcome, place: int, template: str) -> SampleAnswer:
+    turn = outcome.answered[place].turn
+    answers = {name: _answer(side.answers[place], turn, template) for name, side in outcome.sides.items()}
+    return SampleAnswer(prompt=cut(_prompt(turn), 512), expected=cut(_expected(turn), 256), **answers)
 
 
-def _choices(example: Example) -> Choices:
-    assert example.choices, "only rows with choices are evaluated"
-    return example.choices
-
-
-def _sample(outcome: Outcome, index: int, template: str) -> SampleAnswer:
-    example = outcome.examples[index]
-    answers = {name: _answer(side.answers[index], example, template) for name, side in outcome.sides.items()}
-    return SampleAnswer(prompt=cut(_prompt(example), 512), expected=cut(example.response, 256), **answers)
-
-
-def _answer(generated: Generated, example: Example, template: str) -> Answer:
-    reading = read_answer(generated.text, _choices(example), template, generated.cut)
-    letter, right = _named(reading, _choices(example))
-    return Answer(
-        text=cut(generated.text, 512),
-        names=reading.names.value,
-        option=None if letter is None else cut(letter, 16),
-        right=right,
-    )
+def _answer(generated: Generated, turn: Example, template: str) -> Answer:
+    text = cut(generated.text, 512)
+    if turn.choices is None:
+        return Answer(text=text)
+    reading = read_answer(generated.text, turn.choices, template, generated.cut)
+    letter, right = _named(reading, turn.choices)
+    return Answer(text=text, names=reading.names.value, option=None if letter is None else cut(letter, 16), right=right)
 
 
 def _named(reading: Reading, choices: Choices) -> tuple[str | None, bool | None]:
@@ -165,35 +160,43 @@ def _named(reading: Reading, choices: Choices) -> tuple[str | None, bool | None]
     return choices.options[reading.option].letter, choices.is_right(reading.option)
 
 
-def _prompt(example: Example) -> str:
-    """What the user says last."""
-    return example.prompt[-1].content
+def _prompt(turn: Example) -> str:
+    """What the user says last; where no user speaks, whoever does."""
+    said = [message for message in turn.prompt if message.role == "user"] or turn.prompt
+    return said[-1].content if said else ""
 
 
-def _sample_document(outcome: Outcome, index: int, template: str) -> dict[str, Any]:
-    example = outcome.examples[index]
-    document: dict[str, Any] = {
-        "sha256": example.sha256,
-        "prompt": _prompt(example),
-        "expected": example.response,
-    }
+def _expected(turn: Example) -> str:
+    """The response as people read it: its text, or the tools that it calls."""
+    if turn.response or not turn.messages:
+        return turn.response
+    return json.dumps(turn.messages[-1].extra.get("tool_calls", ""), ensure_ascii=False)
+
+
+def _sample_document(outcome: Outcome, place: int, template: str) -> dict[str, Any]:
+    turn = outcome.answered[place].turn
+    document: dict[str, Any] = {"sha256": turn.sha256, "prompt": _prompt(turn), "expected": _expected(turn)}
     for name, side in outcome.sides.items():
-        generated = side.answers[index]
-        reading = read_answer(generated.text, _choices(example), template, generated.cut)
-        letter, right = _named(reading, _choices(example))
-        named = {} if letter is None else {"option": letter, "right": right}
-        document[name] = {"answer": generated.text, "cut": generated.cut, "names": reading.names.value, **named}
+        generated = side.answers[place]
+        document[name] = {"answer": generated.text, "cut": generated.cut}
+        if turn.choices:
+            reading = read_answer(generated.text, turn.choices, template, generated.cut)
+            letter, right = _named(reading, turn.choices)
+            named = {} if letter is None else {"option": letter, "right": right}
+            document[name] |= {"names": reading.names.value, **named}
     return document
 
 
 def _chosen(outcome: Outcome, measured: Sequence[Measured]) -> dict[str, Any]:
     """How often each key is right, and how often each model chose it: a model may say A whatever is asked."""
-    choices = [_choices(example) for example in outcome.examples]
-    counts: dict[str, Any] = {"right": _sorted_counts(one.options[one.right].letter for one in choices)}
+    choices = [question.choices for question in outcome.questions]
+    counts: dict[str, Any] = {"right": _sorted_counts(one.options[one.right].letter for one in choices if one)}
     for name in outcome.sides:
         counts[name] = {
             one.metric.name: _sorted_counts(
-                choices[index].options[row.option].letter for index, row in one.rows[name].items()
+                options.options[row.option].letter
+                for index, row in one.rows[name].items()
+                if (options := choices[index])
             )
             for one in measured
             if isinstance(one.metric, ChoiceMetric) and one.rows
@@ -205,19 +208,42 @@ def _sorted_counts(letters: Iterator[str]) -> dict[str, int]:
     return dict(sorted(Counter(letters).items()))
 
 
-def _row_document(outcome: Outcome, measured: Sequence[Measured], index: int) -> dict[str, Any]:
-    example = outcome.examples[index]
-    choices = _choices(example)
-    document: dict[str, Any] = {
-        "sha256": example.sha256,
-        "question": example.question,
-        "options": {option.letter: option.text for option in choices.options},
-        "right": choices.options[choices.right].letter,
-    }
-    for name in outcome.sides:
-        document[name] = {
+def _row_documents(outcome: Outcome, measured: Sequence[Measured]) -> Iterator[dict[str, Any]]:
+    """Every row: with its options and what was chosen, else with each response, or window, that was scored."""
+    parts: dict[int, list[int]] = {}
+    for index, question in enumerate(outcome.questions):
+        parts.setdefault(question.row, []).append(index)
+    for row, example in enumerate(outcome.examples):
+        seen = [_seen(outcome, measured, index) for index in parts.get(row, [])]
+        if choices := example.choices:
+            yield {
+                "sha256": example.sha256,
+                "question": example.question,
+                "options": {option.letter: option.text for option in choices.options},
+                "right": choices.options[choices.right].letter,
+                **seen[0],
+            }
+        elif example.text is not None:
+            yield {"sha256": example.sha256, "where": example.where, "text": _part(example.text), "windows": seen}
+        else:
+            turns = [outcome.questions[index].turn for index in parts.get(row, [])]
+            said = [{"prompt": _part(_prompt(turn)), "expected": _part(_expected(turn))} for turn in turns]
+            responses = [{**texts, **one} for texts, one in zip(said, seen, strict=True)]
+            yield {"sha256": example.sha256, "where": example.where, "responses": responses}
+
+
+def _seen(outcome: Outcome, measured: Sequence[Measured], index: int) -> dict[str, Any]:
+    """What each metric saw in a question, by model."""
+    return {
+        name: {
             one.metric.name: one.metric.document(outcome.questions[index], one.rows[name][index])
             for one in measured
             if one.rows and index in one.rows[name]
         }
-    return document
+        for name in outcome.sides
+    }
+
+
+def _part(text: str) -> str:
+    """A row's text cut for the report: its digest and its place find the whole."""
+    return cut(text, _MAX_TEXT)

@@ -12,8 +12,9 @@ from finetune_api.progress import format_duration
 from finetune_api.results import MAX_ADVICE, AdapterStatus, Advice, MemoryStatus, StageResult, TrainingStatus
 from finetune_api.stages import TRAIN
 from finetune_trainer.data.chat_format import read_chat_format
+from finetune_trainer.data.held_out import keep_fitting
 from finetune_trainer.data.prepare import Inputs, prepare_training
-from finetune_trainer.data.tokenize import TokenRows, keep_fitting, tokenise
+from finetune_trainer.data.tokenize import TokenRows, tokenise
 from finetune_trainer.models.adapter_files import finished_training, link_latest, save_adapter
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.sources.pins import read_pins, write_pins

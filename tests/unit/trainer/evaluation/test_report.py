@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -64,7 +65,8 @@ def side_of(by_option: str, by_key: str, token: float, answers: tuple[str, ...] 
 def outcome_of(with_base: bool = True, keys: tuple[list[int], list[int]] = ([5], [6]), **sides: Any) -> Outcome:
     examples = [example_of(number, right) for number, right in enumerate(RIGHT)]
     questions = [
-        Question([1], [[2, 9], [3, 9]], list(keys), 1, example.choices) for example in examples if example.choices
+        Question([1], [[2, 9], [3, 9]], list(keys), 1, example.choices, row, example)
+        for row, example in enumerate(examples)
     ]
     base = sides.get("base", side_of(BASE, BASE_KEYS, -2.0)) if with_base else None
     return Outcome(examples, questions, base, sides.get("tuned", side_of(TUNED, TUNED_KEYS, -0.5)), 12.6)
@@ -124,7 +126,7 @@ def test_a_metric_that_no_row_allows_is_omitted_with_its_reason_and_the_next_one
 def test_rows_that_a_metric_can_not_be_had_on_are_left_out_of_it_and_counted() -> None:
     outcome = outcome_of()
     first = outcome.questions[0]
-    same = Question(first.prompt, first.responses, [[5], [5]], 1, first.choices)
+    same = replace(first, keys=[[5], [5]])
     outcome = Outcome(outcome.examples, [same, *outcome.questions[1:]], outcome.base, outcome.tuned, 1.0)
     status = status_of(outcome)
     letters, accuracy = status.metric("LetterAccuracy"), status.metric("Accuracy")

@@ -10,6 +10,7 @@ from typing import Any
 
 from finetune_api.base import number
 from finetune_api.results import Interval, MetricValue, PairedTest
+from finetune_trainer.data.example import Choices
 from finetune_trainer.evaluation.metrics.base import Likelihoods, Metric, Test
 from finetune_trainer.evaluation.questions import Question
 from finetune_trainer.evaluation.statistics import mcnemar_exact, wilson_interval
@@ -26,6 +27,9 @@ class Chosen:
 class ChoiceMetric(Metric[Chosen]):
     """The share of rows whose right option has the highest score."""
 
+    def why_not(self, question: Question) -> str | None:
+        return None if question.choices else "the row has no options"
+
     @abstractmethod
     def scores(self, question: Question, likelihoods: Likelihoods) -> list[float]:
         """A score per option; the highest is the model's choice."""
@@ -33,7 +37,7 @@ class ChoiceMetric(Metric[Chosen]):
     def row(self, question: Question, likelihoods: Likelihoods) -> Chosen:
         scores = self.scores(question, likelihoods)
         option = scores.index(max(scores))
-        return Chosen(option, question.choices.is_right(option))
+        return Chosen(option, _choices(question).is_right(option))
 
     def value(self, rows: Sequence[Chosen]) -> MetricValue:
         right, n = sum(row.right for row in rows), len(rows)
@@ -50,4 +54,10 @@ class ChoiceMetric(Metric[Chosen]):
         return self.scores(question, likelihoods)
 
     def document(self, question: Question, row: Chosen) -> dict[str, Any]:
-        return {"option": question.choices.options[row.option].letter, "right": row.right}
+        return {"option": _choices(question).options[row.option].letter, "right": row.right}
+
+
+def _choices(question: Question) -> Choices:
+    if question.choices is None:
+        raise ValueError("a row without options counts in no accuracy: why_not() says so")
+    return question.choices

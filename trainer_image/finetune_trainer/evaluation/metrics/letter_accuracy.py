@@ -26,6 +26,8 @@ class LetterAccuracy(ChoiceMetric):
     needs = Group.KEYS
 
     def why_not(self, question: Question) -> str | None:
+        if question.choices is None:
+            return super().why_not(question)
         keys = [tuple(key) for key in question.keys]
         letters = [option.letter for option in question.choices.options]
         for index, key in enumerate(keys):

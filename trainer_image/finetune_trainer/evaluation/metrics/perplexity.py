@@ -1,4 +1,4 @@
-"""Perplexity of the right response."""
+"""Perplexity of the right response, or of a document."""
 
 from __future__ import annotations
 
@@ -27,11 +27,15 @@ class Perplexity(Metric[ResponseLikelihood]):
 
     name = "Perplexity"
     label = "perplexity "
-    definition = "exp of the mean negative log-likelihood per token of the right responses, end of turn included"
+    definition = (
+        "exp of the mean negative log-likelihood per token of the right responses, end of turn included; where a row "
+        "has no options, of each of its responses; of a document, of all tokens but the first, in windows of "
+        "model.maxSequenceLength"
+    )
     needs = Group.RESPONSES
 
     def row(self, question: Question, likelihoods: Likelihoods) -> ResponseLikelihood:
-        right = likelihoods[question.choices.right]
+        right = likelihoods[question.right]
         return ResponseLikelihood(math.fsum(right), len(right))
 
     def value(self, rows: Sequence[ResponseLikelihood]) -> MetricValue:
