@@ -10,6 +10,10 @@ Role = str  # "system", "user", "assistant" or "tool"
 ASSISTANT: Role = "assistant"
 
 
+class MalformedRow(ValueError):
+    """A row that can't be used as it stands: its place, the column, what is wrong and what to do, in one line."""
+
+
 @dataclass(frozen=True)
 class Message:
     """One turn of a conversation."""
@@ -55,6 +59,7 @@ class Example:
     sha256: str = ""  # digest of what the row holds, whatever the templates
     provenance: str | None = None  # such as Human; None where nothing is said
     where: str = ""  # the row's place, for messages: "train.jsonl row 7"
+    id: str | None = None  # the row's own name, where it has one
 
     @property
     def prompt(self) -> tuple[Message, ...]:

@@ -1,27 +1,35 @@
-"""How a raw row becomes an Example: one file for each ``spec.dataset.format``, and a line here."""
+"""How a raw row becomes an Example: one file for each ``format`` of a dataset, and a line here."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
-from finetune_api.dataset import Dataset
 from finetune_trainer.data.example import Example
-from finetune_trainer.data.formats import multiple_choice
+from finetune_trainer.data.formats import chat, instruction, multiple_choice, text
+from finetune_trainer.data.formats.cells import id_of, provenance_of, refused, row_of
+
+# What a format reads: (row, the dataset of its class) → Example. Raises ValueError that names the column.
+Reader = Callable[[Mapping[str, Any], Any], Example]
+READERS: dict[str, Reader] = {
+    "MultipleChoice": multiple_choice.parse,
+    "Chat": chat.parse,
+    "Instruction": instruction.parse,
+    "Text": text.parse,
+}
 
 
-class Format(Protocol):
-    """A module that reads rows of one format."""
+def parse_row(raw: object, dataset: Any, where: str) -> Example:
+    """Turns a raw row into an Example.
 
-    def parse(self, raw: object, dataset: Dataset, where: str) -> Example:
-        """Turns a raw row into an Example.
-
-        ``where`` names the row in errors. Raises StageError (DatasetInvalid) with row, column and problem.
-        """
-
-
-FORMATS: dict[str, Format] = {"MultipleChoice": multiple_choice}
-
-
-def format_of(dataset: Dataset) -> Format:
-    """The reader of a dataset's rows."""
-    return FORMATS[dataset.format]
+    ``dataset`` is a resolved dataset of finetune_api.dataset, which tells format, columns and templates; ``where`` is
+    the row's place. Raises MalformedRow with place, column, problem and remedy.
+    """
+    try:
+        row = row_of(raw)
+        example = READERS[dataset.format](row, dataset)
+        provenance = provenance_of(row, dataset.columns, getattr(dataset, "provenance", None))
+        return replace(example, provenance=provenance, id=id_of(row, dataset.columns), where=where)
+    except ValueError as error:
+        raise refused(where, error) from error

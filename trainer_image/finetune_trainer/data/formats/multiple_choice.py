@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_api.base import sha256_of
-from finetune_api.dataset import Dataset
+from finetune_api.row_formats import MultipleChoiceRows
 from finetune_api.rules import fill
 from finetune_trainer.data.example import Choice, Choices, Example, Message
-from finetune_trainer.data.formats.cells import CellError, cell, decoded, refused, row_of, shown, text_of
+from finetune_trainer.data.formats.cells import CellError, cell, decoded, shown, text_of
 
 Pairs = list[tuple[object, object]]  # (letter, text), unchecked
 
@@ -30,27 +30,23 @@ class Options:
     places: tuple[str | None, ...]  # the letter at each index from 0; None for a gap, which an index counts
 
 
-def parse(raw: object, dataset: Dataset, where: str) -> Example:
-    """Turns a raw row into an Example. Raises StageError (DatasetInvalid) with row, column and problem."""
-    columns = dataset.columns
-    try:
-        row = row_of(raw)
-        question = text_of(cell(row, columns.question), columns.question)
-        options = _options(row, columns.options)
-        letter = _right_letter(cell(row, columns.answer_key), options, columns.answer_key)
-        if columns.answer != columns.answer_key:
-            _check_answer(row.get(columns.answer), options.texts[letter], letter, columns.answer)
-    except ValueError as error:
-        raise refused(where, error) from error
-    return _example(question, options.texts, letter, dataset)
+def parse(row: Mapping[str, Any], rows: MultipleChoiceRows) -> Example:
+    """A row as an Example. Raises ValueError that names the column."""
+    columns = rows.columns
+    question = text_of(cell(row, columns.question), columns.question)
+    options = _options(row, columns.options)
+    letter = _right_letter(cell(row, columns.answer_key), options, columns.answer_key)
+    if columns.answer != columns.answer_key:
+        _check_answer(row.get(columns.answer), options.texts[letter], letter, columns.answer)
+    return _example(question, options.texts, letter, rows)
 
 
-def _example(question: str, options: dict[str, str], letter: str, dataset: Dataset) -> Example:
-    lines = [fill(dataset.option_template, letter=key, option=text) for key, text in options.items()]
-    prompt = fill(dataset.prompt_template, question=question, options="\n".join(lines))
+def _example(question: str, options: dict[str, str], letter: str, rows: MultipleChoiceRows) -> Example:
+    lines = [fill(rows.option_template, letter=key, option=text) for key, text in options.items()]
+    prompt = fill(rows.prompt_template, question=question, options="\n".join(lines))
     choices = Choices(
         options=tuple(
-            Choice(key, text, fill(dataset.response_template, answer=text, letter=key).strip())
+            Choice(key, text, fill(rows.response_template, answer=text, letter=key).strip())
             for key, text in options.items()
         ),
         right=list(options).index(letter),
