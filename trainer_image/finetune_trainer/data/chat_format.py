@@ -35,6 +35,7 @@ class ChatFormat:
     template: Template = field(repr=False)
     encoder: TextEncoder = field(repr=False)
     context: Piece  # the end of every prompt, from its last added token on
+    _contexts: dict[str, list[int]] = field(default_factory=dict, repr=False, compare=False)
 
     def prompt_text(self, prompt: Sequence[Message]) -> str:
         """What a server sends to the model for these messages."""
@@ -45,28 +46,45 @@ class ChatFormat:
 
         No message's text becomes a control token. Raises StageError (DatasetInvalid) where that can't be had.
         """
-        pieces = [self.template.pieces(one, self.encoder) for one in prompts]
+        return self.prompt_ids_of([self.template.pieces(one, self.encoder) for one in prompts])
+
+    def prompt_ids_of(self, prompts: Sequence[Sequence[Piece]]) -> list[list[int]]:
+        """The same for prompts that are rendered already; also for whole conversations."""
         # The template prints the special tokens, BOS too where there is one: the tokenizer must add none.
-        return [self._with_bos(ids) for ids in self.encoder.encode(pieces)]
+        return [self.with_bos(ids) for ids in self.encoder.encode(prompts)]
+
+    def response_pieces(self, response: str) -> list[Piece]:
+        """What the model has to write to say so: with lead and terminator."""
+        lead, end = Piece(self.lead, is_user=False), Piece(self.terminator, is_user=False)
+        return [lead, Piece(response, is_user=True), end]
 
     def response_ids(self, responses: Sequence[str]) -> list[list[int]]:
         """Token ids of responses with lead and terminator: what follows a prompt's ids, and what the loss sees.
 
         Added to a prompt's ids, they are the ids of the whole text, unless a token would span the border.
         """
-        lead, end = Piece(self.lead, is_user=False), Piece(self.terminator, is_user=False)
-        pieces = [[lead, Piece(response, is_user=True), end] for response in responses]
+        return self.response_ids_of([self.response_pieces(response) for response in responses])
+
+    def response_ids_of(self, responses: Sequence[Sequence[Piece]]) -> list[list[int]]:
+        """The same for responses that are told apart into pieces already."""
         (before,) = self.encoder.encode([[self.context]])
-        ids = self.encoder.encode([[self.context, *one] for one in pieces])
+        ids = self.encoder.encode([[self.context, *one] for one in responses])
         joined = [one[: len(before)] == before for one in ids]
-        apart = iter(self.encoder.encode([one for one, is_joined in zip(pieces, joined, strict=True) if not is_joined]))
+        missing = [one for one, is_joined in zip(responses, joined, strict=True) if not is_joined]
+        apart = iter(self.encoder.encode(missing))
         return [one[len(before) :] if is_joined else next(apart) for one, is_joined in zip(ids, joined, strict=True)]
 
+    def context_ids(self, text: str) -> list[int]:
+        """Token ids of the end of a prompt, from its last control token on."""
+        if text not in self._contexts:
+            (self._contexts[text],) = self.encoder.encode([[Piece(text, is_user=False)]])
+        return self._contexts[text]
+
     def text_ids(self, text: str, ends: bool = True) -> list[int]:
-        """Token ids of a text outside of any conversation, with BOS and, if it ``ends``, EOS where the model has them."""
+        """Token ids of a text outside of any conversation, with BOS and, if it ``ends``, EOS where there are such."""
         (ids,) = self.encoder.encode([[Piece(text, is_user=True)]])
         eos = self.tokenizer.eos_token_id
-        return self._with_bos(ids) + ([eos] if ends and eos is not None else [])
+        return self.with_bos(ids) + ([eos] if ends and eos is not None else [])
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, special tokens included."""
@@ -82,7 +100,8 @@ class ChatFormat:
                 "name a model whose tokenizer belongs to it, or resize its embedding",
             )
 
-    def _with_bos(self, ids: list[int]) -> list[int]:
+    def with_bos(self, ids: list[int]) -> list[int]:
+        """Token ids with a BOS where the model wants one and none is there."""
         bos = self.tokenizer.bos_token_id
         if not self.adds_bos or bos is None or ids[:1] == [bos]:
             return ids

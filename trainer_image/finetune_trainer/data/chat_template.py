@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from finetune_api.model import ModelSpec
 from finetune_api.reasons import Reason
 from finetune_trainer.data.encoding import Piece, TextEncoder
 from finetune_trainer.data.example import Message
+from finetune_trainer.data.stand_ins import StandIns
 from finetune_trainer.stage.failure import StageError, first_line
 from finetune_trainer.stage.protocols import Tokenizer
 
 # Llama-3.2's template prints today's date, which would change the prompts from day to day. This is its own fallback.
 TEMPLATE_DATE = datetime(2024, 7, 26)
+
+
+# What templates of reasoning models call the reasoning of a turn.
+_REASONING = re.compile(r"\breasoning_content\b|\bthinking\b")
 
 
 @dataclass(frozen=True)
@@ -34,21 +40,31 @@ class Template:
         self._field = "spec.model.chatTemplate" if model.chat_template else "the tokenizer's chat template"
         self._variables = {name: _value(text) for name, text in model.chat_template_kwargs.items()}
         self._frames: dict[tuple[str, ...], Frame] = {}
+        source = tokenizer.chat_template
+        text = source.get("default", "") if isinstance(source, dict) else source or ""
+        self._reads_reasoning = bool(_REASONING.search(text))
 
-    def render(self, messages: Sequence[Message], generate: bool) -> str:
+    def render(self, messages: Sequence[Message], generate: bool, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The conversation as text; with ``generate``, up to where the model goes on.
 
         Raises StageError (InvalidSpec) for whatever the template raises.
         """
-        conversation = [{"role": message.role, "content": message.content} for message in messages]
+        return self.render_turns([self._turn(message) for message in messages], generate, tools)
+
+    def render_turns(
+        self, turns: Sequence[Mapping[str, Any]], generate: bool, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> str:
+        """The same for turns as templates read them."""
+        given: dict[str, Any] = {"tools": list(tools)} if tools else {}
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    conversation,
+                    list(turns),
                     tokenize=False,
                     add_generation_prompt=generate,
                     date_string=TEMPLATE_DATE.strftime("%d %b %Y"),
                     strftime_now=TEMPLATE_DATE.strftime,
+                    **given,
                     **self._variables,
                 )
             )
@@ -57,26 +73,28 @@ class Template:
         except Exception as error:  # a template is a program: it can raise anything
             raise self.refusal(f"fails: {type(error).__name__}: {first_line(error)}") from error
 
-    def pieces(self, messages: Sequence[Message], encoder: TextEncoder) -> list[Piece]:
-        """A prompt, told apart into what the template wrote and what the messages say.
+    def hidden_turns(self, messages: Sequence[Message], stand_ins: StandIns) -> list[dict[str, Any]]:
+        """Turns as this template reads them, with stand-ins for the control tokens that they spell out."""
+        return [self._turn(message, stand_ins.hide) for message in messages]
 
-        Raises StageError (DatasetInvalid) where they can't be told apart and it matters.
-        """
+    def _turn(self, message: Message, hide: Callable[[Any], Any] = lambda value: value) -> dict[str, Any]:
+        content, extra = hide(message.content), {name: hide(value) for name, value in message.extra.items()}
+        reasoning = extra.pop("reasoning_content", None)
+        if reasoning and self._reads_reasoning:
+            extra |= {"reasoning_content": reasoning, "thinking": reasoning}
+        elif reasoning:  # a template that knows its marks cuts it out of earlier turns
+            content = f"<think>\n{reasoning}\n</think>\n\n{content}"
+        return {"role": message.role, "content": content, **extra}
+
+    def pieces(
+        self, messages: Sequence[Message], encoder: TextEncoder, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[Piece]:
+        """A prompt, told apart into what the template wrote and what spells out its tokens in the messages."""
         if not messages:
             return []
-        text = self.render(messages, generate=True)
-        frame = self.frame(tuple(message.role for message in messages))
-        if pieces := _matched(text, frame, messages) or _between(text, frame):
-            return pieces
-        for message in messages:
-            if found := next(encoder.added_tokens(message.content), None):
-                raise StageError(
-                    Reason.DATASET_INVALID,
-                    f"a message holds the control token {found[0]!r}, and the chat template rewrites the message, so "
-                    "that it can't be kept as text",
-                    "take the token out of the row",
-                )
-        return [Piece(text, is_user=False)]
+        stand_ins = StandIns(encoder)
+        turns = self.hidden_turns(messages, stand_ins)
+        return stand_ins.pieces(self.render_turns(turns, generate=True, tools=stand_ins.hide(list(tools))))
 
     def frame(self, roles: tuple[str, ...]) -> Frame:
         """What the template writes around the messages of a prompt, by rendering probes.
@@ -111,32 +129,3 @@ def _value(text: str) -> str | bool | int:
     if text in ("true", "false"):
         return text == "true"
     return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
-
-
-def _matched(text: str, frame: Frame, messages: Sequence[Message]) -> list[Piece] | None:
-    """The text as the frame with the messages' texts in it, each as it is or trimmed; None where that isn't so."""
-    before, *others = frame.texts
-    if not text.startswith(before):
-        return None
-    pieces, place = [Piece(before, is_user=False)], len(before)
-    for number, after in zip(frame.order, others, strict=True):
-        content = messages[number].content
-        for said in (content, content.rstrip(), content.lstrip(), content.strip()):
-            if text.startswith(said + after, place):
-                break
-        else:
-            return None
-        pieces += [Piece(said, is_user=True), Piece(after, is_user=False)]
-        place += len(said) + len(after)
-    return pieces if place == len(text) else None
-
-
-def _between(text: str, frame: Frame) -> list[Piece] | None:
-    """The same for a single message, whatever the template made of it."""
-    before, *_, after = frame.texts
-    if len(frame.texts) != 2 or len(text) < len(before) + len(after):
-        return None
-    if not (text.startswith(before) and text.endswith(after)):
-        return None
-    said = text[len(before) : len(text) - len(after)]
-    return [Piece(before, is_user=False), Piece(said, is_user=True), Piece(after, is_user=False)]

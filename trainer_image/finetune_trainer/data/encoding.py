@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from finetune_api.base import cut
@@ -54,6 +55,10 @@ class TextEncoder:
         names = sorted(self._ids, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, names)) or r"(?!)")
         self._twins: dict[int, _Twin] = {}
+        # Beginnings and endings of added tokens, by which one could form across the border of two texts.
+        self._beginnings = frozenset(name[:length] for name in names for length in range(1, len(name)))
+        self._endings = frozenset(name[length:] for name in names for length in range(1, len(name)))
+        self._longest = max(map(len, names), default=0)
 
     def encode(self, texts: Sequence[Sequence[Piece]]) -> list[list[int]]:
         """Token ids of each text, without BOS or EOS of the tokenizer's own.
@@ -77,6 +82,34 @@ class TextEncoder:
     def added_tokens(self, text: str) -> Iterator[re.Match[str]]:
         """The added tokens in a text, in order."""
         return self._pattern.finditer(text)
+
+    @cached_property
+    def longest_word(self) -> int:
+        """Characters of text that one token can stand for, generously: normalisers join and drop some."""
+        return 4 * max(map(len, self._tokenizer.get_vocab()))
+
+    def may_hold_token(self, text: str) -> bool:
+        """Whether a text spells out an added token, or begins or ends with part of one."""
+        return bool(self._pattern.search(text)) or self.token_edges(text) != (0, 0)
+
+    def token_edges(self, text: str) -> tuple[int, int]:
+        """Characters at the beginning that may end an added token, and at the end that may begin one."""
+        lengths = range(min(self._longest - 1, len(text)), 0, -1)
+        start = next((length for length in lengths if text[:length] in self._endings), 0)
+        end = next((length for length in lengths if text[-length:] in self._beginnings), 0)
+        return start, min(end, len(text) - start)
+
+    def replace_tokens(self, text: str, by: Callable[[str], str]) -> str:
+        """The text with each added token in it replaced."""
+        return self._pattern.sub(lambda match: by(match[0]), text)
+
+    def control_positions(self, ids: Sequence[int]) -> list[int]:
+        """Where control tokens stand among ids."""
+        return [place for place, id_ in enumerate(ids) if id_ in self._control]
+
+    def control_ends(self, text: str) -> list[tuple[int, int]]:
+        """Where control tokens begin and end in a text of the template's."""
+        return [match.span() for match in self.added_tokens(text) if self._ids[match[0]] in self._control]
 
     def added_id(self, token: str) -> int:
         """The id of an added token."""
