@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from finetune_api.job import FineTuneJob
 from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.names import CONFIG_FILE
 from finetune_api.reasons import Reason, exit_code
-from finetune_api.results import MetricStatus, MetricValue, StageResult
+from finetune_api.results import DatasetStatus, MetricStatus, MetricValue, StageResult
 from finetune_api.sources import claims_read
 from finetune_api.stages import Stage, stages_of
 from finetune_api.uris import parse_claim
@@ -89,6 +90,8 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
     """What a run came to, as a short table."""
     rows: list[tuple[str, ...]] = []
     for result in results:
+        if result.dataset:
+            rows += _dataset_rows(result.dataset)
         if training := result.training:
             rows.append(("steps", str(training.steps), f"loss {training.first_loss} → {training.final_loss}"))
             rows.append(("time", training.runtime or "", "reused" if result.reused else ""))
@@ -108,6 +111,20 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
         if result.evaluation and result.evaluation.report_uri
     ]
     return [*lines, *(f"{name}: {config.local_path(parse_claim(uri))}" for name, uri in artefacts)]
+
+
+def _dataset_rows(dataset: DatasetStatus) -> list[tuple[str, ...]]:
+    """What was trained on: rows used of those read, what was left out and why, and where they come from."""
+    rows = [("rows", dataset.summary, "prepared by an earlier run" if dataset.cached else "")]
+    for name, counts in (("left out", dataset.dropped), ("mixture", dataset.sources), ("from", dataset.provenance)):
+        if counts:
+            rows.append((name, ", ".join(f"{one.rows:,} {_words(one.name)}" for one in counts), ""))
+    return rows
+
+
+def _words(name: str) -> str:
+    """NearDuplicate becomes 'near duplicate'."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
 
 
 def _metric_row(metric: MetricStatus) -> tuple[str, ...]:

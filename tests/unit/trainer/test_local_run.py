@@ -118,6 +118,14 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
     trained = {
         **common,
         "stage": "Train",
+        "dataset": {
+            "summary": "9,543 of 10,178 rows, 2.6M tokens",
+            "rows": 10178,
+            "examples": 9543,
+            "dropped": [{"name": "Malformed", "rows": 12}, {"name": "NearDuplicate", "rows": 1623}],
+            "provenance": [{"name": "Human", "rows": 9000}, {"name": "Unknown", "rows": 543}],
+            "cached": True,
+        },
         "training": {"steps": 40, "runtimeSeconds": 62, "runtime": "1m 02s", "firstLoss": "2.1", "finalLoss": "0.3"},
         "memory": {"summary": "1.3/79 GiB (1.7%)"},
         "adapter": {"uri": "pvc://out/run/0123/adapter", "sha256": "a" * 64, "sizeBytes": 1, "files": 1},
@@ -143,6 +151,9 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
     lines = summary(config, [StageResult.model_validate(trained), StageResult.model_validate(scored)])
     assert lines == [
         "",
+        "rows            9,543 of 10,178 rows, 2.6M tokens  prepared by an earlier run",
+        "left out        12 malformed, 1,623 near duplicate",
+        "from            9,000 human, 543 unknown",
         "steps           40  loss 2.1 → 0.3",
         "time            1m 02s",
         "memory          1.3/79 GiB (1.7%)",
