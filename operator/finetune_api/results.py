@@ -247,7 +247,9 @@ class EvaluationStatus(StatusModel):
 
     summary: Short = Field(description="The first metric of base and tuned, such as '0.41→0.45'.")
     examples: Count = Field(description="Rows scored (n).")
-    dropped_examples: Count = Field(default=0, description="Held-out rows left out because they exceed the context.")
+    dropped_examples: Count = Field(
+        default=0, description="Held-out rows left out: longer than the context, or without a response to score."
+    )
     shared_examples: Count = Field(default=0, description="Held-out rows whose question is among the training rows.")
     metrics: list[MetricStatus] = Field(
         default=[],

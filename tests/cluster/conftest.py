@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from cluster_setup.install import CLAIM, DEMO_NAMESPACE, install
-from cluster_setup.jobs import ROWS, Jobs
+from cluster_setup.jobs import CONVERSATIONS, ROWS, Jobs
 from cluster_setup.load import ClaimFiles, claim_files
 from cluster_setup.target import Target
 from embedded_cluster.cluster import Cluster
@@ -61,7 +61,8 @@ def files(target: Target) -> Iterator[ClaimFiles]:
     with claim_files(target.kubectl, DEMO_NAMESPACE, CLAIM, image) as files:
         for name in ("tiny", "smollm2"):
             files.copy_in(target.state.cache / "models" / name, name)
-        files.copy_in(ROWS, "medqa_synthetic")
+        for rows in (ROWS, CONVERSATIONS):
+            files.copy_in(rows, rows.name)
         yield files
 
 

@@ -16,7 +16,7 @@ from finetune_api.job import FineTuneJob
 from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.names import CONFIG_FILE
 from finetune_api.reasons import Reason, exit_code
-from finetune_api.results import DatasetStatus, MetricStatus, MetricValue, StageResult
+from finetune_api.results import DatasetStatus, MetricStatus, MetricValue, RowCount, StageResult
 from finetune_api.sources import claims_read
 from finetune_api.stages import Stage, stages_of
 from finetune_api.uris import parse_claim
@@ -116,9 +116,10 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
 def _dataset_rows(dataset: DatasetStatus) -> list[tuple[str, ...]]:
     """What was trained on: rows used of those read, what was left out and why, and where they come from."""
     rows = [("rows", dataset.summary, "prepared by an earlier run" if dataset.cached else "")]
-    for name, counts in (("left out", dataset.dropped), ("mixture", dataset.sources), ("from", dataset.provenance)):
+    dropped = [RowCount(name=_words(one.name), rows=one.rows) for one in dataset.dropped]
+    for name, counts in (("left out", dropped), ("mixture", dataset.sources), ("from", dataset.provenance)):
         if counts:
-            rows.append((name, ", ".join(f"{one.rows:,} {_words(one.name)}" for one in counts), ""))
+            rows.append((name, ", ".join(f"{one.rows:,} {one.name}" for one in counts), ""))
     return rows
 
 

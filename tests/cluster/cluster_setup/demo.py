@@ -13,7 +13,8 @@ from cluster_setup.target import REPOSITORY, Target
 from embedded_cluster.errors import ClusterError
 
 SAMPLE = REPOSITORY / "manifests/samples/medqa-tiny.yaml"
-ROWS = REPOSITORY / "tests/data/medqa_synthetic"
+# What the samples train on.
+ROWS = (REPOSITORY / "tests/data/medqa_synthetic", REPOSITORY / "tests/data/chat_synthetic")
 JOB = "medqa-tiny"
 WATCH_TIMEOUT_SECONDS = 1500
 
@@ -25,7 +26,7 @@ def run(target: Target, phases: Phases) -> int:
         install(target)
     with phases.measure("load model and rows"):
         kubectl("-n", DEMO_NAMESPACE, "delete", "finetunejob", JOB, "--ignore-not-found", "--cascade=foreground")
-        folders = {"smollm2": target.state.cache / "models/smollm2", "medqa_synthetic": ROWS}
+        folders = {"smollm2": target.state.cache / "models/smollm2", **{rows.name: rows for rows in ROWS}}
         # With an earlier demo's artefacts there, nothing would be trained.
         image = target.images()["finetune-trainer"]
         load(kubectl, DEMO_NAMESPACE, CLAIM, image, folders, outdated=f"runs/{JOB}")
@@ -52,6 +53,7 @@ def look_around(target: Target) -> str:
         "The cluster stays up. Look around:\n"
         f"  export KUBECONFIG={target.kubeconfig} PATH={path}:$PATH\n"
         f"  kubectl -n {DEMO_NAMESPACE} get ftj -o wide\n"
+        "  kubectl apply -f manifests/samples/chat-finetune.yaml\n"
         "  kubectl explain ftj.spec.lora.rank\n"
         "Stop it: make down"
     )

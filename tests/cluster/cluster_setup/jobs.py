@@ -15,6 +15,7 @@ from embedded_cluster.process import wait_until
 from finetune_api.job import FineTuneJob
 
 ROWS = REPOSITORY / "tests/data/medqa_synthetic"
+CONVERSATIONS = REPOSITORY / "tests/data/chat_synthetic"
 # Two stages of a tiny model, each mostly imports; two jobs share two cores.
 RUN_SECONDS = 420
 

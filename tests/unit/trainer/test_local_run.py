@@ -153,7 +153,7 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
         "",
         "rows            9,543 of 10,178 rows, 2.6M tokens  prepared by an earlier run",
         "left out        12 malformed, 1,623 near duplicate",
-        "from            9,000 human, 543 unknown",
+        "from            9,000 Human, 543 Unknown",
         "steps           40  loss 2.1 → 0.3",
         "time            1m 02s",
         "memory          1.3/79 GiB (1.7%)",

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_format import ChatFormat
-from finetune_trainer.data.example import ASSISTANT, Example
+from finetune_trainer.data.example import Example
+from finetune_trainer.data.tokenize import LossOn, pair_ids, trained_turns
 from finetune_trainer.stage.failure import StageError
 
-LossOn = Literal["Responses", "LastResponse", "All"]
 # An evaluation that leaves out more than this share of its rows is refused: what is left is another dataset.
 _MOST_DROPPED = 0.5
 
@@ -20,41 +19,53 @@ def scored_turns(example: Example, loss_on: LossOn) -> list[Example]:
     """The row itself, and of a conversation one example for each response that the loss may see, ending there."""
     if example.choices or example.text is not None:
         return [example]
-    turns = turns_of(example)
-    return turns[-1:] if loss_on == "LastResponse" else turns
+    return [replace(example, messages=example.messages[: turn + 1]) for turn in trained_turns(example, loss_on)]
 
 
 def keep_fitting(
     examples: Sequence[Example], chat: ChatFormat, limit: int | None, loss_on: LossOn = "Responses"
 ) -> tuple[list[Example], int]:
-    """The held-out examples that fit the model's context with all that is scored of them, and how many don't.
+    """The held-out examples that fit the model's context with all that is scored of them, and how many are left out.
 
     ``limit`` is the context in tokens, None where the model names none. Documents always fit: they are scored in
-    windows. Raises StageError (DatasetInvalid) when more than half don't fit.
+    windows. Left out, too, is a conversation of which ``loss_on`` sees no response. Raises StageError (DatasetInvalid)
+    when more than half don't fit, or nothing is left.
     """
-    if limit is None:
-        return list(examples), 0
     turns = [(row, turn) for row, example in enumerate(examples) for turn in scored_turns(example, loss_on)]
+    scored = [examples[row] for row in dict.fromkeys(row for row, _ in turns)]
+    if not scored:
+        raise StageError(
+            Reason.DATASET_INVALID,
+            f"none of {len(examples)} held-out rows has a response that spec.training.lossOn {loss_on} would see",
+            "take rows whose assistant's turns may be trained on",
+        )
+    if limit is None:
+        return scored, len(examples) - len(scored)
+    lengths = dict.fromkeys((row for row, _ in turns), 0)
     turns = [(row, turn) for row, turn in turns if turn.text is None]
-    lengths = [0] * len(examples)
     for (row, _), length in zip(turns, _lengths([turn for _, turn in turns], chat), strict=True):
         lengths[row] = max(lengths[row], length)
+    _refuse_many(list(lengths.values()), limit)
+    kept = [example for example, length in zip(scored, lengths.values(), strict=True) if length <= limit]
+    return kept, len(examples) - len(kept)
+
+
+def _refuse_many(lengths: list[int], limit: int) -> None:
     dropped = sum(length > limit for length in lengths)
-    if not lengths or dropped > _MOST_DROPPED * len(lengths):
+    if dropped > _MOST_DROPPED * len(lengths):
         raise StageError(
             Reason.DATASET_INVALID,
             f"{dropped} of {len(lengths)} held-out rows are longer than the model's context of {limit} tokens (the "
-            f"shortest has {min(lengths, default=0)}); at most {_MOST_DROPPED:.0%} may be dropped",
+            f"shortest has {min(lengths)}); at most {_MOST_DROPPED:.0%} may be dropped",
             "shorten the rows, or take a model with a longer context",
         )
-    return [example for example, length in zip(examples, lengths, strict=True) if length <= limit], dropped
 
 
 def _lengths(turns: Sequence[Example], chat: ChatFormat) -> list[int]:
     """Tokens of each turn's prompt with its longest response."""
     with_choices = [turn for turn in turns if turn.choices]
     prompts = iter(chat.prompt_ids([turn.prompt for turn in with_choices]))
-    pairs = iter(response_pairs([turn for turn in turns if not turn.choices], chat))
+    pairs = iter(pair_ids([turn for turn in turns if not turn.choices], chat))
     lengths = []
     for turn in turns:
         if turn.choices:
@@ -63,18 +74,3 @@ def _lengths(turns: Sequence[Example], chat: ChatFormat) -> list[int]:
         else:
             lengths.append(sum(map(len, next(pairs))))
     return lengths
-
-
-def turns_of(example: Example) -> list[Example]:
-    """One example for each assistant turn that the loss may see, ending there."""
-    return [
-        replace(example, messages=example.messages[: place + 1])
-        for place, message in enumerate(example.messages)
-        if message.role == ASSISTANT and message.train
-    ]
-
-
-def response_pairs(turns: Sequence[Example], chat: ChatFormat) -> list[tuple[list[int], list[int]]]:
-    """Token ids of each turn's prompt and of its response, with lead and terminator."""
-    prompts = chat.prompt_ids([turn.prompt for turn in turns])
-    return list(zip(prompts, chat.response_ids([turn.response for turn in turns]), strict=True))

@@ -11,7 +11,7 @@ from finetune_api.reasons import Reason
 from finetune_api.spec import EvaluationSpec
 from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.example import Example
-from finetune_trainer.data.held_out import LossOn
+from finetune_trainer.data.tokenize import LossOn
 from finetune_trainer.evaluation.generation import answer
 from finetune_trainer.evaluation.metrics import metrics_of
 from finetune_trainer.evaluation.metrics.base import Metric

@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.example import Choices, Example
-from finetune_trainer.data.held_out import LossOn, response_pairs, scored_turns
+from finetune_trainer.data.held_out import scored_turns
+from finetune_trainer.data.tokenize import LossOn, pair_ids
 
 
 class Group(StrEnum):
@@ -90,7 +91,7 @@ def make_questions(
     """
     turns = [(row, turn) for row, example in enumerate(examples) for turn in scored_turns(example, loss_on)]
     with_choices = iter(_with_choices([turn for _, turn in turns if turn.choices], chat, groups))
-    without = iter(response_pairs([turn for _, turn in turns if not turn.choices and turn.text is None], chat))
+    without = iter(pair_ids([turn for _, turn in turns if not turn.choices and turn.text is None], chat))
     end = len(chat.terminator_ids)
     questions = []
     for row, turn in turns:
