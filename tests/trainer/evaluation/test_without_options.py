@@ -9,16 +9,13 @@ from typing import Any
 
 import pytest
 
-from finetune_api.reasons import Reason
 from finetune_api.spec import EvaluationSpec
 from finetune_trainer.data.chat_format import ChatFormat, read_chat_format
 from finetune_trainer.data.example import Example, Message
-from finetune_trainer.data.held_out import keep_fitting
 from finetune_trainer.evaluation.measure import measure
 from finetune_trainer.evaluation.metrics import metrics_of
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
-from trainer_inputs import refusal
 
 CPU = Device("cpu", "CPU", 0, "float32")
 
@@ -177,18 +174,3 @@ def test_a_document_gets_the_models_bos_where_it_has_one(tiny: Tiny) -> None:
     (question,) = make_questions([DOCUMENTS[1]], replace(tiny.chat, adds_bos=True), {Group.RESPONSES})
     assert question.prompt == [tiny.tokenizer.bos_token_id]
     assert question.responses == [tiny.tokenizer(DOCUMENTS[1].text, add_special_tokens=False).input_ids]
-
-
-def test_a_conversation_fits_when_all_of_its_scored_turns_do_and_a_document_always_does(tiny: Tiny) -> None:
-    longest = max(len(before) + len(after) for before, after in plain_pairs(tiny, TALKS[0], [2, 4]))
-    rows = [TALKS[0], INSTRUCTIONS[0], DOCUMENTS[0]]
-    assert keep_fitting(rows, tiny.chat, longest) == (rows, 0)
-    assert keep_fitting(rows, tiny.chat, longest - 1) == (rows[1:], 1)
-
-
-def test_a_conversation_of_which_the_loss_sees_no_response_is_left_out_and_counted(tiny: Tiny) -> None:
-    silent = conversation(("user", "Who?"), ("assistant", "The newt."), untrained=(1,))
-    for limit in (None, 2048):
-        assert keep_fitting([silent, TALKS[0]], tiny.chat, limit, "LastResponse") == ([TALKS[0]], 1)
-    said = refusal(lambda: keep_fitting([silent], tiny.chat, None), Reason.DATASET_INVALID)
-    assert said.startswith("none of 1 held-out rows has a response")
