@@ -162,8 +162,13 @@ def _sequences(index: int, question: Question) -> list[_Sequence]:
 
 
 def _gather(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities (tokens) of the targets (tokens) from logits (tokens, vocabulary), on the CPU."""
-    return logits.float().log_softmax(-1).gather(1, targets.to(logits.device).unsqueeze(1)).squeeze(1).cpu()
+    """Log-probabilities (tokens) of the targets (tokens) from logits (tokens, vocabulary), on the CPU.
+
+    In pieces, as a long response's logits normalised at once would be there twice.
+    """
+    step = max(1, MAX_LOGITS // logits.shape[-1])
+    pieces = zip(logits.split(step), targets.to(logits.device).unsqueeze(1).split(step), strict=True)
+    return torch.cat([piece.float().log_softmax(-1).gather(1, ids).squeeze(1) for piece, ids in pieces]).cpu()
 
 
 def _positions(mask: torch.Tensor) -> torch.Tensor:
