@@ -145,6 +145,13 @@ class AdapterStatus(StatusModel):
     files: Count = Field(description="Number of files.")
 
 
+class DatasetRevision(StatusModel):
+    """The commit of a hub dataset."""
+
+    name: Word = Field(description="The dataset's name in the mixture.")
+    revision: Short = Field(description="Its commit.")
+
+
 class LineageStatus(StatusModel):
     """What the run was made from. What ran it stands in status.stages[].lineage."""
 
@@ -153,7 +160,15 @@ class LineageStatus(StatusModel):
         default=None, description="Fingerprint of a pvc:// model: names, sizes and content of its weights and settings."
     )
     dataset_revision: Short | None = Field(default=None, description="Commit of a hub dataset.")
-    dataset_sha256: Sha256 | None = Field(default=None, description="Digest of the training rows as read, in order.")
+    mixture: list[DatasetRevision] = Field(
+        default=[],
+        max_length=8,
+        description="Commits of the hub datasets of a mixture.",
+        json_schema_extra=_BY_NAME,
+    )
+    dataset_sha256: Sha256 | None = Field(
+        default=None, description="Digest of the training rows as read, in order, of all datasets."
+    )
     evaluation_dataset_revision: Short | None = Field(default=None, description="Commit of a held-out hub dataset.")
     evaluation_dataset_sha256: Sha256 | None = Field(
         default=None, description="Digest of the held-out rows as read, in order."

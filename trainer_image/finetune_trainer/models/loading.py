@@ -36,7 +36,7 @@ def load_config(source: ModelSource) -> PretrainedConfig:
 
     try:
         return AutoConfig.from_pretrained(
-            source.name, revision=source.revision, trust_remote_code=source.trust_remote_code
+            source.name, revision=source.revision, trust_remote_code=source.trust_remote_code, token=source.token
         )
     except Exception as error:
         raise _not_found(source, error, config_fault) from error
@@ -79,7 +79,7 @@ def load_tokenizer(source: ModelSource) -> Tokenizer:
 
     try:
         loaded = AutoTokenizer.from_pretrained(
-            source.name, revision=source.revision, trust_remote_code=source.trust_remote_code
+            source.name, revision=source.revision, trust_remote_code=source.trust_remote_code, token=source.token
         )
     except Exception as error:
         raise _not_found(source, error, config_fault, "its tokenizer") from error
@@ -119,6 +119,7 @@ def load_base(source: ModelSource, device: Device) -> CausalLM:
         model = AutoModelForCausalLM.from_pretrained(
             source.name,
             revision=source.revision,
+            token=source.token,
             trust_remote_code=source.trust_remote_code,
             dtype=dtype,
             device_map={"": device.index},

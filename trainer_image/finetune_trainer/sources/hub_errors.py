@@ -28,6 +28,14 @@ def is_passing(error: BaseException, offline: bool) -> bool:
     return not_reached and not offline
 
 
+def rejected_status(error: BaseException) -> int | None:
+    """The hub's 401 or 403 behind an exception, by which it wants another token."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    codes = [cause.response.status_code for cause in causes(error) if isinstance(cause, HfHubHTTPError)]
+    return next((code for code in codes if code in (401, 403)), None)
+
+
 def is_elsewhere(error: BaseException, offline: bool) -> bool:
     """True when the source isn't to blame: also for memory and storage that ran out."""
     return is_passing(error, offline) or failure_of(error).reason != Reason.TRAINER_CRASHED

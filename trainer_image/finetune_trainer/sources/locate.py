@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_api.config import RunConfig
-from finetune_api.dataset import DatasetSpec, EvaluationDatasetSpec
+from finetune_api.dataset import MAIN, DatasetSpec, EvaluationDatasetSpec, MixtureSpec
 from finetune_api.reasons import Reason
-from finetune_api.uris import ClaimPath, HubSource, parse_source
-from finetune_trainer.sources.dataset import DatasetSource
-from finetune_trainer.sources.hub import resolve_revision
+from finetune_api.uris import BucketPath, ClaimPath, HubSource, parse_source
+from finetune_trainer.sources.claim import claim_rows
+from finetune_trainer.sources.credentials import credentials_of
+from finetune_trainer.sources.hub import HubRows, resolve_revision
 from finetune_trainer.sources.model import ModelSource, fingerprint
 from finetune_trainer.sources.pins import Pins
+from finetune_trainer.sources.rows import RowSource
+from finetune_trainer.sources.s3 import bucket_rows, download_model
 from finetune_trainer.stage.failure import StageError
+
+HELD_OUT = "spec.evaluation.dataset"
 
 
 @dataclass(frozen=True)
@@ -21,40 +27,42 @@ class Sources:
     """Everything that a run reads."""
 
     model: ModelSource
-    training: DatasetSource
-    held_out: DatasetSource | None
+    training: dict[str, RowSource]  # by the dataset's name in the mixture, spec.dataset itself first
+    held_out: RowSource | None
 
 
 def locate(config: RunConfig, earlier: Pins | None) -> Sources:
     """Finds all sources of a run.
 
     ``earlier`` says which commits an earlier attempt resolved: those are taken again. Raises StageError: InvalidSpec,
-    ModelNotFound or DatasetNotFound, for what isn't there.
+    ModelNotFound, DatasetNotFound or DatasetInvalid for what isn't there, CredentialsRejected.
     """
     spec = config.spec
     same_evaluation = earlier is not None and earlier.evaluation_sha256 == config.evaluation_sha256
-    return Sources(
-        model=_model(config, earlier.model_revision if earlier else None),
-        training=_dataset(config, spec.dataset, "spec.dataset", earlier.dataset_revision if earlier else None),
-        held_out=_dataset(
-            config,
-            spec.evaluation.dataset,
-            "spec.evaluation.dataset",
-            earlier.evaluation_dataset_revision if earlier and same_evaluation else None,
-        )
-        if spec.evaluation
-        else None,
-    )
+    pinned = earlier or Pins(job_uid="", training_sha256="")
+    training = {MAIN: _rows(config, spec.dataset, "spec.dataset", pinned.dataset_revision)}
+    for one in spec.dataset.mixture:
+        field = f"spec.dataset.mixture[{one.name}]"
+        training[one.name] = _rows(config, one, field, pinned.mixture_revisions.get(one.name))
+    held_out = None
+    if spec.evaluation:
+        commit = pinned.evaluation_dataset_revision if same_evaluation else None
+        held_out = _rows(config, spec.evaluation.dataset, HELD_OUT, commit)
+    return Sources(_model(config, pinned.model_revision), training, held_out)
 
 
 def _model(config: RunConfig, commit: str | None) -> ModelSource:
-    """The base model. Raises StageError (ModelNotFound) when a pvc:// source is not a folder with a model in it."""
+    """The base model. Raises StageError (ModelNotFound) when a source is not a folder with a model in it."""
     spec = config.spec.model
-    location = parse_source(spec.source)
+    location, credentials = parse_source(spec.source), credentials_of(config, spec.secret_ref)
     if isinstance(location, HubSource):
-        commit = commit or resolve_revision(location, spec.revision, "model")
-        return ModelSource(location.repository, commit, config.trust_remote_code)
-    path = _path(config, location, "spec.model.source", Reason.MODEL_NOT_FOUND)
+        token = credentials.hub_token
+        commit = commit or resolve_revision(location, spec.revision, "model", token)
+        return ModelSource(location.repository, commit, config.trust_remote_code, token=token)
+    if isinstance(location, BucketPath):
+        path = download_model(location, credentials, _downloads(config))
+    else:
+        path = _path(config, location, "spec.model.source", Reason.MODEL_NOT_FOUND)
     if not (path / "config.json").is_file():
         found = "has no config.json" if path.is_dir() else "is not there"
         raise StageError(
@@ -63,15 +71,23 @@ def _model(config: RunConfig, commit: str | None) -> ModelSource:
     return ModelSource(str(path), None, config.trust_remote_code, fingerprint(path))
 
 
-def _dataset(
-    config: RunConfig, spec: DatasetSpec | EvaluationDatasetSpec, name: str, commit: str | None
-) -> DatasetSource:
-    location = parse_source(spec.source)
+def _downloads(config: RunConfig) -> Path:
+    """Where models from buckets go: on the cache claim, or in the pod's scratch space."""
+    return Path(config.cache_directory or tempfile.gettempdir()) / "finetune-downloads"
+
+
+def _rows(
+    config: RunConfig, spec: DatasetSpec | MixtureSpec | EvaluationDatasetSpec, field: str, commit: str | None
+) -> RowSource:
+    location, credentials = parse_source(spec.source), credentials_of(config, spec.secret_ref)
     if isinstance(location, ClaimPath):
-        path = _path(config, location, f"{name}.source", Reason.DATASET_NOT_FOUND)
-        return DatasetSource(spec.source, spec.split, name, path=path)
-    commit = commit or resolve_revision(location, spec.revision, "dataset")
-    return DatasetSource(spec.source, spec.split, name, location.repository, commit, spec.config)
+        path = _path(config, location, f"{field}.source", Reason.DATASET_NOT_FOUND)
+        return claim_rows(path, spec.source, spec.split, field)
+    if isinstance(location, BucketPath):
+        return bucket_rows(location, spec.split, field, credentials)
+    token = credentials.hub_token
+    commit = commit or resolve_revision(location, spec.revision, "dataset", token)
+    return HubRows(spec.source, spec.split, field, location.repository, commit, spec.config, token)
 
 
 def _path(config: RunConfig, location: ClaimPath, field: str, reason: Reason) -> Path:

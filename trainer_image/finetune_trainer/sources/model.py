@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune_api.base import sha256_of
@@ -22,6 +22,7 @@ class ModelSource:
     revision: str | None  # the commit of a hub model
     trust_remote_code: bool
     sha256: str | None = None  # fingerprint of a folder; a hub model has its commit
+    token: str | None = field(default=None, repr=False)  # for the hub
 
 
 def fingerprint(folder: Path) -> str:

@@ -27,6 +27,7 @@ class Pins(ApiModel):
     model_sha256: str | None = None
     dataset_revision: str | None = None
     dataset_sha256: str | None = None
+    mixture_revisions: dict[str, str] = {}  # of hub datasets, by their names in the mixture
     evaluation_dataset_revision: str | None = None
     evaluation_dataset_sha256: str | None = None
     shared_examples: int | None = None  # held-out rows whose question is among the training rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from finetune_api import termination
 from finetune_api.config import RunConfig
-from finetune_api.results import FailureStatus, LineageStatus, StageLineage, StageResult
+from finetune_api.results import DatasetRevision, FailureStatus, LineageStatus, StageLineage, StageResult
 from finetune_api.stages import EVALUATE, Stage
 from finetune_trainer import __version__
 from finetune_trainer.stage.files import write_text
@@ -30,6 +31,8 @@ class ResolvedInputs(Protocol):
     def model_sha256(self) -> str | None: ...
     @property
     def dataset_revision(self) -> str | None: ...
+    @property
+    def mixture_revisions(self) -> Mapping[str, str]: ...
     @property
     def dataset_sha256(self) -> str | None: ...
     @property
@@ -62,6 +65,7 @@ def lineage(config: RunConfig, stage: Stage, inputs: ResolvedInputs) -> LineageS
         model_revision=inputs.model_revision or None,
         model_sha256=inputs.model_sha256 or None,
         dataset_revision=inputs.dataset_revision or None,
+        mixture=[DatasetRevision(name=name, revision=one) for name, one in inputs.mixture_revisions.items()],
         dataset_sha256=inputs.dataset_sha256 or None,
         evaluation_dataset_revision=(inputs.evaluation_dataset_revision or None) if held_out else None,
         evaluation_dataset_sha256=(inputs.evaluation_dataset_sha256 or None) if held_out else None,

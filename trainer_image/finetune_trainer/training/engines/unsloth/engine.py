@@ -42,6 +42,7 @@ class UnslothEngine:
             model, tokenizer = FastLanguageModel.from_pretrained(
                 model_name=source.name,
                 revision=source.revision,
+                token=source.token,
                 max_seq_length=max_length,
                 dtype=getattr(torch, device.dtype),
                 load_in_4bit=True,
