@@ -76,3 +76,12 @@ def test_a_conversation_of_which_the_loss_sees_no_response_is_left_out_and_count
 def test_a_document_always_fits(chat: ChatFormat) -> None:
     document = Example(text="Otters live by the river. " * 100)
     assert keep_fitting([document, SHORT], chat, 64) == ([document, SHORT], 0)
+
+
+def test_a_turn_whose_thoughts_later_prompts_leave_out_must_fit_by_itself(read_chat: Any) -> None:
+    chat = read_chat("Qwen3")
+    thoughts = f"<think>\n{'perhaps ' * 200}\n</think>\n\nHere."
+    row = Example((*talk(True).messages[:1], Message("assistant", thoughts), *SHORT.messages))
+    first, second = (len(prompt) + len(response) for prompt, response in pair_ids(scored_turns(row, "Responses"), chat))
+    assert second < 192 < first
+    assert keep_fitting([row, SHORT], chat, 192) == ([SHORT], 1)

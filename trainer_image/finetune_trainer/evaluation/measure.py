@@ -36,8 +36,7 @@ def measure(metric: Metric[Any], outcome: Outcome) -> Measured:
         return Measured(metric, MetricStatus(name=metric.name, omitted=omitted), {})
     rows = {name: _rows(metric, outcome, side, counted) for name, side in outcome.sides.items()}
     tuned = metric.value(list(rows["tuned"].values()))
-    on = None if len(counted) == len(reasons) else outcome.rows_of(counted)
-    status = MetricStatus(name=metric.name, tuned=tuned, examples=on)
+    status = MetricStatus(name=metric.name, tuned=tuned, examples=len(counted) if len(counted) < len(reasons) else None)
     if "base" in rows:
         base = metric.value(list(rows["base"].values()))
         difference = float(tuned.value) - float(base.value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finetune_trainer.data.example import Example
@@ -67,7 +67,3 @@ class Outcome:
     def answered(self) -> list[Question]:
         """The questions that were also answered in words, in the order of the answers."""
         return sampled(self.questions, len(self.tuned.answers))
-
-    def rows_of(self, questions: Iterable[int]) -> int:
-        """How many rows questions are of, by their indices."""
-        return len({self.questions[index].row for index in questions})

@@ -167,9 +167,12 @@ def _prompt(turn: Example) -> str:
 
 
 def _expected(turn: Example) -> str:
-    """The response as people read it: its text, or the tools that it calls."""
-    if turn.response or not turn.messages:
-        return turn.response
+    """The response as people read it: its text, without thoughts, as answers have none, or the tools that it calls."""
+    text = turn.response
+    if text.lstrip().startswith("<think>"):
+        text = text.partition("</think>")[2].strip() or text
+    if text or not turn.messages:
+        return text
     return json.dumps(turn.messages[-1].extra.get("tool_calls", ""), ensure_ascii=False)
 
 

@@ -126,3 +126,10 @@ def test_a_call_of_a_tool_is_shown_as_the_expected_response() -> None:
     side = Side(Scores([[[-1.0]]], AGREEMENT), [Generated("A shelf.", cut=False)])
     outcome = Outcome([turn], [Question([1], [[5]], [], 0, turn=turn)], None, side, 1.0)
     assert '"look_up"' in status_of(outcome).samples[0].expected
+
+
+def test_thoughts_of_the_expected_response_are_left_out_as_those_of_answers_are() -> None:
+    turn = conversation("Where?", "<think>\nUp or down?\n</think>\n\nUp.")
+    side = Side(Scores([[[-1.0]]], AGREEMENT), [Generated("Down.", cut=False)])
+    outcome = Outcome([turn], [Question([1], [[5]], [], 0, turn=turn)], None, side, 1.0)
+    assert status_of(outcome).samples[0].expected == "Up."
