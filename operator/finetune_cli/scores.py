@@ -107,6 +107,8 @@ def _sample(sample: SampleAnswer) -> RenderableType:
 
 
 def _answer(answer: Answer) -> Text:
+    if answer.names is None:  # the row has no options that it could name
+        return text.text(answer.text.strip() or "(nothing)")
     said = {"NoSuchOption": "no such option", "Nothing": "names no option"}.get(answer.names)
     if answer.names == "Option":
         letter = f"option {answer.option}" if answer.option else "an option"
