@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,50 +13,14 @@ import pytest
 
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
-from finetune_trainer.data.chat_format import read_chat_format
-from finetune_trainer.data.prepare import prepare_training
-from finetune_trainer.data.tokenize import tokenise
 from finetune_trainer.stage.device import Device
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.training.engines import load_engine
-from finetune_trainer.training.engines.base import Schedule, Trained
-from finetune_trainer.training.plan import StepPlan
-from finetune_trainer.training.reporter import StepReporter
 from trainer_inputs import refusal
+from training_steps import Steps, take_steps
 
 CPU = Device("cpu", "CPU", 0, "float32")
 LEARNING = {"learningRate": "1e-2", "maxSteps": 3, "loggingSteps": 1, "warmupSteps": 0}
-
-
-@dataclass(frozen=True)
-class Steps:
-    """A few steps, and the model after them."""
-
-    losses: list[float]
-    gradient_norms: list[float | None]
-    trained: Trained
-    model: Any
-    tokenizer: Any
-
-    @property
-    def adapter(self) -> dict[str, Any]:
-        return {name: value.detach().clone() for name, value in self.model.named_parameters() if value.requires_grad}
-
-
-def take_steps(config: RunConfig, micro_batch: int, may_shrink: bool = False) -> Steps:
-    from finetune_trainer.models.loading import embedding_rows
-
-    spec, engine = config.spec, load_engine()
-    inputs = prepare_training(config, None)
-    base, tokenizer = engine.load_base(inputs.model, 192, CPU)
-    chat = read_chat_format(tokenizer, spec.model, embedding_rows(base))
-    tokens = tokenise(inputs.rows.examples, chat, 192, spec.training.loss_on)
-    plan = StepPlan(spec.training.batch_size, micro_batch, "Disabled", may_shrink)
-    model = engine.add_adapter(base, spec.lora, plan.checkpointing, inputs.model)
-    reporter = StepReporter(None)
-    trained = engine.train(model, tokenizer, tokens.rows, Schedule(spec.training, plan, 0, CPU), reporter)
-    history = reporter.history
-    return Steps([one.loss for one in history], [one.gradient_norm for one in history], trained, model, tokenizer)
 
 
 def config_of(make_config: Any, folder: Path, **training: Any) -> RunConfig:
@@ -227,6 +190,52 @@ def test_trained_weights_are_kept_in_32_bit_and_padding_goes_to_the_right_whatev
     assert batch["labels"].tolist() == [[5, 6, 7], [5, -100, -100]]
 
 
+def test_a_step_in_which_the_loss_sees_nothing_is_refused_not_a_loss_of_zero(
+    make_config: Any, tmp_path: Path
+) -> None:
+    from finetune_trainer.data.token_store import TokenStore
+    from finetune_trainer.data.tokenize import TokenRow
+
+    # The label of a row's first token predicts nothing, so that it sees nothing, too.
+    rows = TokenStore.of([TokenRow([5, 6, 7], [5, -100, -100])] * 8)
+    text = refusal(lambda: take_steps(make_config(tmp_path), 2, rows=rows), Reason.INVALID_SPEC)
+    assert "the 4 rows of a step have no token that the loss sees" in text
+
+
+def test_rows_without_a_label_add_nothing_to_a_step_of_others(make_config: Any, tmp_path: Path) -> None:
+    from finetune_trainer.data.token_store import TokenStore
+    from finetune_trainer.data.tokenize import TokenRow
+
+    seen, unseen = TokenRow([5, 6, 7], [-100, 6, 7]), TokenRow([8, 9], [-100, -100])
+    config = make_config(tmp_path, training={**LEARNING, "maxSteps": 1})
+    apart, whole = (take_steps(config, micro, rows=TokenStore.of([seen, unseen, unseen, seen])) for micro in (1, 4))
+    assert apart.losses == pytest.approx(whole.losses, rel=1e-5)
+    assert apart.gradient_norms == pytest.approx(whole.gradient_norms, rel=1e-4)
+
+
+def test_rows_come_in_the_order_that_the_seed_gives_and_none_is_held_in_memory(
+    make_config: Any, tmp_path: Path
+) -> None:
+    import torch
+
+    from finetune_trainer.data.token_store import TokenStore
+    from finetune_trainer.data.tokenize import TokenRow
+
+    class Watched(TokenStore):
+        read: list[int] = []  # noqa: RUF012
+
+        def __getitem__(self, index: Any) -> Any:
+            self.read.append(index)
+            return super().__getitem__(index)
+
+    rows = Watched.of([TokenRow([5, 6, number], [-100, 6, number]) for number in range(10, 22)])
+    take_steps(make_config(tmp_path, training={**LEARNING, "batchSize": 4, "seed": 7}), 4, rows=rows)
+    # As transformers samples: one permutation by a generator of the seed. The first read is TRL's look at a row.
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(7)).tolist()
+    assert Watched.read[0] == 0
+    assert Watched.read[1:13] == order
+
+
 def test_a_loss_that_is_no_number_ends_the_run_at_its_first_step_and_the_file_tells(
     make_config: Any, tmp_path: Path, tiny_model: Path
 ) -> None:
@@ -290,7 +299,7 @@ def test_a_volume_too_small_for_the_adapter_is_told_with_both_sizes_before_the_w
 def test_rows_keep_to_the_models_context_so_that_nothing_stretches_its_positions(tiny_model: Path) -> None:
     from finetune_trainer.models.loading import context_of, load_config
     from finetune_trainer.sources.model import ModelSource
-    from finetune_trainer.training.train import longest_row
+    from finetune_trainer.models.reading import longest_row
 
     engine, source = load_engine(), ModelSource(str(tiny_model), None, False)
     for wanted, longest in ((4096, 2048), (512, 512)):  # the tiny model's context is 2048

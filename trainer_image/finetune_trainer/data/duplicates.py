@@ -1,32 +1,23 @@
 """Rows that repeat an earlier one, exactly or nearly, and held-out rows that training rows ask, too.
 
-Near means: the sets of their word 5-grams share at least 80% (Jaccard similarity). MinHash (Broder 1997) with
-locality-sensitive hashing finds candidates, and each is checked on the sets themselves.
+Near means: the sets of their word 5-grams share at least 80% (Jaccard similarity). What a row itself says is compared,
+not the templates around it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
-from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
-from zlib import crc32
-
-from rensa import RMinHash, RMinHashLSH
 
 from finetune_trainer.data.example import ASSISTANT, Example
+from finetune_trainer.data.similar_texts import Shingles, SimilarTexts, shingles
 
 EXACT, NEAR = "ExactDuplicate", "NearDuplicate"
-SIMILAR = 0.8
-_WORDS = 5
-# 32 bands of 4: rows of similarity 0.8 meet in one with a probability of 1 - (1 - 0.8^4)^32 > 0.9999.
-_PERMUTATIONS, _BANDS, _SEED = 128, 32, 42
-_WORD = re.compile(r"\w+")
-# Scripts without spaces between words: there signs are taken for words.
-_LONG_WORDS = 16
+NAMED = 10  # rows that a report names of each kind
 
 Mode = Literal["None", "Exact", "Near"]
 
@@ -36,68 +27,49 @@ def folded(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
-def shingles(text: str) -> list[str]:
-    """A text's word 5-grams; the whole text where it has fewer words."""
-    words: Sequence[str] = _WORD.findall(folded(text))
-    letters = sum(map(len, words))
-    if words and letters > _LONG_WORDS * len(words):
-        words = "".join(words)
-    if len(words) <= _WORDS:
-        return [" ".join(words)]
-    return [" ".join(words[start : start + _WORDS]) for start in range(len(words) - _WORDS + 1)]
-
-
-def similarity(one: str, other: str) -> float:
-    """The Jaccard similarity of two texts' word 5-grams."""
-    return _jaccard(_hashes(shingles(one)), _hashes(shingles(other)))
-
-
-def _hashes(texts: Iterable[str]) -> frozenset[int]:
-    return frozenset(crc32(text.encode()) for text in texts)
-
-
-def _jaccard(one: frozenset[int], other: frozenset[int]) -> float:
-    union = len(one | other)
-    return len(one & other) / union if union else 1.0
+def asked(example: Example) -> str:
+    """What a row asks: the question and its options, the user's turns, the instruction and its input, the document."""
+    if example.choices:
+        return "\n".join([example.question, *(option.text for option in example.choices.options)])
+    return example.question
 
 
 def said(example: Example) -> str:
-    """What a row answers: all that the assistant says, or the right option's text."""
+    """What a row answers: all that the assistant says, or the right option's text. Nothing for a document."""
     if example.choices:
         return example.choices.options[example.choices.right].text
     return "\n".join(message.content for message in example.messages if message.role == ASSISTANT)
 
 
-def _exact_key(example: Example) -> bytes:
-    turns = [(message.role, folded(message.content)) for message in example.messages]
-    return hashlib.sha256(repr((turns, folded(example.text or ""))).encode()).digest()[:16]
+@dataclass(frozen=True)
+class Compared:
+    """A row as it is compared with others. Each part is made once, when it is first asked for."""
 
+    example: Example
 
-class SimilarTexts:
-    """Texts by number, and which of them are like another."""
+    @cached_property
+    def exact(self) -> bytes:
+        """Digest of who says what, and of what else the row tells the model."""
+        turns = [(message.role, folded(message.content), dict(message.extra)) for message in self.example.messages]
+        document = (turns, list(self.example.tools), folded(self.example.text or ""))
+        return hashlib.sha256(repr(document).encode("utf-8", "surrogatepass")).digest()[:16]
 
-    def __init__(self) -> None:
-        self._index = RMinHashLSH(SIMILAR, _PERMUTATIONS, _BANDS)
-        self._hashes: dict[int, array[int]] = {}
+    @cached_property
+    def question(self) -> bytes:
+        """Digest of what the row asks, without options."""
+        return hashlib.sha256(folded(self.example.question).encode("utf-8", "surrogatepass")).digest()[:16]
 
-    def add(self, number: int, text: str) -> None:
-        """Takes a text."""
-        parts = shingles(text)
-        self._index.insert(number, _signature(parts))
-        self._hashes[number] = array("I", sorted(_hashes(parts)))
+    @cached_property
+    def question_shingles(self) -> Shingles:
+        return shingles(folded(self.example.question))
 
-    def like(self, text: str) -> list[int]:
-        """Numbers of the texts that share at least 80% of their word 5-grams with this one."""
-        parts = shingles(text)
-        found = self._index.query(_signature(parts))
-        own = _hashes(parts) if found else frozenset[int]()
-        return sorted(one for one in found if _jaccard(own, frozenset(self._hashes[one])) >= SIMILAR)
+    @cached_property
+    def asked_shingles(self) -> Shingles:
+        return shingles(folded(asked(self.example))) if self.example.choices else self.question_shingles
 
-
-def _signature(parts: list[str]) -> RMinHash:
-    signature = RMinHash(_PERMUTATIONS, _SEED)
-    signature.update(parts)
-    return signature
+    @cached_property
+    def said_shingles(self) -> Shingles:
+        return shingles(folded(said(self.example)))
 
 
 @dataclass(frozen=True)
@@ -114,43 +86,63 @@ class Duplicates:
     def __init__(self, mode: Mode) -> None:
         self._mode = mode
         self._exact: dict[bytes, int] = {}
-        self._questions, self._answers = SimilarTexts(), dict[int, frozenset[int]]()
+        self._near = SimilarTexts(with_answers=True)
 
-    def find(self, example: Example, number: int) -> Repeat | None:
+    def find(self, row: Compared, number: int) -> Repeat | None:
         """What the row repeats; a row that repeats nothing is kept for later ones.
 
         Near repeats have to answer alike as well: pairs that differ in their answer are what a model learns from.
         """
         if self._mode == "None":
             return None
-        earlier = self._exact.setdefault(_exact_key(example), number)
+        earlier = self._exact.setdefault(row.exact, number)
         if earlier != number:
             return Repeat(EXACT, earlier)
         if self._mode == "Near":
-            answer = _hashes(shingles(said(example)))
-            for one in self._questions.like(example.question):
-                if _jaccard(answer, self._answers[one]) >= SIMILAR:
-                    return Repeat(NEAR, one)
-            self._questions.add(number, example.question)
-            self._answers[number] = answer
+            # None of the numbers is that of a row that was left out, so that no chain of likenesses drifts away.
+            found = self._near.first_like(row.asked_shingles, lambda: row.said_shingles)
+            if found is not None:
+                return Repeat(NEAR, found)
+            self._near.add(number, row.asked_shingles, row.said_shingles)
         return None
 
 
+@dataclass
 class Overlap:
     """Held-out rows, and which of them training rows ask, too."""
 
-    def __init__(self, held_out: Sequence[Example]) -> None:
-        self._size = len(held_out)
-        self._exact: dict[str, list[int]] = {}
-        self._near = SimilarTexts()
-        self.found: dict[int, str] = {}  # place of the training row, by the held-out row's number
-        for number, example in enumerate(held_out):
-            self._exact.setdefault(folded(example.question), []).append(number)
-            self._near.add(number, example.question)
+    held_out: Sequence[Example]
+    exact: dict[int, str] = field(default_factory=dict)  # place of the training row, by the held-out row's number
+    near: dict[int, str] = field(default_factory=dict)  # the same where the question is nearly the same, or the same
 
-    def see(self, example: Example) -> None:
+    def __post_init__(self) -> None:
+        self._numbers: dict[bytes, list[int]] = {}
+        self._similar = SimilarTexts()
+        # Rows as a whole: whether any training row is not among the held-out rows, and which of these have been met.
+        self._rows = {example.sha256 for example in self.held_out}
+        self._not_met, self._has_others = set(self._rows), False
+        for number, example in enumerate(self.held_out):
+            row = Compared(example)
+            self._numbers.setdefault(row.question, []).append(number)
+            self._similar.add(number, row.question_shingles)
+
+    def see(self, row: Compared) -> None:
         """Notes the held-out rows that a training row asks, too."""
-        if not self._size:
+        if not self.held_out:
             return
-        for number in (*self._exact.get(folded(example.question), ()), *self._near.like(example.question)):
-            self.found.setdefault(number, example.where)
+        self._has_others |= row.example.sha256 not in self._rows
+        self._not_met.discard(row.example.sha256)
+        for number in self._numbers.get(row.question, ()):
+            self.exact.setdefault(number, row.example.where)
+            self.near.setdefault(number, row.example.where)
+        for number in self._similar.all_like(row.question_shingles):
+            self.near.setdefault(number, row.example.where)
+
+    @property
+    def are_the_same_rows(self) -> bool:
+        """Whether the training rows are the held-out rows, in whatever order."""
+        return bool(self.held_out) and not self._has_others and not self._not_met
+
+    def pairs(self) -> list[str]:
+        """The first held-out rows that a training row asks, too, in words."""
+        return [f"{self.held_out[number].where} and {where}" for number, where in sorted(self.near.items())[:NAMED]]

@@ -1,21 +1,21 @@
-"""The rows of a dataset as Examples, each of them checked, and the digests that tell one dataset from another."""
+"""The held-out rows as Examples, each of them checked, and the digest that tells one dataset from another."""
 
 from __future__ import annotations
 
 import hashlib
-import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from finetune_api.base import sha256_of
-from finetune_api.dataset import Dataset
+from finetune_api.dataset import FiltersSpec
 from finetune_api.reasons import Reason
+from finetune_trainer.data.duplicates import Compared, Overlap
 from finetune_trainer.data.example import Example
-from finetune_trainer.data.formats import format_of
-from finetune_trainer.sources.dataset import DatasetSource, find_file
-from finetune_trainer.sources.files import read_file
-from finetune_trainer.sources.hub import hub_rows
+from finetune_trainer.data.pipeline import Counts, Shape, check_malformed, parsed_rows
+from finetune_trainer.data.row_facts import OverlapFacts
+from finetune_trainer.sources.rows import RowSource
 from finetune_trainer.stage.failure import StageError
+
+# A score over fewer rows than were meant is another score.
+_NONE_MALFORMED = FiltersSpec(max_malformed="0")
 
 
 @dataclass(frozen=True)
@@ -25,56 +25,53 @@ class Rows:
     examples: list[Example]
     sha256: str  # of what the rows hold, in order
     name: str
-
-    @property
-    def questions(self) -> frozenset[str]:
-        """Digests of what the rows ask, whatever their case and white space."""
-        return frozenset(question_sha256(example) for example in self.examples)
+    field: str  # of the spec, for messages
 
 
-def question_sha256(example: Example) -> str:
-    """Digest of what a row asks, whatever its case, its white space and the encoding of its accents."""
-    return sha256_of(" ".join(unicodedata.normalize("NFC", example.question).casefold().split()))
+def load_examples(source: RowSource, rows: Shape) -> Rows:
+    """Reads and checks all rows of a source, in a format with its columns and templates.
 
-
-def load_examples(source: DatasetSource, dataset: Dataset) -> Rows:
-    """Reads and checks all rows of a source, in the format, columns and templates of ``dataset``.
-
-    Raises StageError: DatasetNotFound for a source that isn't there, DatasetInvalid for the first bad row.
+    Raises StageError: DatasetNotFound for a source that isn't there, DatasetInvalid when a row can't be used.
     """
-    name, rows = _raw_rows(source)
-    reader, digest, examples = format_of(dataset), hashlib.sha256(), []
-    for where, raw in rows:
-        example = reader.parse(raw, dataset, where)
-        examples.append(example)
+    counts, digest = Counts(), hashlib.sha256()
+    examples = list(parsed_rows(source, rows, counts))
+    check_malformed(counts, _NONE_MALFORMED, source.name, "mend the named row, or name the right columns")
+    for example in examples:
         digest.update(example.sha256.encode())
-    if not examples:
-        raise StageError(Reason.DATASET_INVALID, f"{name} has no rows")
-    return Rows(examples, digest.hexdigest(), name)
+    return Rows(examples, digest.hexdigest(), source.name, source.field)
 
 
-def _raw_rows(source: DatasetSource) -> tuple[str, Iterator[tuple[str, object]]]:
-    """The rows' name for messages, and (place of the row, raw row) of each."""
-    if source.repository:
-        return f"{source.uri} {source.split}", hub_rows(source)
-    path = find_file(source)
-    rows = read_file(path, path.name, path.suffix)
-    return path.name, ((f"{path.name} row {number}", raw) for number, raw in rows)
+def overlap_facts(overlap: Overlap) -> OverlapFacts:
+    """What was found of held-out rows among the training rows, for good."""
+    return OverlapFacts(
+        held_out=len(overlap.held_out),
+        exact=len(overlap.exact),
+        near=len(overlap.near),
+        pairs=overlap.pairs(),
+        are_the_same_rows=overlap.are_the_same_rows,
+    )
 
 
-def shared_examples(training: Rows, held_out: Rows, field: str) -> int:
-    """How many held-out rows ask what a training row asks.
+def see_all(overlap: Overlap, source: RowSource, rows: Shape, most: int | None) -> None:
+    """Shows the training rows of a source to ``overlap``, without making tokens of them."""
+    for example in parsed_rows(source, rows, Counts(), most):
+        overlap.see(Compared(example))
 
-    Raises StageError (DatasetInvalid) when both hold the same rows, in whatever order: such a score says nothing.
-    ``field`` is the held-out dataset's, for the message.
-    """
-    if {example.sha256 for example in training.examples} == {example.sha256 for example in held_out.examples}:
+
+def check_overlap(found: OverlapFacts, held_out: Rows, filters: FiltersSpec) -> None:
+    """Raises StageError (DatasetInvalid) when too many held-out rows are trained on: such a score says nothing."""
+    if found.are_the_same_rows:
         raise StageError(
             Reason.DATASET_INVALID,
-            f"{field} holds the very rows that are trained on ({held_out.name} and {training.name}, "
-            f"{len(held_out.examples)} rows)",
-            f"name another file or split in {field}; a split chooses among the files of a folder or of a hub dataset, "
-            "not within a file",
+            f"{held_out.field} holds the very rows that are trained on ({held_out.name}, {found.held_out:,} rows)",
+            f"name another file or split in {held_out.field}; a split chooses among the files of a folder or of a hub "
+            "dataset, not within a file",
         )
-    questions = training.questions
-    return sum(question_sha256(example) in questions for example in held_out.examples)
+    allowed = float(filters.max_overlap)
+    if found.near > allowed * found.held_out:
+        raise StageError(
+            Reason.DATASET_INVALID,
+            f"{found.near:,} of {found.held_out:,} held-out rows of {held_out.name} ({found.near / found.held_out:.1%})"
+            f" ask what a training row asks, at most {allowed:.1%} may; such as {'; '.join(found.pairs[:3])}",
+            "take those rows out of the training rows, name another split, or raise spec.dataset.filters.maxOverlap",
+        )

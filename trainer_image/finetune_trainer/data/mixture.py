@@ -1,4 +1,4 @@
-"""How many rows of each dataset a mixture takes, and which. Pure: counts, weights and a seed decide."""
+"""How many rows of each dataset a mixture takes, which, and in what order. Pure: counts, weights and a seed decide."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from fractions import Fraction
 from math import floor
+from typing import Any
+
+import numpy as np
+
+Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def shares(counts: Mapping[str, int], weights: Mapping[str, Fraction]) -> dict[str, int]:
@@ -17,10 +22,8 @@ def shares(counts: Mapping[str, int], weights: Mapping[str, Fraction]) -> dict[s
     exact = {name: size * weight for name, weight in weights.items()}
     taken = {name: floor(share) for name, share in exact.items()}
     left = floor(sum(exact.values(), Fraction(0))) - sum(taken.values())
-    by_remainder = sorted(exact, key=lambda name: taken[name] - exact[name])
-    for name in by_remainder[:left]:
-        if taken[name] < counts[name]:
-            taken[name] += 1
+    for name in sorted(exact, key=lambda name: taken[name] - exact[name])[:left]:
+        taken[name] += 1
     return taken
 
 
@@ -28,5 +31,20 @@ def sample(count: int, take: int, name: str, seed: int) -> list[int]:
     """Which ``take`` of ``count`` rows are taken, in their own order: the same for one name and seed, for ever."""
     if take >= count:
         return list(range(count))
-    ranked = sorted(range(count), key=lambda number: hashlib.sha256(f"{seed}/{name}/{number}".encode()).digest())
+    ranked = sorted(range(count), key=lambda number: _rank(seed, "sample", name, number))
     return sorted(ranked[:take])
+
+
+def mixed(counts: Mapping[str, int], taken: Mapping[str, int], seed: int) -> Numbers:
+    """The rows of a mixture in order, each by its number among the rows of all datasets one after the other."""
+    rows, first = [], 0
+    for name, count in counts.items():
+        chosen = sample(count, taken[name], name, seed)
+        rows += [(_rank(seed, "order", name, number), first + number) for number in chosen]
+        first += count
+    return np.array([row for _, row in sorted(rows)], dtype=np.int64)
+
+
+def _rank(seed: int, what: str, name: str, number: int) -> bytes:
+    """A number's place in a shuffled order. A digest, since libraries change their random numbers between versions."""
+    return hashlib.sha256(f"{seed}/{what}/{name}/{number}".encode()).digest()

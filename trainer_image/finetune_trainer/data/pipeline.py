@@ -1,25 +1,33 @@
 """The preparation of training rows: one pass, in bounded memory, with a count at each step.
 
-read → parse → malformed rows out → duplicates out → token ids → rows that are too long out → token store. Nothing of a
-row but its token ids, its digests and its counts outlives the pass.
+read → parse → malformed rows out → duplicates out → token ids → rows that are too long out → token store. Of a row
+nothing but its token ids, its digests and its counts outlives the pass.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
-from finetune_api.dataset import MAIN, Dataset, FiltersSpec, Mixture
+from finetune_api.dataset import MAIN, Dataset, FiltersSpec, HeldOut, Mixture
 from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_format import ChatFormat
-from finetune_trainer.data.duplicates import Duplicates, Overlap, said
+from finetune_trainer.data.duplicates import NAMED, Compared, Duplicates, Overlap, said
 from finetune_trainer.data.example import Example, MalformedRow
 from finetune_trainer.data.formats import parse_row
-from finetune_trainer.data.token_store import TokenWriter
-from finetune_trainer.data.tokenize import LossOn, TokenRow, sample_text, tokenise
+from finetune_trainer.data.row_facts import UNKNOWN, KeptRow, RowFacts, SourceFacts
+from finetune_trainer.data.token_store import Origin, TokenWriter
+from finetune_trainer.data.tokenize import (
+    LossOn,
+    Tokenised,
+    check_labels,
+    sample_text,
+    tokenise,
+)
 from finetune_trainer.sources.files import UnreadableRow
 from finetune_trainer.sources.rows import RowSource
 from finetune_trainer.stage.failure import StageError
@@ -27,85 +35,71 @@ from finetune_trainer.stage.failure import StageError
 MALFORMED, NOT_SAMPLED = "Malformed", "NotSampled"
 # What one pass reads of one dataset without being asked for fewer.
 MOST_ROWS = 5_000_000
-NAMED = 10  # rows that a report names of each kind
 _BATCH = 256
+# Batches that wait for their token ids while rows are read on.
+_AHEAD = 2
 # Of the answers that rows give, so many different ones are counted before they count as free text.
 _ANSWERS = 64
 _LONGEST_ANSWER = 80
+_FIRST_ROWS = 8
+
+Shape = Dataset | Mixture | HeldOut
 
 
 @dataclass(frozen=True)
-class Read:
+class Reading:
     """How token ids are made of rows."""
 
     chat: ChatFormat
     limit: int  # tokens that a row may have
     loss_on: LossOn
+    context: int | None = None  # of the model, where it names one
 
 
 @dataclass
 class Counts:
-    """What became of the rows of one dataset."""
+    """What became of the rows of one dataset so far."""
 
     read: int = 0
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    malformed: list[str] = field(default_factory=list)  # the first, in words
+    malformed: list[str] = field(default_factory=list)
     repeats: list[str] = field(default_factory=list)
-    too_long: list[str] = field(default_factory=list)
-    letters: Counter[str] = field(default_factory=Counter)  # of right options
-    answers: Counter[str] = field(default_factory=Counter)  # of rows without options, while they are few
-    has_free_text: bool = False  # whether they were too many
-    provenance: list[str] = field(default_factory=list)  # of each kept row
+    unfit: list[str] = field(default_factory=list)
+    answers: set[str] = field(default_factory=set)
+    has_few_answers: bool = True
 
-
-@dataclass
-class Passed:
-    """What one pass over all datasets gave."""
-
-    counts: dict[str, Counts]
-    sha256: str  # of what the rows hold, as read, in order
-    first_rows: dict[str, int]  # number of each dataset's first kept row
-    overlap: Overlap
-    sample: str  # a row as text, what the loss sees marked
-    questions: frozenset[bytes]  # of all rows that were read, to find the held-out rows that stand among them
+    def drop(self, kind: str, named: list[str], words: str) -> None:
+        """Counts a row that is left out, and names it if it is one of the first."""
+        self.dropped[kind] += 1
+        if len(named) < NAMED:
+            named.append(words)
 
 
 def run_pipeline(
-    dataset: Dataset, sources: Mapping[str, RowSource], read: Read, overlap: Overlap, writer: TokenWriter
-) -> Passed:
+    dataset: Dataset, sources: Mapping[str, RowSource], reading: Reading, overlap: Overlap, writer: TokenWriter
+) -> RowFacts:
     """Prepares the rows of all datasets.
 
     Raises StageError: DatasetInvalid where more rows are malformed or too long than the filters allow, or none is left.
     """
-    filters = dataset.filters
-    duplicates, digest = Duplicates(filters.deduplication), hashlib.sha256()
-    state = _State(read, duplicates, overlap, writer, digest.update)
     shapes: dict[str, Dataset | Mixture] = {MAIN: dataset, **{one.name: one for one in dataset.mixture}}
-    counts, first_rows = {}, {}
-    for name, source in sources.items():
-        first_rows[name] = state.kept
-        counts[name] = _one_dataset(shapes[name], source, filters, state)
-    return Passed(counts, digest.hexdigest(), first_rows, overlap, state.sample, frozenset(state.questions))
+    state = _Pass(reading, Duplicates(dataset.filters.deduplication), overlap, writer)
+    facts = [state.take(name, shapes[name], source, dataset.filters) for name, source in sources.items()]
+    return RowFacts(
+        sha256=state.digest.hexdigest(),
+        sources=facts,
+        provenances=list(state.provenances),
+        answers=list(state.answers),
+        first=state.first,
+        sample=state.sample,
+    )
 
 
-class _State:
-    """What goes through all datasets."""
-
-    def __init__(self, read: Read, duplicates: Duplicates, overlap: Overlap, writer: TokenWriter, digest: object) -> None:
-        self.read, self.duplicates, self.overlap, self.writer = read, duplicates, overlap, writer
-        self.digest = digest
-        self.number = self.kept = 0
-        self.sample = ""
-        self.questions: set[bytes] = set()
-        self.places: dict[int, str] = {}
-
-
-def parsed_rows(
-    source: RowSource, shape: object, counts: Counts, most: int | None
-) -> Iterator[Example]:
+def parsed_rows(source: RowSource, shape: Shape, counts: Counts, most: int | None = None) -> Iterator[Example]:
     """The rows that can be used as they stand, at most so many; the others are counted and named."""
     seen: dict[str, str] = {}
+    taken = 0
     for where, raw in source.rows():
         counts.read += 1
         if counts.read > MOST_ROWS:
@@ -119,103 +113,153 @@ def parsed_rows(
                 raise MalformedRow(f"{where} {raw.problem}")
             example = parse_row(raw, shape, where)
             if example.id is not None and (earlier := seen.setdefault(example.id, where)) != where:
-                raise MalformedRow(f"{where}: its id {example.id!r} is that of {earlier}: give each row its own")
+                raise MalformedRow(
+                    f"{where}: column {shape.columns.id!r}: {example.id!r} names {earlier}, too: give each row its own"
+                )
         except MalformedRow as error:
-            counts.dropped[MALFORMED] += 1
-            if len(counts.malformed) < NAMED:
-                counts.malformed.append(str(error))
+            counts.drop(MALFORMED, counts.malformed, str(error))
             continue
         yield example
-        most = None if most is None else most - 1
-        if most == 0:
+        taken += 1
+        if taken == most:
             return
 
 
-def check_malformed(counts: Counts, filters: FiltersSpec, name: str) -> None:
+_MEND = "mend the named row, or name the right columns; spec.dataset.filters.maxMalformed sets the share"
+
+
+def check_malformed(counts: Counts, filters: FiltersSpec, name: str, advice: str = _MEND) -> None:
     """Raises StageError (DatasetInvalid) when more rows are malformed than the filters allow, naming the first."""
-    bad = counts.dropped[MALFORMED]
-    if bad and (bad == counts.read or bad > float(filters.max_malformed) * counts.read):
-        share = f"{bad} of {counts.read} rows of {name} can't be used, at most {float(filters.max_malformed):.0%} may be"
-        raise StageError(
-            Reason.DATASET_INVALID, counts.malformed[0] if counts.read == 1 else f"{counts.malformed[0]} ({share})"
+    bad, allowed = counts.dropped[MALFORMED], float(filters.max_malformed)
+    if not counts.read:
+        raise StageError(Reason.DATASET_INVALID, f"{name} has no rows")
+    if bad and (bad == counts.read or bad > allowed * counts.read):
+        share = f"{bad:,} of {counts.read:,} rows of {name} can't be used ({bad / counts.read:.1%})"
+        share += f", at most {allowed:.1%} may" if allowed else ""
+        text = counts.malformed[0] if counts.read == 1 else f"{counts.malformed[0]}; {share}"
+        raise StageError(Reason.DATASET_INVALID, text, advice)
+
+
+class _Pass:
+    """What goes through all datasets."""
+
+    def __init__(self, reading: Reading, duplicates: Duplicates, overlap: Overlap, writer: TokenWriter) -> None:
+        self._reading, self._duplicates, self._overlap, self._writer = reading, duplicates, overlap, writer
+        self.digest = hashlib.sha256()
+        self.provenances: dict[str, int] = {}
+        self.answers: dict[str, int] = {}
+        self.first: list[KeptRow] = []
+        self.sample = ""
+        self._read = self._kept = self._largest = 0
+        # Of rows that were kept, while repeats of them are still to be named.
+        self._places: dict[int, str] = {}
+        self._named = 0
+
+    def take(self, name: str, shape: Dataset | Mixture, source: RowSource, filters: FiltersSpec) -> SourceFacts:
+        """Prepares the rows of one dataset."""
+        counts = Counts()
+        examples = self._without_repeats(parsed_rows(source, shape, counts, shape.max_examples), counts)
+        for batch, tokens in _tokenised(examples, self._reading):
+            self._write(batch, tokens, counts)
+        check_malformed(counts, filters, source.name)
+        _check_lengths(counts, filters, source, self._reading.limit)
+        return SourceFacts(
+            name=name,
+            source=source.name,
+            field=source.field,
+            read=counts.read,
+            kept=counts.kept,
+            dropped=dict(counts.dropped),
+            malformed=counts.malformed,
+            repeats=counts.repeats,
+            unfit=counts.unfit,
+            has_few_answers=counts.has_few_answers,
         )
 
+    def _without_repeats(self, examples: Iterable[Example], counts: Counts) -> Iterator[Example]:
+        for example in examples:
+            self.digest.update(example.sha256.encode())
+            row, number = Compared(example), self._read
+            self._read += 1
+            self._overlap.see(row)
+            repeat = self._duplicates.find(row, number)
+            if repeat is None:
+                if self._named < NAMED:
+                    self._places[number] = example.where
+                yield example
+                continue
+            earlier = self._places.get(repeat.of, "an earlier row")
+            counts.drop(repeat.kind, counts.repeats, f"{example.where} repeats {earlier}")
+            self._named += 1
 
-def _one_dataset(shape: Dataset | Mixture, source: RowSource, filters: FiltersSpec, state: _State) -> Counts:
-    counts = Counts()
-    examples = _without_repeats(parsed_rows(source, shape, counts, shape.max_examples), counts, state)
-    while batch := list(islice(examples, _BATCH)):
-        _tokenise(batch, counts, state)
-    check_malformed(counts, filters, source.name)
-    if not counts.read:
-        raise StageError(Reason.DATASET_INVALID, f"{source.name} has no rows")
-    _check_lengths(counts, filters, source.name, state.read.limit)
-    return counts
+    def _write(self, batch: Sequence[Example], tokens: Sequence[Tokenised], counts: Counts) -> None:
+        chat = self._reading.chat
+        if not self.first:
+            check_labels(batch[:_FIRST_ROWS], tokens[:_FIRST_ROWS], chat, self._reading.loss_on)
+        for example, found in zip(batch, tokens, strict=True):
+            if found.problem:
+                counts.drop(found.problem, counts.unfit, f"{example.where}: {found.problem}")
+                continue
+            self._check_ids(max(max(row.input_ids) for row in found.rows))
+            if len(self.first) < _FIRST_ROWS:
+                self.first.append(KeptRow.of(example))
+            self.sample = self.sample or sample_text(found.rows[0], chat)
+            provenance = self.provenances.setdefault(example.provenance or UNKNOWN, len(self.provenances))
+            self._writer.write(found.rows, Origin(self._kept, provenance, self._answer(example, counts)))
+            self._kept += 1
+            counts.kept += 1
 
+    def _check_ids(self, largest: int) -> None:
+        if largest > self._largest:
+            self._largest = largest
+            self._reading.chat.check_embedding(largest, f"token {self._reading.chat.decode([largest])!r}")
 
-def _without_repeats(examples: Iterable[Example], counts: Counts, state: _State) -> Iterator[Example]:
-    for example in examples:
-        state.digest(example.sha256.encode())  # type: ignore[operator]
-        state.number += 1
-        state.overlap.see(example)
-        if repeat := state.duplicates.find(example, state.number):
-            counts.dropped[repeat.kind] += 1
-            if len(counts.repeats) < NAMED:
-                counts.repeats.append(f"{example.where} repeats {state.places.get(repeat.of, 'an earlier row')}")
-            continue
-        state.places[state.number] = example.where
-        yield example
-
-
-def _tokenise(batch: Sequence[Example], counts: Counts, state: _State) -> None:
-    read = state.read
-    for example, found in zip(batch, tokenise(batch, read.chat, read.limit, read.loss_on), strict=True):
-        if found.problem:
-            counts.dropped[found.problem] += 1
-            if len(counts.too_long) < NAMED:
-                counts.too_long.append(f"{example.where}: {found.problem}")
-            continue
-        if not state.sample:
-            state.sample = sample_text(found.rows[0], read.chat)
-        state.writer.write(found.rows, state.kept)
-        state.kept += 1
-        counts.kept += 1
-        counts.provenance.append(example.provenance or "")
-        _count_answer(example, counts)
-
-
-def _count_answer(example: Example, counts: Counts) -> None:
-    if example.choices:
-        counts.letters[example.choices.options[example.choices.right].letter] += 1
-    elif example.text is None and not counts.has_free_text:
-        answer = said(example)
-        if len(answer) <= _LONGEST_ANSWER and (answer in counts.answers or len(counts.answers) < _ANSWERS):
-            counts.answers[answer] += 1
-        else:
-            counts.has_free_text = True
-            counts.answers.clear()
+    def _answer(self, example: Example, counts: Counts) -> int:
+        """The number of what a row answers, while a dataset's answers are few; else -1."""
+        choices = example.choices
+        answer = choices.options[choices.right].letter if choices else said(example)
+        if not answer or len(answer) > _LONGEST_ANSWER or len(counts.answers | {answer}) > _ANSWERS:
+            counts.has_few_answers = False
+        if not counts.has_few_answers:
+            return -1
+        counts.answers.add(answer)
+        return self.answers.setdefault(answer, len(self.answers))
 
 
-def _check_lengths(counts: Counts, filters: FiltersSpec, name: str, limit: int) -> None:
-    lost = {kind: counts.dropped[kind] for kind in ("TooLong", "NoResponse") if counts.dropped[kind]}
-    reached = counts.kept + sum(lost.values())
-    if not reached or sum(lost.values()) <= float(filters.max_too_long) * reached:
+def _tokenised(examples: Iterator[Example], reading: Reading) -> Iterator[tuple[list[Example], list[Tokenised]]]:
+    """Batches with their token ids, in order. A thread tokenises, which frees the interpreter to read on."""
+    waiting: deque[tuple[list[Example], Future[list[Tokenised]]]] = deque()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            while batch := list(islice(examples, _BATCH)):
+                task = thread.submit(tokenise, batch, reading.chat, reading.limit, reading.loss_on)
+                waiting.append((batch, task))
+                if len(waiting) > _AHEAD:
+                    done, tokens = waiting.popleft()
+                    yield done, tokens.result()
+            while waiting:
+                done, tokens = waiting.popleft()
+                yield done, tokens.result()
+        finally:
+            thread.shutdown(cancel_futures=True)
+
+
+def _check_lengths(counts: Counts, filters: FiltersSpec, source: RowSource, limit: int) -> None:
+    too_long, mute = counts.dropped["TooLong"], counts.dropped["NoResponse"]
+    reached, allowed = counts.kept + too_long + mute, float(filters.max_too_long)
+    if not reached or (counts.kept and too_long + mute <= allowed * reached):
         return
-    if lost.get("NoResponse", 0) > lost.get("TooLong", 0):
+    if mute > too_long:
         raise StageError(
             Reason.DATASET_INVALID,
-            f"{lost['NoResponse']} of {reached} rows of {name} have no response that the loss would see",
+            f"{mute:,} of {reached:,} rows of {source.name} have no response that the loss would see; at most "
+            f"{allowed:.0%} of rows may be dropped; the first: {counts.unfit[0]}",
             "check the rows' train flags and spec.training.lossOn",
         )
     raise StageError(
         Reason.DATASET_INVALID,
-        f"{lost.get('TooLong', 0)} of {reached} training rows of {name} are longer than {limit} tokens, "
+        f"{too_long:,} of {reached:,} training rows of {source.name} are longer than {limit} tokens, "
         "spec.model.maxSequenceLength or the model's context, and would lose their response; at most "
-        f"{float(filters.max_too_long):.0%} may be dropped",
+        f"{allowed:.0%} may be dropped",
         "raise maxSequenceLength, shorten the rows, or take a model with a longer context",
     )
-
-
-def row_texts(rows: Sequence[TokenRow], chat: ChatFormat) -> list[str]:
-    """Rows as text, what the loss sees in double brackets."""
-    return [sample_text(row, chat) for row in rows]

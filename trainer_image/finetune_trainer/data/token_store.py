@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 
 from finetune_trainer.data.tokenize import IGNORED, TokenRow
 
@@ -18,7 +19,9 @@ _SCHEMA = pa.schema(
         ("input_ids", pa.list_(pa.int32())),
         # What the loss sees: where each stretch of labels begins and ends.
         ("seen", pa.list_(pa.int32())),
-        ("source", pa.int32()),  # the row that it comes from, counted over all that were kept
+        ("source", pa.int32()),
+        ("provenance", pa.int32()),
+        ("answer", pa.int32()),
     ]
 )
 _BATCH = 1000
@@ -26,11 +29,12 @@ Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
-class StoredRow:
-    """A tokenised row, and which kept row it comes from."""
+class Origin:
+    """What is kept of a row beside its tokens: numbers, whose meaning stands elsewhere."""
 
-    row: TokenRow
-    source: int
+    source: int = 0  # the row that tokens come from, counted over all that were kept
+    provenance: int = 0
+    answer: int = 0
 
 
 class TokenWriter:
@@ -39,7 +43,7 @@ class TokenWriter:
     def __init__(self, path: Path) -> None:
         self._sink = pa.OSFile(str(path), "wb")
         self._file = pa.ipc.new_file(self._sink, _SCHEMA)
-        self._rows: list[StoredRow] = []
+        self._rows: list[tuple[TokenRow, Origin]] = []
 
     def __enter__(self) -> TokenWriter:
         return self
@@ -52,9 +56,9 @@ class TokenWriter:
         self._file.close()
         self._sink.close()
 
-    def write(self, rows: Iterable[TokenRow], source: int) -> None:
+    def write(self, rows: Iterable[TokenRow], origin: Origin) -> None:
         """Adds the rows of one kept row."""
-        self._rows += [StoredRow(row, source) for row in rows]
+        self._rows += [(row, origin) for row in rows]
         if len(self._rows) >= _BATCH:
             self._flush()
 
@@ -65,12 +69,11 @@ class TokenWriter:
 
 
 class TokenStore(Sequence[TokenRow]):
-    """Rows in a table, of which ``places`` are meant, in this order."""
+    """Rows in a table, of which those at ``places`` are meant, in this order."""
 
     def __init__(self, table: pa.Table, places: Numbers | None = None) -> None:
         self._table = table
         self._places = np.arange(table.num_rows) if places is None else places
-        self._all_lengths = pa.compute.list_value_length(table["input_ids"]).to_numpy().astype(np.int64)
 
     @classmethod
     def open(cls, path: Path) -> TokenStore:
@@ -80,7 +83,7 @@ class TokenStore(Sequence[TokenRow]):
     @classmethod
     def of(cls, rows: Sequence[TokenRow]) -> TokenStore:
         """Rows in memory."""
-        stored = [StoredRow(row, number) for number, row in enumerate(rows)]
+        stored = [(row, Origin(number)) for number, row in enumerate(rows)]
         return cls(pa.Table.from_batches([_batch(stored)] if stored else [], _SCHEMA))
 
     def __len__(self) -> int:
@@ -99,20 +102,30 @@ class TokenStore(Sequence[TokenRow]):
     @property
     def lengths(self) -> Numbers:
         """Tokens of each row."""
-        found: Numbers = self._all_lengths[self._places]
-        return found
+        return self._column(pa.compute.list_value_length(self._table["input_ids"]))
 
     @property
     def response_lengths(self) -> Numbers:
-        """Tokens of each row that count in the loss; the first of a row has nothing before it."""
-        counts = [_seen_tokens(self._table["seen"][int(place)].as_py()) for place in self._places]
-        return np.array(counts, dtype=np.int64)
+        """Tokens of each row that count in the loss; the first of a row has nothing before it and does not."""
+        counts = [_seen_tokens(batch) for batch in self._table["seen"].chunks]
+        all_counts = np.concatenate(counts) if counts else np.zeros(0, np.int64)
+        found: Numbers = all_counts[self._places]
+        return found
 
     @property
     def sources(self) -> Numbers:
         """The kept row that each comes from."""
-        found: Numbers = self._table["source"].to_numpy().astype(np.int64)[self._places]
-        return found
+        return self._column(self._table["source"])
+
+    @property
+    def provenances(self) -> Numbers:
+        """The number that stands for where each comes from."""
+        return self._column(self._table["provenance"])
+
+    @property
+    def answers(self) -> Numbers:
+        """The number that stands for what each answers."""
+        return self._column(self._table["answer"])
 
     @property
     def longest(self) -> int:
@@ -123,13 +136,20 @@ class TokenStore(Sequence[TokenRow]):
         """The rows at places of this store, in this order."""
         return TokenStore(self._table, self._places[places])
 
+    def _column(self, values: Any) -> Numbers:
+        found: Numbers = values.to_numpy().astype(np.int64)[self._places]
+        return found
 
-def _batch(rows: Sequence[StoredRow]) -> pa.RecordBatch:
+
+def _batch(rows: Sequence[tuple[TokenRow, Origin]]) -> pa.RecordBatch:
+    origins = [origin for _, origin in rows]
     return pa.record_batch(
         [
-            pa.array([one.row.input_ids for one in rows], pa.list_(pa.int32())),
-            pa.array([_stretches(one.row.labels) for one in rows], pa.list_(pa.int32())),
-            pa.array([one.source for one in rows], pa.int32()),
+            pa.array([row.input_ids for row, _ in rows], pa.list_(pa.int32())),
+            pa.array([_stretches(row.labels) for row, _ in rows], pa.list_(pa.int32())),
+            pa.array([origin.source for origin in origins], pa.int32()),
+            pa.array([origin.provenance for origin in origins], pa.int32()),
+            pa.array([origin.answer for origin in origins], pa.int32()),
         ],
         schema=_SCHEMA,
     )
@@ -137,11 +157,19 @@ def _batch(rows: Sequence[StoredRow]) -> pa.RecordBatch:
 
 def _stretches(labels: Sequence[int]) -> list[int]:
     """Where labels that count begin and end, one after the other."""
-    seen = np.array(labels) != IGNORED
-    borders = np.flatnonzero(np.diff(seen.astype(np.int8), prepend=0, append=0))
-    return [int(border) for border in borders]
+    seen = np.fromiter(labels, np.int64, len(labels)) != IGNORED
+    borders: list[int] = np.flatnonzero(np.diff(seen.astype(np.int8), prepend=0, append=0)).tolist()
+    return borders
 
 
-def _seen_tokens(seen: Sequence[int]) -> int:
-    total = sum(seen[1::2]) - sum(seen[::2])
-    return total - 1 if seen and seen[0] == 0 else total
+def _seen_tokens(seen: Any) -> Numbers:
+    """Tokens that count, of each row of an Arrow list array of stretches."""
+    offsets, borders = seen.offsets.to_numpy(), seen.values.to_numpy().astype(np.int64)
+    # Each row has an even number of borders: begins count down, ends count up.
+    signed = np.where(np.arange(len(borders)) % 2 == 0, -borders, borders)
+    totals = np.concatenate([[0], np.cumsum(signed)])
+    counts: Numbers = totals[offsets[1:]] - totals[offsets[:-1]]
+    starts_at_once = np.zeros(len(counts), np.int64)
+    filled = np.flatnonzero(offsets[1:] > offsets[:-1])
+    starts_at_once[filled] = borders[offsets[:-1][filled]] == 0
+    return counts - starts_at_once

@@ -67,6 +67,14 @@ class RunFolder(Folder):
     def metrics_uri(self) -> str:
         return str(self.uri / naming.METRICS)
 
+    @property
+    def dataset(self) -> Path:
+        return self.path / naming.DATASET
+
+    @property
+    def dataset_uri(self) -> str:
+        return str(self.uri / naming.DATASET)
+
 
 @dataclass(frozen=True)
 class EvaluationFolder(Folder):

@@ -1,25 +1,38 @@
-"""The training stage, top to bottom: folder → inputs → model → tokens → adapter → steps → memory → save → result."""
+"""The training stage, top to bottom: folder → inputs → rows → model → adapter → steps → memory → save → result."""
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from finetune_api.base import number
 from finetune_api.config import RunConfig
 from finetune_api.defaults import ResolvedSpec
 from finetune_api.progress import format_duration
-from finetune_api.results import MAX_ADVICE, AdapterStatus, Advice, MemoryStatus, StageResult, TrainingStatus
+from finetune_api.results import (
+    MAX_ADVICE,
+    AdapterStatus,
+    Advice,
+    DatasetStatus,
+    MemoryStatus,
+    StageResult,
+    TrainingStatus,
+)
 from finetune_api.stages import TRAIN
 from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.held_out import keep_fitting
-from finetune_trainer.data.prepare import Inputs, prepare_training
-from finetune_trainer.data.tokenize import TokenRows, tokenise
+from finetune_trainer.data.pipeline import Reading
+from finetune_trainer.data.prepare import TrainingInputs, prepare_training
+from finetune_trainer.data.prepared import Prepared, check_same_tokens, prepare_rows
+from finetune_trainer.data.row_report import report_lines as row_lines
+from finetune_trainer.data.tokenize import NO_RESPONSE, TOO_LONG
 from finetune_trainer.models.adapter_files import finished_training, link_latest, save_adapter
 from finetune_trainer.models.protocols import CausalLM
-from finetune_trainer.sources.pins import read_pins, write_pins
+from finetune_trainer.sources.pins import Pins, check_unchanged, read_pins, write_pins
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.device import Device
+from finetune_trainer.stage.files import write_text
 from finetune_trainer.stage.progress import ProgressPusher
 from finetune_trainer.stage.protocols import Tokenizer
 from finetune_trainer.stage.result import is_identical, lineage, stage_lineage, stage_result, write_result
@@ -53,27 +66,32 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
             say(f"already trained: {turn.folder.result}")
             link_latest(turn.folder)  # a kill may have come between the result and the link
             return turn.done
-        inputs = prepare_training(config, read_pins(turn.earlier_lock, config.job.uid, config.training_sha256))
-        made_from = lineage(config, TRAIN, inputs.pins)
+        earlier = read_pins(turn.earlier_lock, config.job.uid, config.training_sha256)
+        inputs = prepare_training(config, earlier)
+        engine = load_engine()  # before anything else imports its libraries
+        reading, prepared, pins = _prepare(config, inputs, earlier)
+        made_from = lineage(config, TRAIN, pins)
         runner = stage_lineage(config, inputs.device.name)
         if reused := turn.reuse(lambda result: is_identical(result, made_from, runner)):
             link_latest(turn.shared)
             return reused
         folder = turn.folder
-        write_pins(folder.lock, inputs.pins)
+        write_pins(folder.lock, pins)
+        dataset = _tell(prepared, folder)
 
-        steps = _take_steps(config.spec, inputs, folder, pusher)
+        steps = _take_steps(config.spec, inputs, engine, Rows(reading, prepared), folder, pusher)
 
         turn.confirm()
         adapter = save_adapter(steps.model, steps.tokenizer, folder)
         say(_saved(adapter))
         sections = {
+            "dataset": dataset,
             "training": steps.training,
             "memory": steps.memory,
             "adapter": adapter,
             "lineage": made_from,
             "stage_lineage": runner,
-            "advice": [*inputs.advice, *steps.advice][:MAX_ADVICE],
+            "advice": [*prepared.advice, *steps.advice][:MAX_ADVICE],
         }
         result = stage_result(config, TRAIN, sections)
         turn.confirm()
@@ -82,48 +100,77 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         return result
 
 
-def _take_steps(spec: ResolvedSpec, inputs: Inputs, folder: RunFolder, pusher: ProgressPusher | None) -> Steps:
-    training, device = spec.training, inputs.device
-    engine = load_engine()  # before anything else imports its libraries
+@dataclass(frozen=True)
+class Rows:
+    """The rows to train on, and how the model reads them."""
 
+    reading: Reading
+    prepared: Prepared
+
+
+def _prepare(config: RunConfig, inputs: TrainingInputs, earlier: Pins | None) -> tuple[Reading, Prepared, Pins]:
+    """The rows, through the model's own tokenizer, and the pins with what was found of them."""
+    from finetune_trainer.models.reading import read_model
+
+    reading = read_model(inputs.sources.model, config.spec)
+    if reading.chat.note:
+        say(reading.chat.note)
+    prepared = prepare_rows(config, inputs.sources, inputs.held_out, reading)
+    pins = inputs.pins.model_copy(update={"dataset_sha256": prepared.facts.sha256})
+    if inputs.held_out:
+        pins = pins.model_copy(update={"shared_examples": prepared.overlap.exact})
+        _, dropped = keep_fitting(inputs.held_out.examples, reading.chat, reading.context, reading.loss_on)
+        if dropped:
+            say(f"held-out rows: {dropped} are longer than the model's context and will be left out")
+    check_unchanged(earlier, pins)
+    return reading, prepared, pins
+
+
+def _tell(prepared: Prepared, folder: RunFolder) -> DatasetStatus:
+    """Says what became of the rows, and writes it beside the adapter."""
+    status = prepared.status.model_copy(update={"report_uri": folder.dataset_uri})
+    document = {**prepared.document, "status": status.to_api()}
+    write_text(folder.dataset, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    for line in row_lines(document):
+        say(line)
+    return status
+
+
+def _take_steps(
+    spec: ResolvedSpec,
+    inputs: TrainingInputs,
+    engine: Engine,
+    rows: Rows,
+    folder: RunFolder,
+    pusher: ProgressPusher | None,
+) -> Steps:
     from finetune_trainer.models.adapter_targets import adapter_bytes, adapter_targets, room_needed
-    from finetune_trainer.models.loading import context_of, embedding_rows, load_config, skeleton, tokenizer_bytes
+    from finetune_trainer.models.loading import embedding_rows, load_config, skeleton, tokenizer_bytes
     from finetune_trainer.training.attention import attention_of, fix_attention
 
+    training, device, source = spec.training, inputs.device, inputs.sources.model
+    reading, store = rows.reading, rows.prepared.store
     fix_attention(device)
-    model_config = load_config(inputs.model)
-    bare, tokenizer_size = skeleton(inputs.model, model_config), tokenizer_bytes(inputs.model)
+    bare, tokenizer_size = skeleton(source, load_config(source)), tokenizer_bytes(source)
     if bare:
         check_room(folder.path, room_needed(adapter_bytes(bare, spec.lora), tokenizer_size), str(folder.uri))
-    context = context_of(model_config)
-    limit = longest_row(spec.model.max_sequence_length, context)
-    if limit < spec.model.max_sequence_length:
-        say(f"maxSequenceLength: {limit}, the model's context, in place of {spec.model.max_sequence_length}")
 
-    say(f"loading {inputs.model.name} in 4 bit (NF4)")
-    base, tokenizer = engine.load_base(inputs.model, limit, device)
+    say(f"loading {source.name} in 4 bit (NF4)")
+    base, tokenizer = engine.load_base(source, reading.limit, device)
     if not bare:
         check_room(folder.path, room_needed(adapter_bytes(base, spec.lora), tokenizer_size), str(folder.uri))
     chat = read_chat_format(tokenizer, spec.model, embedding_rows(base))
-    if chat.note:
-        say(chat.note)
-    tokens = tokenise(inputs.rows.examples, chat, limit, training.loss_on)
-    say(f"tokenised: {len(tokens.rows)} rows, longest {tokens.longest} tokens, {tokens.dropped} dropped as too long")
-    say(tokens.sample)
-    if inputs.held_out:
-        _, dropped = keep_fitting(inputs.held_out.examples, chat, context)
-        if dropped:
-            say(f"held-out rows: {dropped} are longer than the model's context and will be left out")
+    check_same_tokens(rows.prepared.facts, store, replace(reading, chat=chat))
 
-    plan = plan_step(training, shape_of(base), tokens.longest, _free_bytes(device))
+    plan = plan_step(training, shape_of(base), store.longest, _free_bytes(device))
     say(_describe(plan))
     optimizer = optimizer_on(device, training)
     if optimizer != training.optimizer:
         say(f"optimizer: {optimizer} in place of {training.optimizer}, which needs a GPU")
-    warmup, warmup_advice = warmup_steps(training, total_steps(training, len(tokens.rows)))
+    warmup, warmup_advice = warmup_steps(training, total_steps(training, len(store)))
     layers = sorted({name.rpartition(".")[2] for name in adapter_targets(base, spec.lora.target_modules)})
     say(f"adapter: rank {spec.lora.rank} on {', '.join(layers)}")
-    model = engine.add_adapter(base, spec.lora, plan.checkpointing, inputs.model)
+    model = engine.add_adapter(base, spec.lora, plan.checkpointing, source)
 
     reporter = StepReporter(pusher, folder.metrics)
     schedule = Schedule(training, plan, warmup, device)
@@ -131,25 +178,17 @@ def _take_steps(spec: ResolvedSpec, inputs: Inputs, folder: RunFolder, pusher: P
     for line in before_lines(device, before):
         say(line)
     started = time.monotonic()
-    trained = engine.train(model, tokenizer, tokens.rows, schedule, reporter)
+    trained = engine.train(model, tokenizer, store, schedule, reporter)
     seconds = time.monotonic() - started
     memory = measure_after(device, before)
     for line in report_lines(memory, seconds):
         say(line)
 
     advice = [warmup_advice, _smaller_batch(plan, trained), trained_biases(model)]
-    status = _training_status(engine, model, tokens, schedule, trained, reporter, seconds).model_copy(
+    status = _training_status(engine, model, rows.prepared, schedule, trained, reporter, seconds).model_copy(
         update={"attention": attention_of(model, device), "metrics_uri": folder.metrics_uri}
     )
     return Steps(model, tokenizer, status, memory, [entry for entry in advice if entry])
-
-
-def longest_row(wanted: int, context: int | None) -> int:
-    """Tokens that a row may have: ``wanted``, or the model's context (None where it names none) if that is shorter.
-
-    For more than its context Unsloth would stretch the model's positions, and nobody who loads the adapter knows.
-    """
-    return min(wanted, context or wanted)
 
 
 def _free_bytes(device: Device) -> int | None:
@@ -194,7 +233,7 @@ def trained_biases(model: CausalLM) -> Advice | None:
 def _training_status(
     engine: Engine,
     model: CausalLM,
-    tokens: TokenRows,
+    prepared: Prepared,
     schedule: Schedule,
     trained: Trained,
     reporter: StepReporter,
@@ -211,8 +250,8 @@ def _training_status(
         runtime_seconds=round(seconds),
         runtime=format_duration(round(seconds)),
         trained_tokens=trained.tokens,
-        examples_seen=min(trained.steps * plan.batch, round(trained.epochs * len(tokens.rows))),
-        dropped_examples=tokens.dropped,
+        examples_seen=min(trained.steps * plan.batch, round(trained.epochs * len(prepared.store))),
+        dropped_examples=sum(prepared.facts.dropped().get(kind, 0) for kind in (TOO_LONG, NO_RESPONSE)),
         trainable_parameters=adapter_size,
         total_parameters=_base_size(model) + adapter_size,
         micro_batch_size=trained.micro_batch,

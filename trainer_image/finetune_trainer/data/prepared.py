@@ -1,0 +1,215 @@
+"""Training rows, ready to be trained on: from the cache, or through the pipeline, then mixed and told of."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from finetune_api.base import sha256_of
+from finetune_api.config import RunConfig
+from finetune_api.dataset import MAIN, Dataset, Mixture
+from finetune_api.reasons import Reason
+from finetune_api.results import Advice, DatasetStatus
+from finetune_api.run_folder import ROW_CACHE
+from finetune_api.uris import parse_claim
+from finetune_trainer import __version__
+from finetune_trainer.data.duplicates import Overlap
+from finetune_trainer.data.load import Rows, check_overlap, overlap_facts, see_all
+from finetune_trainer.data.mixture import mixed, shares
+from finetune_trainer.data.pipeline import Reading, run_pipeline
+from finetune_trainer.data.prepare import shared_advice
+from finetune_trainer.data.row_cache import RowCache
+from finetune_trainer.data.row_facts import OverlapFacts, RowFacts
+from finetune_trainer.data.row_report import dataset_status, document, row_advice
+from finetune_trainer.data.token_store import Numbers, TokenStore, TokenWriter
+from finetune_trainer.data.tokenize import tokenise
+from finetune_trainer.sources.locate import Sources
+from finetune_trainer.stage.console import say
+from finetune_trainer.stage.failure import StageError
+from finetune_trainer.stage.protocols import Tokenizer
+
+# Raised with every change of what the pipeline gives for the same rows.
+_PIPELINE = 1
+_ROWS, _FACTS, _OVERLAP = "rows.arrow", "facts.json", "overlap.json"
+# What makes no difference to the tokens of a row.
+_INDIFFERENT = {"source", "revision", "config", "split", "secret_ref", "workers", "packing", "weight", "mixture"}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows to train on, and what is told of them."""
+
+    store: TokenStore
+    facts: RowFacts
+    overlap: OverlapFacts
+    status: DatasetStatus
+    advice: list[Advice]
+    document: dict[str, Any]  # dataset.json
+    cache: RowCache  # in which the rows lie, in use as long as this lives
+
+
+def prepare_rows(
+    config: RunConfig, sources: Sources, held_out: Rows | None, reading: Reading, report_uri: str | None = None
+) -> Prepared:
+    """The training rows of a run.
+
+    Raises StageError: DatasetInvalid where the filters allow less than was found, or nothing is left to train on;
+    InvalidSpec where labels are not the responses' ids, or an id lies beyond the model's embedding.
+    """
+    dataset, seed = config.spec.dataset, config.spec.training.seed
+    cache = RowCache(cache_folder(config))
+    facts, stored, overlap, cached = _from_cache_or_pipeline(config, sources, held_out, reading, cache)
+    if held_out:
+        check_overlap(overlap, held_out, dataset.filters)
+    store = stored.select(_places(dataset, facts, stored, seed))
+    if not len(store):
+        raise StageError(
+            Reason.DATASET_INVALID,
+            f"none of {sum(one.read for one in facts.sources):,} rows is left to train on: "
+            f"{', '.join(f'{rows:,} {kind}' for kind, rows in facts.dropped().items()) or 'a dataset of it is empty'}",
+            "name other rows, or change spec.dataset.filters or the weights",
+        )
+    status = dataset_status(facts, store, overlap, bool(dataset.mixture), cached, report_uri)
+    advice = [*shared_advice(overlap.exact, held_out), *row_advice(facts, store)]
+    return Prepared(
+        store, facts, overlap, status, advice, document(facts, store, overlap, status, _weights(dataset)), cache
+    )
+
+
+def cache_folder(config: RunConfig) -> Path:
+    """Where prepared rows are kept: on the cache claim where there is one, else beside the run folders."""
+    if config.cache_directory:
+        return Path(config.cache_directory) / ROW_CACHE
+    return config.local_path(parse_claim(config.spec.output.destination)) / ROW_CACHE
+
+
+def check_same_tokens(facts: RowFacts, store: TokenStore, first: Reading) -> None:
+    """Raises StageError (InvalidSpec) unless another tokenizer gives the ids of the first rows that were prepared."""
+    made = tokenise([row.example for row in facts.first], first.chat, first.limit, first.loss_on)
+    numbers = dict(zip(store.sources.tolist(), range(len(store)), strict=True))
+    for number, one in enumerate(made):
+        place = numbers.get(number)
+        if place is not None and (not one.rows or one.rows[-1] != store[place]):
+            raise StageError(
+                Reason.INVALID_SPEC,
+                "the training library loads another tokenizer than the model's folder holds: the first rows come out "
+                "as other tokens",
+                "report it with the model's name; take another model meanwhile",
+            )
+
+
+def _from_cache_or_pipeline(
+    config: RunConfig, sources: Sources, held_out: Rows | None, reading: Reading, cache: RowCache
+) -> tuple[RowFacts, TokenStore, OverlapFacts, bool]:
+    dataset, key = config.spec.dataset, row_key(config, sources, reading)
+    overlap_key = sha256_of([key, held_out.sha256]) if held_out else None
+    if (entry := cache.find(key)) and (facts := _read(entry / _FACTS, RowFacts)):
+        say(f"prepared rows: those of an earlier run, {entry}")
+        overlap = OverlapFacts()
+        if overlap_key and held_out:
+            known = cache.find(overlap_key)
+            found = _read(known / _OVERLAP, OverlapFacts) if known else None
+            overlap = found or _overlap_alone(dataset, sources, held_out)
+            if not found:
+                _add_overlap(cache, overlap_key, overlap)
+        return facts, TokenStore.open(entry / _ROWS), overlap, True
+    seen = Overlap(held_out.examples if held_out else [])
+    with tempfile.TemporaryDirectory(prefix="finetune-") as scratch:
+        path = Path(scratch)
+        with TokenWriter(path / _ROWS) as writer:
+            facts = run_pipeline(dataset, sources.training, reading, seen, writer)
+        (path / _FACTS).write_text(facts.model_dump_json(by_alias=True), encoding="utf-8")
+        entry = cache.add(key, lambda draft: shutil.copytree(path, draft, dirs_exist_ok=True))
+        overlap = overlap_facts(seen)
+        if entry and overlap_key:
+            _add_overlap(cache, overlap_key, overlap)
+        # Mapped into memory, a file stays readable when its name is gone.
+        return facts, TokenStore.open((entry or path) / _ROWS), overlap, False
+
+
+def _overlap_alone(dataset: Dataset, sources: Sources, held_out: Rows) -> OverlapFacts:
+    """Compares rows that are prepared already with held-out rows that they were not yet compared with."""
+    seen = Overlap(held_out.examples)
+    for name, shape in _shapes(dataset).items():
+        see_all(seen, sources.training[name], shape, shape.max_examples)
+    return overlap_facts(seen)
+
+
+def _add_overlap(cache: RowCache, key: str, overlap: OverlapFacts) -> None:
+    cache.add(key, lambda draft: (draft / _OVERLAP).write_text(overlap.model_dump_json(by_alias=True)))
+
+
+def _read(path: Path, kind: type[Any]) -> Any:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def row_key(config: RunConfig, sources: Sources, reading: Reading) -> str:
+    """A digest of all that decides the tokens of the rows: the rows, how they are read, and what reads them."""
+    shapes = _shapes(config.spec.dataset)
+    return sha256_of(
+        [
+            [
+                [name, source.content_key(), shapes[name].model_dump(mode="json", exclude=_INDIFFERENT)]
+                for name, source in sources.training.items()
+            ],
+            [reading.limit, reading.loss_on, reading.chat.embedding_rows],
+            config.spec.model.model_dump(mode="json", exclude={"source", "revision", "secret_ref"}),
+            _tokenizer_key(reading.chat.tokenizer),
+            [
+                _PIPELINE,
+                __version__,
+                *(importlib.metadata.version(name) for name in ("transformers", "tokenizers", "rensa")),
+            ],
+        ]
+    )
+
+
+def _tokenizer_key(tokenizer: Tokenizer) -> str:
+    if tokenizer.is_fast:
+        written = tokenizer.backend_tokenizer.to_str()
+    else:
+        written = [type(tokenizer).__name__, sorted(tokenizer.get_vocab().items())]
+    added = [
+        [id_, vars(token) if hasattr(token, "__dict__") else str(token)]
+        for id_, token in tokenizer.added_tokens_decoder.items()
+    ]
+    ends = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id]
+    return sha256_of([written, added, ends, tokenizer.chat_template])
+
+
+def _shapes(dataset: Dataset) -> dict[str, Dataset | Mixture]:
+    return {MAIN: dataset, **{one.name: one for one in dataset.mixture}}
+
+
+def _weights(dataset: Dataset) -> dict[str, str]:
+    return {name: one.weight for name, one in _shapes(dataset).items() if one.weight is not None}
+
+
+def _places(dataset: Dataset, facts: RowFacts, store: TokenStore, seed: int) -> Numbers:
+    """Which token rows are trained on, in order. Without a mixture that is the rows' own."""
+    rows = store.sources
+    if not dataset.mixture:
+        return _range(len(rows))
+    counts: Mapping[str, int] = facts.kept
+    weights = {name: Fraction(weight) for name, weight in _weights(dataset).items()}
+    order = mixed(counts, shares(counts, weights) if weights else counts, seed)
+    starts, ends = rows.searchsorted(order), rows.searchsorted(order, side="right")
+    places = [place for start, end in zip(starts, ends, strict=True) for place in range(start, end)]
+    return _range(len(rows))[places]
+
+
+def _range(count: int) -> Numbers:
+    import numpy as np
+
+    return np.arange(count)
