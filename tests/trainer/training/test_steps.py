@@ -190,9 +190,7 @@ def test_trained_weights_are_kept_in_32_bit_and_padding_goes_to_the_right_whatev
     assert batch["labels"].tolist() == [[5, 6, 7], [5, -100, -100]]
 
 
-def test_a_step_in_which_the_loss_sees_nothing_is_refused_not_a_loss_of_zero(
-    make_config: Any, tmp_path: Path
-) -> None:
+def test_a_step_in_which_the_loss_sees_nothing_is_refused_not_a_loss_of_zero(make_config: Any, tmp_path: Path) -> None:
     from finetune_trainer.data.token_store import TokenStore
     from finetune_trainer.data.tokenize import TokenRow
 

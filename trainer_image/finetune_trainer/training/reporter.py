@@ -46,11 +46,17 @@ class StepReporter:
         self.progress(first_step, total, 0.0, 0)
 
     def log(self, entry: LoggedStep, total: int) -> None:
-        """Prints and keeps a logged step. Raises StageError (LossDiverged) when its loss is not finite."""
+        """Prints and keeps a logged step. Raises StageError (LossDiverged) when its loss is not finite, or zero."""
         speed = self._speed(entry.tokens)
         self._append(entry, speed)
         if not math.isfinite(entry.loss):
             raise StageError(Reason.LOSS_DIVERGED, f"the loss is {entry.loss} at step {entry.step} of {total}")
+        if entry.loss == 0.0:  # libraries give zero where the loss sees nothing; rows known by heart don't come to it
+            raise StageError(
+                Reason.LOSS_DIVERGED,
+                f"the loss is exactly zero at step {entry.step} of {total}",
+                "check what the loss sees of the row that the log shows; train for fewer steps if the rows are learnt",
+            )
         self.history.append(entry)
         norm = "" if entry.gradient_norm is None else f"gradient {entry.gradient_norm:.3g}  "
         say(

@@ -7,11 +7,12 @@ from typing import Protocol
 
 from finetune_api.defaults import ResolvedTraining
 from finetune_api.spec import LoraSpec
-from finetune_trainer.data.tokenize import TokenRow
+from finetune_trainer.data.token_store import TokenStore
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device, Dtype
 from finetune_trainer.stage.protocols import Tokenizer
+from finetune_trainer.training.packing import Layout
 from finetune_trainer.training.plan import Checkpointing, StepPlan
 from finetune_trainer.training.reporter import StepReporter
 
@@ -24,6 +25,7 @@ class Schedule:
     plan: StepPlan
     warmup_steps: int
     device: Device
+    packed: Layout | None = None  # how the examples of a step share sequences, where they do
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Trained:
     steps: int
     epochs: float
     tokens: int  # through the model, padding left out
+    padding: float  # share of all that was computed
     micro_batch: int  # smaller than planned where memory ran out
     dtype: Dtype  # that was computed in
 
@@ -53,7 +56,11 @@ class Engine(Protocol):
         ...
 
     def train(
-        self, model: CausalLM, tokenizer: Tokenizer, rows: list[TokenRow], schedule: Schedule, reporter: StepReporter
+        self, model: CausalLM, tokenizer: Tokenizer, rows: TokenStore, schedule: Schedule, reporter: StepReporter
     ) -> Trained:
-        """Takes all steps, in place. Raises StageError (LossDiverged); OutOfMemoryError when no smaller batch fits."""
+        """Takes all steps, in place, over rows in the order that the seed gives.
+
+        Raises StageError (LossDiverged, or InvalidSpec for a batch without a token that the loss sees);
+        OutOfMemoryError when no smaller batch fits.
+        """
         ...

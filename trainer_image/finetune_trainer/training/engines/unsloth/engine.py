@@ -14,7 +14,7 @@ import torch
 
 from finetune_api.reasons import Reason
 from finetune_api.spec import LoraSpec
-from finetune_trainer.data.tokenize import TokenRow
+from finetune_trainer.data.token_store import TokenStore
 from finetune_trainer.models.adapter_targets import adapter_targets
 from finetune_trainer.models.loading import check_shapes, checked_load, text_tokenizer
 from finetune_trainer.models.protocols import AdapterModel, CausalLM
@@ -74,7 +74,7 @@ class UnslothEngine:
         return adapted
 
     def train(
-        self, model: CausalLM, tokenizer: Tokenizer, rows: list[TokenRow], schedule: Schedule, reporter: StepReporter
+        self, model: CausalLM, tokenizer: Tokenizer, rows: TokenStore, schedule: Schedule, reporter: StepReporter
     ) -> Trained:
         with tempfile.TemporaryDirectory(prefix="finetune-") as scratch:
             trainer = build_trainer(model, tokenizer, rows, schedule, reporter, scratch)
@@ -83,6 +83,7 @@ class UnslothEngine:
             steps=trainer.state.global_step,
             epochs=trainer.state.epoch or 0.0,
             tokens=int(trainer.state.num_input_tokens_seen),
+            padding=1 - trainer.state.num_input_tokens_seen / max(1, trainer.computed_tokens),
             micro_batch=trainer.micro_batch,
             dtype=computed_in(trainer.args),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,32 +11,37 @@ from datasets import Dataset
 from transformers import DataCollatorForSeq2Seq, PrinterCallback
 from trl import SFTTrainer
 
+from finetune_api.reasons import Reason
+from finetune_trainer.data.token_store import TokenStore
 from finetune_trainer.data.tokenize import IGNORED, TokenRow
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.device import Device
+from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.protocols import Tokenizer
 from finetune_trainer.training.engines.base import Schedule
 from finetune_trainer.training.engines.unsloth.callbacks import ReportingCallback
 from finetune_trainer.training.engines.unsloth.training_arguments import training_arguments
+from finetune_trainer.training.micro_batches import Batch, label_tokens, parts_of
+from finetune_trainer.training.packing import Layout
 from finetune_trainer.training.plan import StepPlan
 from finetune_trainer.training.reporter import StepReporter
 
-Batch = dict[str, torch.Tensor]  # each [rows, length]: input_ids, attention_mask, labels
-
 
 class SplittingTrainer(SFTTrainer):  # type: ignore[misc]
-    """Takes a step's batch in micro-batches, which need not divide it.
+    """Takes a step's batch in micro-batches, which need not divide it, and which may be packed.
 
     Each micro-batch's mean loss weighs as many label tokens as it has of the batch's, so that the gradient is that of
     the whole batch, however it is split. When GPU memory runs out and the plan allows it, the step begins anew with
     half the micro-batch, from the same random state: the trajectory is the one of the smaller micro-batch.
     """
 
-    def __init__(self, plan: StepPlan, **arguments: Any) -> None:
+    def __init__(self, plan: StepPlan, packed: Layout | None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.plan = plan
+        self.packed = packed
         self.micro_batch = plan.micro_batch
+        self.computed_tokens = 0  # padding with them
         self._share = 1.0
 
     def training_step(self, model: Any, inputs: Batch, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -63,52 +68,79 @@ class SplittingTrainer(SFTTrainer):  # type: ignore[misc]
         return (loss[0] * self._share, *loss[1:]) if isinstance(loss, tuple) else loss * self._share
 
     def _split_step(self, model: Any, inputs: Batch) -> torch.Tensor:
-        if self.micro_batch >= len(inputs["input_ids"]):
-            self._share = 1.0
-            loss: torch.Tensor = super().training_step(model, inputs, None)
-            return loss
-        total = _label_tokens(inputs)
+        parts = parts_of(inputs, self.micro_batch, self.packed)
+        # A device is asked for numbers only where there is something to weigh.
+        total = label_tokens(inputs) if len(parts) > 1 else 0
         losses = []
-        for part in split(inputs, self.micro_batch):
-            self._share = _label_tokens(part) / total if total else 1.0
-            # Without num_items_in_batch every model gives the mean over the part's own label tokens.
-            losses.append(super().training_step(model, part, None))
-        return torch.stack(losses).sum()
+        for part in parts:
+            self._share = label_tokens(part) / total if total else 1.0
+            if self._share:  # the mean over no label token would be no number
+                # Without num_items_in_batch every model gives the mean over the part's own label tokens.
+                losses.append(super().training_step(model, part, None))
+        self.computed_tokens += sum(part["input_ids"].numel() for part in parts)
+        return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
 
-def split(batch: Batch, rows: int) -> Iterator[Batch]:
-    """Parts of a right-padded batch of at most so many rows, without the columns that are padding in all of them."""
-    mask = batch["attention_mask"]
-    for start in range(0, len(mask), rows):
-        longest = int(mask[start : start + rows].sum(dim=1).max())
-        yield {name: values[start : start + rows, :longest] for name, values in batch.items()}
+class StoredRows(torch.utils.data.Dataset[dict[str, list[int]]]):
+    """Rows of a store, each read when its step comes."""
+
+    def __init__(self, rows: TokenStore) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: int) -> dict[str, list[int]]:
+        return columns(self._rows[place])
 
 
-def collator(tokenizer: Tokenizer) -> Any:
-    """Pads rows on the right, and labels by position: an EOS that doubles as pad token stays in the loss."""
+def columns(row: TokenRow) -> dict[str, list[int]]:
+    """A row by the names that the trainer and its collator know."""
+    return {"input_ids": row.input_ids, "labels": row.labels}
+
+
+def collator(tokenizer: Tokenizer) -> Callable[[list[dict[str, list[int]]]], Batch]:
+    """Pads rows on the right, and labels by position: an EOS that doubles as pad token stays in the loss.
+
+    What it gives raises StageError (InvalidSpec) for rows without any label: TRL would call that a loss of zero.
+    """
     tokenizer.padding_side = "right"
-    return DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
+    pad = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
+
+    def collate(rows: list[dict[str, list[int]]]) -> Batch:
+        batch: Batch = pad(rows)
+        if not label_tokens(batch):
+            raise StageError(
+                Reason.INVALID_SPEC,
+                f"the {len(rows)} rows of a step have no token that the loss sees",
+                "check spec.training.lossOn and the rows' train flags, and apply under a new name",
+            )
+        return batch
+
+    return collate
 
 
 def build_trainer(
     model: CausalLM,
     tokenizer: Tokenizer,
-    rows: list[TokenRow],
+    rows: TokenStore,
     schedule: Schedule,
     reporter: StepReporter,
     scratch: str,
 ) -> SplittingTrainer:
     """A trainer over tokenised rows that reports to ``reporter`` and writes to ``scratch`` only."""
-    dataset = Dataset.from_dict({"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]})
     trainer = SplittingTrainer(
         plan=schedule.plan,
+        packed=schedule.packed,
         model=model,
         processing_class=tokenizer,
         args=training_arguments(schedule, scratch),
-        train_dataset=dataset,
+        # TRL takes a Dataset only, and looks at its first row.
+        train_dataset=Dataset.from_list([columns(rows[0])]),
         data_collator=collator(tokenizer),
         callbacks=[ReportingCallback(reporter)],
     )
+    trainer.train_dataset = StoredRows(rows)
     trainer.remove_callback(PrinterCallback)
     tokenizer.padding_side = "right"  # whatever the trainer's constructor made of it
     keep_master_weights(model, schedule.device)
@@ -124,11 +156,6 @@ def keep_master_weights(model: CausalLM, device: Device) -> None:
         if parameter.requires_grad:
             wanted = torch.float32 if "lora_" in name else getattr(torch, device.dtype)
             parameter.data = parameter.data.to(wanted)
-
-
-def _label_tokens(batch: Batch) -> int:
-    """Tokens whose loss counts. The first of a row has nothing before it to be predicted from."""
-    return int((batch["labels"][:, 1:] != IGNORED).sum())
 
 
 def _random_state() -> tuple[torch.Tensor, list[torch.Tensor]]:

@@ -1,0 +1,67 @@
+"""A few training steps by the engine, on a configuration's own rows or others."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from finetune_api.config import RunConfig
+from finetune_api.uris import parse_claim
+from finetune_trainer.data.chat_format import read_chat_format
+from finetune_trainer.data.formats import parse_row
+from finetune_trainer.data.token_store import TokenStore
+from finetune_trainer.data.tokenize import tokenise
+from finetune_trainer.sources.model import ModelSource
+from finetune_trainer.stage.device import Device
+from finetune_trainer.training.engines import load_engine
+from finetune_trainer.training.engines.base import Schedule, Trained
+from finetune_trainer.training.packing import Layout
+from finetune_trainer.training.plan import Checkpointing, StepPlan
+from finetune_trainer.training.reporter import StepReporter
+
+CPU = Device("cpu", "CPU", 0, "float32")
+LONGEST = 192
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A few steps, and the model after them."""
+
+    losses: list[float]
+    gradient_norms: list[float | None]
+    trained: Trained
+    model: Any
+    tokenizer: Any
+
+    @property
+    def adapter(self) -> dict[str, Any]:
+        return {name: value.detach().clone() for name, value in self.model.named_parameters() if value.requires_grad}
+
+
+def take_steps(
+    config: RunConfig,
+    micro_batch: int,
+    may_shrink: bool = False,
+    rows: TokenStore | None = None,
+    packed: Layout | None = None,
+    checkpointing: Checkpointing = "Disabled",
+) -> Steps:
+    """Trains as the configuration says, ``micro_batch`` rows or sequences at a time."""
+    from finetune_trainer.models.loading import embedding_rows
+
+    spec, engine = config.spec, load_engine()
+    source = ModelSource(str(config.local_path(parse_claim(spec.model.source))), None, False)
+    base, tokenizer = engine.load_base(source, LONGEST, CPU)
+    if rows is None:
+        chat = read_chat_format(tokenizer, spec.model, embedding_rows(base))
+        lines = (config.local_path(parse_claim(spec.dataset.source)) / "train.jsonl").read_text().splitlines()
+        examples = [parse_row(json.loads(line), spec.dataset, f"row {place}") for place, line in enumerate(lines)]
+        tokenised = tokenise(examples, chat, LONGEST, spec.training.loss_on)
+        rows = TokenStore.of([row for one in tokenised for row in one.rows])
+    plan = StepPlan(spec.training.batch_size, micro_batch, checkpointing, may_shrink)
+    model = engine.add_adapter(base, spec.lora, plan.checkpointing, source)
+    reporter = StepReporter(None)
+    trained = engine.train(model, tokenizer, rows, Schedule(spec.training, plan, 0, CPU, packed), reporter)
+    history = reporter.history
+    return Steps([one.loss for one in history], [one.gradient_norm for one in history], trained, model, tokenizer)
