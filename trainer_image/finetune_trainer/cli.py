@@ -1,4 +1,7 @@
-"""The command line: ``train`` and ``evaluate`` run a stage in its pod, ``run`` a whole job without a cluster."""
+"""The command line: ``train`` and ``evaluate`` run a stage in its pod, ``run`` a whole job without a cluster.
+
+``data`` shows what a job would train on.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 from finetune_api.names import CONFIG_DIRECTORY, CONFIG_FILE
 from finetune_api.reasons import exit_code
 from finetune_api.stages import BY_COMMAND, EVALUATE, TRAIN
+from finetune_trainer.data_command import show_rows
 from finetune_trainer.local_run import local_config, read_job, run_locally
 from finetune_trainer.stage.config import load_config
 from finetune_trainer.stage.console import say
@@ -22,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command. Returns the exit code, as in :mod:`finetune_api.reasons`."""
     options = _parser().parse_args(arguments)
     try:
-        if options.command == "run":
+        if options.command in ("run", "data"):
             config = local_config(read_job(options.job), options.mount, options.output, Path.cwd())
-            return run_locally(config)
+            return run_locally(config) if options.command == "run" else show_rows(config, options.json)
         config = load_config(options.config)
     except StageError as error:
         say(f"{error.reason}: {failure_of(error).message}")
@@ -45,7 +49,17 @@ def _parser() -> argparse.ArgumentParser:
         description="Runs a FineTuneJob here, without a cluster, from the file that kubectl would apply. A claim "
         "without --mount is the folder of its name in the working directory, if there is one.",
     )
-    run.add_argument("job", type=Path, help="a FineTuneJob in YAML")
-    run.add_argument("--output", type=Path, help="a folder in place of the output's claim (default: ./runs)")
-    run.add_argument("--mount", action="append", default=[], metavar="CLAIM=FOLDER", help="a folder for a claim")
+    data = commands.add_parser(
+        "data",
+        help="show what a job's YAML would train on",
+        description="Prepares the rows of a FineTuneJob here, without GPU and weights, and shows what becomes of them. "
+        "A run of the same job then takes the prepared rows.",
+    )
+    data.add_argument("--json", action="store_true", help="print the document that a run writes to dataset.json")
+    for command in (run, data):
+        command.add_argument("job", type=Path, help="a FineTuneJob in YAML")
+        command.add_argument("--output", type=Path, help="a folder in place of the output's claim (default: ./runs)")
+        command.add_argument(
+            "--mount", action="append", default=[], metavar="CLAIM=FOLDER", help="a folder for a claim"
+        )
     return parser

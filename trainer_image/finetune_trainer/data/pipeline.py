@@ -22,6 +22,8 @@ from finetune_trainer.data.formats import parse_row
 from finetune_trainer.data.row_facts import UNKNOWN, KeptRow, RowFacts, SourceFacts
 from finetune_trainer.data.token_store import Origin, TokenWriter
 from finetune_trainer.data.tokenize import (
+    NO_RESPONSE,
+    TOO_LONG,
     LossOn,
     Tokenised,
     check_labels,
@@ -42,6 +44,7 @@ _AHEAD = 2
 _ANSWERS = 64
 _LONGEST_ANSWER = 80
 _FIRST_ROWS = 8
+_UNFIT = {TOO_LONG: "longer than the model takes", NO_RESPONSE: "no response that the loss sees"}
 
 Shape = Dataset | Mixture | HeldOut
 
@@ -198,7 +201,7 @@ class _Pass:
             check_labels(batch[:_FIRST_ROWS], tokens[:_FIRST_ROWS], chat, self._reading.loss_on)
         for example, found in zip(batch, tokens, strict=True):
             if found.problem:
-                counts.drop(found.problem, counts.unfit, f"{example.where}: {found.problem}")
+                counts.drop(found.problem, counts.unfit, f"{example.where}: {_UNFIT[found.problem]}")
                 continue
             self._check_ids(max(max(row.input_ids) for row in found.rows))
             if len(self.first) < _FIRST_ROWS:
@@ -245,7 +248,7 @@ def _tokenised(examples: Iterator[Example], reading: Reading) -> Iterator[tuple[
 
 
 def _check_lengths(counts: Counts, filters: FiltersSpec, source: RowSource, limit: int) -> None:
-    too_long, mute = counts.dropped["TooLong"], counts.dropped["NoResponse"]
+    too_long, mute = counts.dropped[TOO_LONG], counts.dropped[NO_RESPONSE]
     reached, allowed = counts.kept + too_long + mute, float(filters.max_too_long)
     if not reached or (counts.kept and too_long + mute <= allowed * reached):
         return

@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from finetune_api.config import RunConfig
 from finetune_api.defaults import ResolvedSpec
 from finetune_trainer.data.chat_format import read_chat_format
+from finetune_trainer.data.held_out import keep_fitting
+from finetune_trainer.data.load import Rows
 from finetune_trainer.data.pipeline import Reading
+from finetune_trainer.data.prepared import Prepared, prepare_rows
 from finetune_trainer.models.loading import context_of, load_config, load_tokenizer
+from finetune_trainer.sources.locate import Sources
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.console import say
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """The rows to train on, and how the model reads them."""
+
+    reading: Reading
+    prepared: Prepared
+
+
+def read_rows(config: RunConfig, sources: Sources, held_out: Rows | None) -> ReadRows:
+    """Prepares the training rows with the model's own tokenizer, and checks that the held-out rows fit the model.
+
+    Raises StageError for whatever :func:`read_model`, :func:`prepare_rows` and :func:`keep_fitting` refuse.
+    """
+    reading = read_model(sources.model, config.spec)
+    if reading.chat.note:
+        say(reading.chat.note)
+    prepared = prepare_rows(config, sources, held_out, reading)
+    if held_out:
+        _, dropped = keep_fitting(held_out.examples, reading.chat, reading.context, reading.loss_on)
+        if dropped:
+            say(f"held-out rows: {dropped} are longer than the model's context and will be left out")
+    return ReadRows(reading, prepared)
 
 
 def read_model(source: ModelSource, spec: ResolvedSpec) -> Reading:

@@ -31,8 +31,8 @@ class Sources:
     held_out: RowSource | None
 
 
-def locate(config: RunConfig, earlier: Pins | None) -> Sources:
-    """Finds all sources of a run.
+def locate(config: RunConfig, earlier: Pins | None, with_weights: bool = True) -> Sources:
+    """Finds all sources of a run. Without weights the model is good for its tokenizer only, and has no fingerprint.
 
     ``earlier`` says which commits an earlier attempt resolved: those are taken again. Raises StageError: InvalidSpec,
     ModelNotFound, DatasetNotFound or DatasetInvalid for what isn't there, CredentialsRejected.
@@ -48,10 +48,10 @@ def locate(config: RunConfig, earlier: Pins | None) -> Sources:
     if spec.evaluation:
         commit = pinned.evaluation_dataset_revision if same_evaluation else None
         held_out = _rows(config, spec.evaluation.dataset, HELD_OUT, commit)
-    return Sources(_model(config, pinned.model_revision), training, held_out)
+    return Sources(_model(config, pinned.model_revision, with_weights), training, held_out)
 
 
-def _model(config: RunConfig, commit: str | None) -> ModelSource:
+def _model(config: RunConfig, commit: str | None, with_weights: bool) -> ModelSource:
     """The base model. Raises StageError (ModelNotFound) when a source is not a folder with a model in it."""
     spec = config.spec.model
     location, credentials = parse_source(spec.source), credentials_of(config, spec.secret_ref)
@@ -60,7 +60,7 @@ def _model(config: RunConfig, commit: str | None) -> ModelSource:
         commit = commit or resolve_revision(location, spec.revision, "model", token)
         return ModelSource(location.repository, commit, config.trust_remote_code, token=token)
     if isinstance(location, BucketPath):
-        path = download_model(location, credentials, _downloads(config))
+        path = download_model(location, credentials, _downloads(config), with_weights)
     else:
         path = _path(config, location, "spec.model.source", Reason.MODEL_NOT_FOUND)
     if not (path / "config.json").is_file():
@@ -68,7 +68,7 @@ def _model(config: RunConfig, commit: str | None) -> ModelSource:
         raise StageError(
             Reason.MODEL_NOT_FOUND, f"{spec.source} {found}: it must be a folder that save_pretrained wrote"
         )
-    return ModelSource(str(path), None, config.trust_remote_code, fingerprint(path))
+    return ModelSource(str(path), None, config.trust_remote_code, fingerprint(path) if with_weights else None)
 
 
 def _downloads(config: RunConfig) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from finetune_api.base import sha256_of
@@ -24,6 +24,8 @@ from finetune_trainer.stage.failure import StageError, first_line
 _SECONDS = 60.0
 _BLOCK = 8 * 1024**2
 _SHOWN = 8
+# What a model may have its weights in.
+_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"}
 # What the client's errors say of who asks. Arrow gives them as text only.
 _REJECTED = re.compile(
     r"AWS Error (ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|INVALID_CLIENT_TOKEN_ID|"
@@ -201,8 +203,10 @@ def _row_file(bucket: Bucket, stored: StoredObject, location: BucketPath) -> Sto
     return StoredFile(file, lambda: sha256_of([stored.path, stored.etag, stored.size]))
 
 
-def download_model(location: BucketPath, credentials: Credentials, cache: Path) -> Path:
+def download_model(location: BucketPath, credentials: Credentials, cache: Path, with_weights: bool = True) -> Path:
     """A model's folder below ``cache``, whole: named by the objects' ETags, so that a second run finds it there.
+
+    Without weights it has only what its tokenizer and its configuration need.
 
     Raises StageError: ModelNotFound, CredentialsRejected.
     """
@@ -212,6 +216,8 @@ def download_model(location: BucketPath, credentials: Credentials, cache: Path) 
         raise StageError(
             Reason.MODEL_NOT_FOUND, f"{location} has no config.json: it must be a folder that save_pretrained wrote"
         )
+    if not with_weights:
+        paths = {name: path for name, path in paths.items() if PurePosixPath(name).suffix not in _WEIGHTS}
     stored = [bucket.stored(path, location) for path in sorted(paths.values())]
     digest = sha256_of([str(location), *([one.path, one.etag, one.size] for one in stored)])
     target = cache / "models" / digest[:16]

@@ -21,14 +21,13 @@ from finetune_api.results import (
 )
 from finetune_api.stages import TRAIN
 from finetune_trainer.data.chat_format import read_chat_format
-from finetune_trainer.data.held_out import keep_fitting
-from finetune_trainer.data.pipeline import Reading
 from finetune_trainer.data.prepare import TrainingInputs, prepare_training
-from finetune_trainer.data.prepared import Prepared, check_same_tokens, prepare_rows
+from finetune_trainer.data.prepared import Prepared, check_same_tokens
 from finetune_trainer.data.row_report import report_lines as row_lines
 from finetune_trainer.data.tokenize import NO_RESPONSE, TOO_LONG
 from finetune_trainer.models.adapter_files import finished_training, link_latest, save_adapter
 from finetune_trainer.models.protocols import CausalLM
+from finetune_trainer.models.reading import ReadRows, read_rows
 from finetune_trainer.sources.pins import Pins, check_unchanged, read_pins, write_pins
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.device import Device
@@ -41,6 +40,7 @@ from finetune_trainer.stage.storage import check_room
 from finetune_trainer.training.engines import load_engine
 from finetune_trainer.training.engines.base import Engine, Schedule, Trained
 from finetune_trainer.training.memory import before_lines, measure_after, measure_before, report_lines
+from finetune_trainer.training.packing import decide_packing
 from finetune_trainer.training.plan import StepPlan, optimizer_on, plan_step, shape_of, total_steps, warmup_steps
 from finetune_trainer.training.reporter import StepReporter
 
@@ -69,7 +69,7 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         earlier = read_pins(turn.earlier_lock, config.job.uid, config.training_sha256)
         inputs = prepare_training(config, earlier)
         engine = load_engine()  # before anything else imports its libraries
-        reading, prepared, pins = _prepare(config, inputs, earlier)
+        rows, pins = _read_rows(config, inputs, earlier)
         made_from = lineage(config, TRAIN, pins)
         runner = stage_lineage(config, inputs.device.name)
         if reused := turn.reuse(lambda result: is_identical(result, made_from, runner)):
@@ -77,9 +77,9 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
             return reused
         folder = turn.folder
         write_pins(folder.lock, pins)
-        dataset = _tell(prepared, folder)
+        dataset = _tell(rows.prepared, folder)
 
-        steps = _take_steps(config.spec, inputs, engine, Rows(reading, prepared), folder, pusher)
+        steps = _take_steps(config.spec, inputs, engine, rows, folder, pusher)
 
         turn.confirm()
         adapter = save_adapter(steps.model, steps.tokenizer, folder)
@@ -91,7 +91,7 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
             "adapter": adapter,
             "lineage": made_from,
             "stage_lineage": runner,
-            "advice": [*prepared.advice, *steps.advice][:MAX_ADVICE],
+            "advice": [*rows.prepared.advice, *steps.advice][:MAX_ADVICE],
         }
         result = stage_result(config, TRAIN, sections)
         turn.confirm()
@@ -100,30 +100,15 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         return result
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The rows to train on, and how the model reads them."""
-
-    reading: Reading
-    prepared: Prepared
-
-
-def _prepare(config: RunConfig, inputs: TrainingInputs, earlier: Pins | None) -> tuple[Reading, Prepared, Pins]:
-    """The rows, through the model's own tokenizer, and the pins with what was found of them."""
-    from finetune_trainer.models.reading import read_model
-
-    reading = read_model(inputs.sources.model, config.spec)
-    if reading.chat.note:
-        say(reading.chat.note)
-    prepared = prepare_rows(config, inputs.sources, inputs.held_out, reading)
-    pins = inputs.pins.model_copy(update={"dataset_sha256": prepared.facts.sha256})
+def _read_rows(config: RunConfig, inputs: TrainingInputs, earlier: Pins | None) -> tuple[ReadRows, Pins]:
+    """The rows, and the pins with what was found of them. Raises StageError for rows that changed, too."""
+    rows = read_rows(config, inputs.sources, inputs.held_out)
+    found: dict[str, object] = {"dataset_sha256": rows.prepared.facts.sha256}
     if inputs.held_out:
-        pins = pins.model_copy(update={"shared_examples": prepared.overlap.exact})
-        _, dropped = keep_fitting(inputs.held_out.examples, reading.chat, reading.context, reading.loss_on)
-        if dropped:
-            say(f"held-out rows: {dropped} are longer than the model's context and will be left out")
+        found["shared_examples"] = rows.prepared.overlap.exact
+    pins = inputs.pins.model_copy(update=found)
     check_unchanged(earlier, pins)
-    return reading, prepared, pins
+    return rows, pins
 
 
 def _tell(prepared: Prepared, folder: RunFolder) -> DatasetStatus:
@@ -140,13 +125,14 @@ def _take_steps(
     spec: ResolvedSpec,
     inputs: TrainingInputs,
     engine: Engine,
-    rows: Rows,
+    rows: ReadRows,
     folder: RunFolder,
     pusher: ProgressPusher | None,
 ) -> Steps:
     from finetune_trainer.models.adapter_targets import adapter_bytes, adapter_targets, room_needed
     from finetune_trainer.models.loading import embedding_rows, load_config, skeleton, tokenizer_bytes
     from finetune_trainer.training.attention import attention_of, fix_attention
+    from finetune_trainer.training.packed_attention import prove_packing
 
     training, device, source = spec.training, inputs.device, inputs.sources.model
     reading, store = rows.reading, rows.prepared.store
@@ -172,8 +158,13 @@ def _take_steps(
     say(f"adapter: rank {spec.lora.rank} on {', '.join(layers)}")
     model = engine.add_adapter(base, spec.lora, plan.checkpointing, source)
 
+    packing = decide_packing(
+        spec.dataset.packing, store.lengths, plan, lambda: prove_packing(model, store, store.longest, device)
+    )
+    say(f"packing: {packing.status}")
+
     reporter = StepReporter(pusher, folder.metrics)
-    schedule = Schedule(training, plan, warmup, device)
+    schedule = Schedule(training, plan, warmup, device, packing.layout)
     before = measure_before(device)
     for line in before_lines(device, before):
         say(line)
@@ -183,10 +174,15 @@ def _take_steps(
     memory = measure_after(device, before)
     for line in report_lines(memory, seconds):
         say(line)
+    say(f"padding: {trained.padding:.1%} of the tokens computed")
 
     advice = [warmup_advice, _smaller_batch(plan, trained), trained_biases(model)]
     status = _training_status(engine, model, rows.prepared, schedule, trained, reporter, seconds).model_copy(
-        update={"attention": attention_of(model, device), "metrics_uri": folder.metrics_uri}
+        update={
+            "attention": attention_of(model, device),
+            "packing": packing.status,
+            "metrics_uri": folder.metrics_uri,
+        }
     )
     return Steps(model, tokenizer, status, memory, [entry for entry in advice if entry])
 
