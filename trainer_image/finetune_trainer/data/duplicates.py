@@ -18,6 +18,7 @@ from finetune_trainer.data.similar_texts import Shingles, SimilarTexts, shingles
 
 EXACT, NEAR = "ExactDuplicate", "NearDuplicate"
 NAMED = 10  # rows that a report names of each kind
+_BORDER = " \0 "
 
 Mode = Literal["None", "Exact", "Near"]
 
@@ -50,26 +51,33 @@ class Compared:
     @cached_property
     def exact(self) -> bytes:
         """Digest of who says what, and of what else the row tells the model."""
-        turns = [(message.role, folded(message.content), dict(message.extra)) for message in self.example.messages]
-        document = (turns, list(self.example.tools), folded(self.example.text or ""))
-        return hashlib.sha256(repr(document).encode("utf-8", "surrogatepass")).digest()[:16]
+        example = self.example
+        parts = [example.text or "", *(part for one in example.messages for part in (one.role, one.content))]
+        others = [dict(one.extra) for one in example.messages if one.extra]
+        # Rows hold no control characters, so that the borders are unmistakable.
+        text = f"{folded(_BORDER.join(parts))}{_BORDER}{[others, example.tools] if others or example.tools else ''}"
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
+
+    @cached_property
+    def _question(self) -> str:
+        return folded(self.example.question)
 
     @cached_property
     def question(self) -> bytes:
         """Digest of what the row asks, without options."""
-        return hashlib.sha256(folded(self.example.question).encode("utf-8", "surrogatepass")).digest()[:16]
+        return hashlib.sha256(self._question.encode("utf-8", "surrogatepass")).digest()[:16]
 
     @cached_property
     def question_shingles(self) -> Shingles:
-        return shingles(folded(self.example.question))
+        return shingles(self._question)
 
     @cached_property
     def asked_shingles(self) -> Shingles:
         return shingles(folded(asked(self.example))) if self.example.choices else self.question_shingles
 
     @cached_property
-    def said_shingles(self) -> Shingles:
-        return shingles(folded(said(self.example)))
+    def said(self) -> str:
+        return folded(said(self.example))
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class Duplicates:
     def __init__(self, mode: Mode) -> None:
         self._mode = mode
         self._exact: dict[bytes, int] = {}
-        self._near = SimilarTexts(with_answers=True)
+        self._near = SimilarTexts()
 
     def find(self, row: Compared, number: int) -> Repeat | None:
         """What the row repeats; a row that repeats nothing is kept for later ones.
@@ -100,10 +108,10 @@ class Duplicates:
             return Repeat(EXACT, earlier)
         if self._mode == "Near":
             # None of the numbers is that of a row that was left out, so that no chain of likenesses drifts away.
-            found = self._near.first_like(row.asked_shingles, lambda: row.said_shingles)
+            found = self._near.first_like(row.asked_shingles, row.said)
             if found is not None:
                 return Repeat(NEAR, found)
-            self._near.add(number, row.asked_shingles, row.said_shingles)
+            self._near.add(number, row.asked_shingles, row.said)
         return None
 
 

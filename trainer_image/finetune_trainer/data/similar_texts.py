@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -31,6 +31,7 @@ _CANDIDATES = 64
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
 _KEPT_WORDS = 500_000
+_HASH = 8  # bytes
 
 Shingles = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -74,24 +75,23 @@ def jaccard(one: Shingles, other: Shingles) -> float:
 class SimilarTexts:
     """Texts by number, perhaps with an answer to each, and which of them are like another."""
 
-    def __init__(self, with_answers: bool = False) -> None:
+    def __init__(self) -> None:
         self._index = RMinHashLSH(SIMILAR, _BANDS * _BAND, _BANDS)
-        self._texts, self._answers = _StoredShingles(), _StoredShingles() if with_answers else None
+        self._texts, self._answers = _Spool(), _Spool()
         self._numbers = array("q")
 
-    def add(self, number: int, text: Shingles, answer: Shingles | None = None) -> None:
+    def add(self, number: int, text: Shingles, answer: str = "") -> None:
         """Takes a text."""
         self._index.insert(len(self._numbers), _signature(text))
         self._numbers.append(number)
-        self._texts.append(text)
-        if self._answers is not None and answer is not None:
-            self._answers.append(answer)
+        self._texts.append(text.tobytes())
+        self._answers.append(answer.encode("utf-8", "surrogatepass"))
 
-    def first_like(self, text: Shingles, answer: Callable[[], Shingles]) -> int | None:
+    def first_like(self, text: Shingles, answer: str) -> int | None:
         """The number of the earliest text that is like this one and has an answer like this one's."""
-        assert self._answers is not None
         for place in self._like(text):
-            if jaccard(answer(), self._answers[place]) >= SIMILAR:
+            other = self._answers[place].decode("utf-8", "surrogatepass")
+            if answer == other or jaccard(shingles(answer), shingles(other)) >= SIMILAR:
                 return self._numbers[place]
         return None
 
@@ -103,33 +103,33 @@ class SimilarTexts:
         if not self._numbers:
             return
         for place in sorted(self._index.query(_signature(text)))[:_CANDIDATES]:
-            size = self._texts.size(place)
-            if min(size, len(text)) >= SIMILAR * max(size, len(text)) and jaccard(text, self._texts[place]) >= SIMILAR:
-                yield place
+            sizes = self._texts.size(place) // _HASH, len(text)
+            if min(sizes) >= SIMILAR * max(sizes):  # else they can't be alike
+                other = np.frombuffer(self._texts[place], np.uint64)
+                if jaccard(text, other) >= SIMILAR:
+                    yield place
 
 
-class _StoredShingles:
-    """Shingles of many texts, in a file without a name, which goes with the process."""
+class _Spool:
+    """Bytes of many texts, in a file without a name, which goes with the process."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="finetune-")  # noqa: SIM115 - it lives as long as this object
         self._ends = array("q", [0])
 
-    def append(self, one: Shingles) -> None:
-        self._file.write(one.tobytes())
+    def append(self, one: bytes) -> None:
+        self._file.write(one)
         self._ends.append(self._ends[-1] + len(one))
 
     def size(self, place: int) -> int:
-        """How many there are of one text."""
         return self._ends[place + 1] - self._ends[place]
 
-    def __getitem__(self, place: int) -> Shingles:
+    def __getitem__(self, place: int) -> bytes:
         self._file.flush()
-        found = os.pread(self._file.fileno(), 8 * self.size(place), 8 * self._ends[place])
-        return np.frombuffer(found, np.uint64)
+        return os.pread(self._file.fileno(), self.size(place), self._ends[place])
 
 
 def _signature(text: Shingles) -> RMinHash:
     signature, content = RMinHash(_BANDS * _BAND, _SEED), text.tobytes()
-    signature.update([content[start : start + 8] for start in range(0, len(content), 8)])
+    signature.update([content[start : start + _HASH] for start in range(0, len(content), _HASH)])
     return signature

@@ -145,8 +145,8 @@ def _batch(rows: Sequence[tuple[TokenRow, Origin]]) -> pa.RecordBatch:
     origins = [origin for _, origin in rows]
     return pa.record_batch(
         [
-            pa.array([row.input_ids for row, _ in rows], pa.list_(pa.int32())),
-            pa.array([_stretches(row.labels) for row, _ in rows], pa.list_(pa.int32())),
+            _lists([np.array(row.input_ids, np.int32) for row, _ in rows]),
+            _lists([_stretches(row.labels) for row, _ in rows]),
             pa.array([origin.source for origin in origins], pa.int32()),
             pa.array([origin.provenance for origin in origins], pa.int32()),
             pa.array([origin.answer for origin in origins], pa.int32()),
@@ -155,11 +155,16 @@ def _batch(rows: Sequence[tuple[TokenRow, Origin]]) -> pa.RecordBatch:
     )
 
 
-def _stretches(labels: Sequence[int]) -> list[int]:
+def _lists(lists: Sequence[Any]) -> pa.Array:
+    offsets = np.cumsum([0, *map(len, lists)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(lists)))
+
+
+def _stretches(labels: Sequence[int]) -> Any:
     """Where labels that count begin and end, one after the other."""
-    seen = np.fromiter(labels, np.int64, len(labels)) != IGNORED
-    borders: list[int] = np.flatnonzero(np.diff(seen.astype(np.int8), prepend=0, append=0)).tolist()
-    return borders
+    seen = np.zeros(len(labels) + 2, np.int8)
+    seen[1:-1] = np.array(labels, np.int32) != IGNORED
+    return np.flatnonzero(np.diff(seen)).astype(np.int32)
 
 
 def _seen_tokens(seen: Any) -> Numbers:
