@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,34 @@ import pyarrow.parquet
 import pytest
 
 from finetune_api.config import RunConfig
+from finetune_api.dataset import FiltersSpec
 from finetune_api.reasons import Reason
-from finetune_trainer.data.load import Rows, load_examples, shared_examples
-from finetune_trainer.sources.dataset import DatasetSource
+from finetune_trainer.data.duplicates import Compared, Overlap
+from finetune_trainer.data.example import Example
+from finetune_trainer.data.load import Rows, check_overlap, load_examples, overlap_facts
+from finetune_trainer.data.row_facts import OverlapFacts
+from finetune_trainer.sources.claim import claim_rows
+from finetune_trainer.sources.hub import HubRows
+from finetune_trainer.sources.rows import RowSource
 from finetune_trainer.stage.failure import StageError, failure_of
 from trainer_inputs import ROWS, make_config, refusal
 
 
-def source(claim: Path, path: str = "rows", split: str = "train") -> DatasetSource:
-    return DatasetSource(f"pvc://work/{path}", split, "spec.dataset", path=claim / path)
+def source(claim: Path, path: str = "rows", split: str = "train") -> RowSource:
+    return claim_rows(claim / path, f"pvc://work/{path}", split, "spec.dataset")
 
 
-def hub_source(repository: str = "acme/rows", split: str = "train", config: str | None = None) -> DatasetSource:
-    return DatasetSource(f"hf://{repository}", split, "spec.dataset", repository, "main", config)
+def hub_source(repository: str = "acme/rows", split: str = "train", config: str | None = None) -> RowSource:
+    return HubRows(f"hf://{repository}", split, "spec.dataset", repository, "main", config)
 
 
-def read(where: DatasetSource, config: RunConfig | None = None) -> Rows:
+def read(where: RowSource, config: RunConfig | None = None) -> Rows:
     return load_examples(where, (config or make_config(Path())).spec.dataset)
+
+
+def contents(rows: Rows) -> list[Example]:
+    """The rows without their places, which name the file."""
+    return [replace(example, where="") for example in rows.examples]
 
 
 def write_jsonl(path: Path, rows: list[Any]) -> None:
@@ -73,7 +85,7 @@ def test_every_file_format_gives_the_same_rows_and_digest_from_a_claim_and_from_
     reference = read(source(hub, "reference.jsonl"))
     for where in (source(hub, f"acme/rows/train.{extension}"), source(hub, "acme/rows"), hub_source()):
         rows = read(where)
-        assert rows.examples == reference.examples
+        assert contents(rows) == contents(reference)
         assert rows.sha256 == reference.sha256
 
 
@@ -95,7 +107,7 @@ def test_text_stays_text_from_a_claim_and_from_the_hub(hub: Path, extension: str
         write_jsonl(path, rows)
     from_claim, from_hub = read(source(hub, "acme/rows")), read(hub_source())
     assert [example.question for example in from_hub.examples] == ODD
-    assert from_hub.examples == from_claim.examples
+    assert contents(from_hub) == contents(from_claim)
     assert from_hub.sha256 == from_claim.sha256
 
 
@@ -135,7 +147,7 @@ def test_a_compressed_file_of_the_hub_is_read_like_any_other(hub: Path) -> None:
     path = hub / "acme" / "rows" / "train.jsonl.gz"
     path.parent.mkdir(parents=True)
     path.write_bytes(gzip.compress((hub / "plain.jsonl").read_bytes()))
-    assert read(hub_source()).examples == read(source(hub, "plain.jsonl")).examples
+    assert contents(read(hub_source())) == contents(read(source(hub, "plain.jsonl")))
 
 
 def test_a_file_that_the_hub_lost_is_the_datasets_fault(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,16 +228,21 @@ def test_the_order_of_options_and_of_rows_is_part_of_the_digest(tmp_path: Path) 
     assert first != digest([ROWS[1], ROWS[0]])
 
 
+def overlap(training: Rows, held_out: Rows) -> OverlapFacts:
+    found = Overlap(held_out.examples)
+    for example in training.examples:
+        found.see(Compared(example))
+    return overlap_facts(found)
+
+
 def test_training_rows_are_refused_as_held_out_rows_in_whatever_order(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "rows.jsonl", ROWS)
     write_jsonl(tmp_path / "other.jsonl", ROWS[::-1])
     training = read(source(tmp_path, "rows.jsonl"))
     for name in ("rows.jsonl", "other.jsonl"):
         held_out = read(source(tmp_path, name, "test"))
-        with pytest.raises(
-            StageError, match=r"spec\.evaluation\.dataset holds the very rows that are trained on"
-        ) as caught:
-            shared_examples(training, held_out, "spec.evaluation.dataset")
+        with pytest.raises(StageError, match=r"spec\.dataset holds the very rows that are trained on") as caught:
+            check_overlap(overlap(training, held_out), held_out, FiltersSpec(max_overlap="1"))
         assert caught.value.reason is Reason.DATASET_INVALID
         assert "name another file or split" in caught.value.advice
 
@@ -240,4 +257,20 @@ def test_shared_questions_are_counted_whatever_their_case_white_space_and_option
         ],
     )
     training, held_out = read(source(tmp_path, "rows.jsonl")), read(source(tmp_path, "test.jsonl"))
-    assert shared_examples(training, held_out, "spec.evaluation.dataset") == 1
+    found = overlap(training, held_out)
+    assert (found.held_out, found.exact, found.near) == (2, 1, 1)
+    assert found.pairs == ["test.jsonl row 1 and rows.jsonl row 1"]
+    check_overlap(found, held_out, FiltersSpec(max_overlap="0.5"))
+    text = refusal(lambda: check_overlap(found, held_out, FiltersSpec(max_overlap="0.49")), Reason.DATASET_INVALID)
+    assert text == (
+        "1 of 2 held-out rows of test.jsonl (50.0%) ask what a training row asks, at most 49.0% may; such as "
+        "test.jsonl row 1 and rows.jsonl row 1"
+    )
+
+
+def test_each_malformed_held_out_row_counts(tmp_path: Path) -> None:
+    rows = [{**ROWS[0], "question": f"Which {number}?"} for number in range(300)]
+    write_jsonl(tmp_path / "rows.jsonl", [*rows, {**ROWS[0], "answer_idx": "Q"}])
+    text = refusal(lambda: read(source(tmp_path, "rows.jsonl")), Reason.DATASET_INVALID)
+    assert text.startswith("rows.jsonl row 301: column 'answer_idx': 'Q'")
+    assert text.endswith("; 1 of 301 rows of rows.jsonl can't be used (0.3%)")

@@ -46,39 +46,35 @@ def test_training_finds_all_and_pins_it(claim: Path) -> None:
     config = configured(claim)
     inputs = prepare_training(config, None)
     assert inputs.held_out
-    assert (len(inputs.rows.examples), len(inputs.held_out.examples)) == (6, 4)
-    assert inputs.pins.dataset_sha256 == inputs.rows.sha256
+    assert list(inputs.sources.training) == ["dataset"]
+    assert len(inputs.held_out.examples) == 4
     assert inputs.pins.evaluation_dataset_sha256 == inputs.held_out.sha256
-    assert inputs.pins.model_sha256 == inputs.model.sha256
+    assert inputs.pins.model_sha256 == inputs.sources.model.sha256
     assert (inputs.pins.job_uid, inputs.pins.training_sha256) == ("uid-1", config.training_sha256)
-    assert (inputs.shared, inputs.advice) == (0, [])
     assert prepare_training(config, inputs.pins).pins == inputs.pins
 
 
-def test_shared_questions_are_told_in_both_stages(claim: Path) -> None:
-    write(claim / "rows" / "test.jsonl", [*HELD_OUT, {**TRAINED[0], "options": ["three", "two"]}])
+def test_what_the_training_counted_is_told_by_the_evaluation_without_the_training_rows(claim: Path) -> None:
     config = configured(claim)
-    training = prepare_training(config, None)
-    (advice,) = training.advice
-    assert (training.shared, advice.reason) == (1, "SharedQuestions")
-    assert advice.message.startswith("1 of 5 held-out rows ask what a training row asks")
-    (claim / "rows" / "train.jsonl").unlink()  # the evaluation has no need of them
-    evaluation = prepare_evaluation(config, training.pins)
-    assert (evaluation.shared, evaluation.advice) == (1, training.advice)
+    pins = prepare_training(config, None).pins.model_copy(update={"shared_examples": 1})
+    (claim / "rows" / "train.jsonl").write_text("not read")
+    evaluation = prepare_evaluation(config, pins)
+    (advice,) = evaluation.advice
+    assert (evaluation.shared, advice.reason) == (1, "SharedQuestions")
+    assert advice.message.startswith("1 of 4 held-out rows ask what a training row asks")
 
 
 def test_an_evaluation_of_another_jobs_training_counts_for_itself(claim: Path) -> None:
     pins = prepare_training(configured(claim), None).pins
-    write(claim / "rows" / "dev.jsonl", [TRAINED[1], HELD_OUT[0]])
+    dev = [TRAINED[1], *({**row, "question": f"Whose {row['question']}"} for row in HELD_OUT * 3)]
+    write(claim / "rows" / "dev.jsonl", dev)
     other = configured(claim, {"dataset": {"source": "pvc://work/rows", "split": "dev"}}, "uid-2")
     assert prepare_evaluation(other, pins).shared == 1
+    write(claim / "rows" / "dev.jsonl", dev[:2])
+    text = refusal(lambda: prepare_evaluation(other, pins), Reason.DATASET_INVALID)
+    assert text.startswith("1 of 2 held-out rows of dev.jsonl (50.0%) ask what a training row asks, at most 10.0% may")
     same_rows = configured(claim, {"dataset": {"source": "pvc://work/rows/train.jsonl"}}, "uid-3")
-    refusal(lambda: prepare_evaluation(same_rows, pins), Reason.DATASET_INVALID)
-
-
-def test_one_file_for_training_and_evaluation_is_refused_before_training(claim: Path) -> None:
-    config = configured(claim, {"dataset": {"source": "pvc://work/rows/train.jsonl", "split": "test"}})
-    text = refusal(lambda: prepare_training(config, None), Reason.DATASET_INVALID)
+    text = refusal(lambda: prepare_evaluation(same_rows, pins), Reason.DATASET_INVALID)
     assert "spec.evaluation.dataset holds the very rows that are trained on" in text
 
 
@@ -86,7 +82,6 @@ def test_one_file_for_training_and_evaluation_is_refused_before_training(claim: 
     ("name", "reason", "words"),
     [
         ("model/config.json", Reason.MODEL_NOT_FOUND, "the base model changed"),
-        ("rows/train.jsonl", Reason.DATASET_INVALID, "the training rows changed"),
         ("rows/test.jsonl", Reason.DATASET_INVALID, "the held-out rows changed"),
     ],
 )
