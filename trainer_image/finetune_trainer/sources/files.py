@@ -7,12 +7,14 @@ import gzip
 import io
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
+from finetune_api.base import cut
 from finetune_api.reasons import Reason
 from finetune_trainer.stage.failure import PASSING, StageError
 
@@ -130,8 +132,8 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object whose names differ: of two options of one letter the parser would keep the last, without a word."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+        names = Counter(name for name, _ in pairs)
+        raise ValueError(f"{cut(repr(names.most_common(1)[0][0]), 60)} stands twice in one object")
     return found
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from finetune_api.row_formats import RowFormat
 from finetune_trainer.data.example import Example
 from finetune_trainer.data.formats import chat, instruction, multiple_choice, text
 from finetune_trainer.data.formats.cells import id_of, provenance_of, refused, row_of
 
-# What a format reads: (row, the dataset of its class) → Example. Raises ValueError that names the column.
+# What a format reads: (row, the rows of its class) → Example. Raises ValueError that names the column.
 Reader = Callable[[Mapping[str, Any], Any], Example]
 READERS: dict[str, Reader] = {
     "MultipleChoice": multiple_choice.parse,
@@ -20,16 +21,16 @@ READERS: dict[str, Reader] = {
 }
 
 
-def parse_row(raw: object, dataset: Any, where: str) -> Example:
+def parse_row(raw: object, rows: RowFormat, where: str) -> Example:
     """Turns a raw row into an Example.
 
-    ``dataset`` is a resolved dataset of finetune_api.dataset, which tells format, columns and templates; ``where`` is
-    the row's place. Raises MalformedRow with place, column, problem and remedy.
+    ``rows`` tells format, columns and templates; a resolved dataset of finetune_api.dataset is one. ``where`` is the
+    row's place. Raises MalformedRow with place, column, problem and remedy.
     """
     try:
         row = row_of(raw)
-        example = READERS[dataset.format](row, dataset)
-        provenance = provenance_of(row, dataset.columns, getattr(dataset, "provenance", None))
-        return replace(example, provenance=provenance, id=id_of(row, dataset.columns), where=where)
-    except ValueError as error:
+        example = READERS[rows.format](row, rows)
+        provenance = provenance_of(row, rows.columns, getattr(rows, "provenance", None))
+        return replace(example, provenance=provenance, id=id_of(row, rows.columns), where=where)
+    except (ValueError, RecursionError) as error:
         raise refused(where, error) from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from finetune_api.base import cut
@@ -12,12 +13,16 @@ from finetune_trainer.data.example import MalformedRow
 from finetune_trainer.sources.files import parse_json
 
 _MAX_SHOWN = 60
+_MAX_NAMES = 300
+# C0 but tab and what breaks a line, DEL, C1, and halves of surrogate pairs, which JSON can hold.
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _LINE_BREAKS = re.compile(r"\r\n?|[\v\f]")
-# C0 but tab and line feed, DEL, C1, and halves of surrogate pairs, which JSON can hold.
-_NO_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-_WORD = re.compile(r"[A-Za-z0-9]+")
+_BLANK_BEGINNING = re.compile(r"\s*\n")
+_BETWEEN_WORDS = re.compile(r"[\s_./-]+")
 _LONGEST_WORD = 32
 _LONGEST_ID = 256
+# Levels of lists and objects in each other: far more than tools or their arguments have, far less than Python bears.
+_DEEPEST = 64
 
 
 class CellError(ValueError):
@@ -27,9 +32,10 @@ class CellError(ValueError):
         super().__init__(f"column {column!r}: {problem}")
 
 
-def refused(where: str, error: ValueError) -> MalformedRow:
+def refused(where: str, error: Exception) -> MalformedRow:
     """The error of a cell with the row's place."""
-    return MalformedRow(f"{where}: {error}")
+    problem = "holds lists or objects too deep in each other" if isinstance(error, RecursionError) else str(error)
+    return MalformedRow(f"{where}: {problem}")
 
 
 def row_of(raw: object) -> Mapping[str, Any]:
@@ -42,8 +48,15 @@ def row_of(raw: object) -> Mapping[str, Any]:
 def cell(row: Mapping[str, Any], column: str) -> Any:
     """A cell that must be there. Raises CellError."""
     if column not in row:
-        raise CellError(column, f"missing; the row has {cut(', '.join(map(str, row)) or 'no columns', 300)}")
+        raise CellError(column, f"missing: {_there(row)}; name the right one in dataset.columns, or add it")
     return row[column]
+
+
+def _there(row: Iterable[object]) -> str:
+    """The names of a row's columns, in one line whatever they hold."""
+    names = (str(name) for name in row)
+    there = ", ".join(name if name.isprintable() else repr(name) for name in names)
+    return f"the row has {cut(there, _MAX_NAMES)}" if there else "the row has no columns"
 
 
 def clean(text: str, column: str, what: str = "") -> str:
@@ -51,46 +64,96 @@ def clean(text: str, column: str, what: str = "") -> str:
 
     Raises CellError for control characters and for half a surrogate pair, which no text holds.
     """
-    text = _LINE_BREAKS.sub("\n", text.removeprefix("\ufeff"))
     if found := _NO_TEXT.search(text):
-        sign, place = found[0], found.start() + 1
-        kind = "is no Unicode character" if "\ud800" <= sign <= "\udfff" else "is a control character"
-        raise CellError(column, f"{what}{shown(sign)} at character {place} {kind}: take it out of the text")
-    return text
+        code = ord(found[0])
+        kind = "half of a surrogate pair" if code >= 0xD800 else "a control character"
+        raise CellError(column, f"{what}character {found.start() + 1} is U+{code:04X}, {kind}: take it out of the text")
+    text = text.removeprefix("\ufeff")
+    has_breaks = "\r" in text or "\v" in text or "\f" in text
+    return _LINE_BREAKS.sub("\n", text) if has_breaks else text
+
+
+def trimmed(text: str) -> str:
+    """The text without blank lines around it and white space at its end; its first line keeps its indentation."""
+    text = text.rstrip()
+    blank = _BLANK_BEGINNING.match(text)
+    return text[blank.end() :] if blank else text
 
 
 def text_of(value: object, column: str, what: str = "") -> str:
     """A cell's value as text, without white space around it. Raises CellError for no text and for an empty one."""
-    if not isinstance(value, str) or not (text := clean(value, column, what).strip()):
-        raise CellError(column, f"{what}must be a text that is not empty, not {shown(value)}")
-    return text
+    return written(value, column, what).strip()
+
+
+def written(value: object, column: str, what: str = "") -> str:
+    """The same, :func:`trimmed` only, so that code keeps its indentation."""
+    if isinstance(value, str) and (text := trimmed(clean(value, column, what))):
+        return text
+    raise CellError(column, f"{what}must be a text that is not empty, not {shown(value)}")
 
 
 def optional_text(row: Mapping[str, Any], column: str) -> str:
     """The text of a cell that may be missing, null or empty; then "". Raises CellError for what is no text."""
     value = row.get(column)
-    return "" if value is None or (isinstance(value, str) and not value.strip()) else text_of(value, column)
+    is_empty = value is None or (isinstance(value, str) and not trimmed(clean(value, column)))
+    return "" if is_empty else written(value, column)
 
 
-def decoded(value: object, column: str) -> object:
+def present(fields: Mapping[Any, Any]) -> dict[str, Any]:
+    """The fields that hold something: Parquet fills with null what a row doesn't have, and whole objects so."""
+    return {str(name): value for name, value in fields.items() if not _is_gap(value)}
+
+
+def _is_gap(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value) and all(_is_gap(one) for one in value.values())
+    return value is None
+
+
+def decoded(value: object, column: str, what: str = "") -> Any:
     """The value of a cell that holds a map or a list, which a CSV file writes as JSON. Raises CellError."""
     if not isinstance(value, str):
         return value
     try:
-        return parse_json(value)
+        return parse_json(value.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
-        raise CellError(column, f"{shown(value)} is no JSON map or list: {error}") from error
+        problem = "too deep" if isinstance(error, RecursionError) else error
+        raise CellError(column, f"{what}{shown(value)} is no JSON map or list: {problem}") from error
+
+
+def json_value(value: object, column: str, what: str = "", *, keeps_null: bool = False, depth: int = 0) -> Any:
+    """A value of JSON with all its texts checked; without nulls in objects, unless they were written on purpose.
+
+    Raises CellError for what no JSON holds, such as the dates and NaN of Parquet, and for nesting without end.
+    """
+    if depth > _DEEPEST:
+        raise CellError(column, f"{what}holds lists or objects more than {_DEEPEST} deep in each other")
+    if isinstance(value, str):
+        return clean(value, column, what)
+    if isinstance(value, Mapping):
+        return {
+            clean(str(name), column, what): json_value(one, column, what, keeps_null=keeps_null, depth=depth + 1)
+            for name, one in value.items()
+            if keeps_null or one is not None
+        }
+    if isinstance(value, list):
+        return [json_value(one, column, what, keeps_null=keeps_null, depth=depth + 1) for one in value]
+    if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise CellError(column, f"{what}holds {shown(value)}, which JSON can't: write it as text")
 
 
 def provenance_of(row: Mapping[str, Any], columns: ColumnsSpec, default: str | None) -> str | None:
     """Where a row comes from, as one CamelCase word: its own cell, else the dataset's. Raises CellError for no word."""
-    text = optional_text(row, columns.provenance) if columns.provenance else ""
+    text = optional_text(row, columns.provenance).strip() if columns.provenance else ""
     if not text:
         return default
-    word = "".join(part[0].upper() + part[1:] for part in _WORD.findall(text))
-    if not word or not word[0].isalpha() or len(word) > _LONGEST_WORD:
+    parts = [part for part in _BETWEEN_WORDS.split(text) if part]
+    word = "".join(part[0].upper() + part[1:] for part in parts)
+    if not (word.isascii() and word.isalnum() and word[0].isalpha() and len(word) <= _LONGEST_WORD):
         assert columns.provenance
-        raise CellError(columns.provenance, f"must be a word such as Human, not {shown(text)}")
+        problem = f"must be a word of at most {_LONGEST_WORD} letters and digits, such as Human, not {shown(text)}"
+        raise CellError(columns.provenance, problem)
     return word
 
 
@@ -99,10 +162,13 @@ def id_of(row: Mapping[str, Any], columns: ColumnsSpec) -> str | None:
     if columns.id is None:
         return None
     value = cell(row, columns.id)
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    return cut(text_of(text, columns.id), _LONGEST_ID)
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return cut(text_of(str(value) if is_number else value, columns.id), _LONGEST_ID)
 
 
 def shown(value: object) -> str:
     """A value as it stands in an error."""
-    return cut(repr(value), _MAX_SHOWN)
+    try:
+        return cut(repr(value), _MAX_SHOWN)
+    except (ValueError, RecursionError):  # numbers of thousands of digits, lists in lists in lists
+        return f"a {type(value).__name__}"
