@@ -19,6 +19,15 @@ READERS: dict[str, Reader] = {
     "Instruction": instruction.parse,
     "Text": text.parse,
 }
+# Columns that a row may lack.
+_OPTIONAL = ("answer", "input", "system", "tools", "provenance")
+
+
+def optional_columns(rows: RowFormat) -> dict[str, str]:
+    """Columns that the dataset names though a row may lack them, by field: one that no row has is misspelt."""
+    given = {field: getattr(rows.columns, field) for field in _OPTIONAL}
+    usual = type(rows.columns)()
+    return {field: column for field, column in given.items() if column and column != getattr(usual, field)}
 
 
 def parse_row(raw: object, rows: RowFormat, where: str) -> Example:

@@ -14,6 +14,7 @@ from finetune_trainer.sources.files import parse_json
 
 _MAX_SHOWN = 60
 _MAX_NAMES = 300
+_MAX_PROBLEM = 600
 # C0 but tab and what breaks a line, DEL, C1, and halves of surrogate pairs, which JSON can hold.
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _LINE_BREAKS = re.compile(r"\r\n?|[\v\f]")
@@ -29,13 +30,18 @@ class CellError(ValueError):
     """What is wrong with a cell, with its column."""
 
     def __init__(self, column: str, problem: str) -> None:
-        super().__init__(f"column {column!r}: {problem}")
+        super().__init__(f"column {cut(column, _MAX_SHOWN)!r}: {problem}")
 
 
 def refused(where: str, error: Exception) -> MalformedRow:
     """The error of a cell with the row's place."""
     problem = "holds lists or objects too deep in each other" if isinstance(error, RecursionError) else str(error)
-    return MalformedRow(f"{where}: {problem}")
+    return MalformedRow(cut(_on_one_line(f"{where}: {problem}"), _MAX_PROBLEM))
+
+
+def _on_one_line(text: str) -> str:
+    """The text without what would break its line or steer a terminal."""
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 def row_of(raw: object) -> Mapping[str, Any]:
@@ -53,9 +59,8 @@ def cell(row: Mapping[str, Any], column: str) -> Any:
 
 
 def _there(row: Iterable[object]) -> str:
-    """The names of a row's columns, in one line whatever they hold."""
-    names = (str(name) for name in row)
-    there = ", ".join(name if name.isprintable() else repr(name) for name in names)
+    """The names of a row's columns."""
+    there = ", ".join(map(str, row))
     return f"the row has {cut(there, _MAX_NAMES)}" if there else "the row has no columns"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_api.base import sha256_of
+from finetune_api.base import cut, sha256_of
 from finetune_api.row_formats import MultipleChoiceRows
 from finetune_api.rules import fill
 from finetune_trainer.data.example import Choice, Choices, Example, Message
@@ -76,8 +76,8 @@ def _options(row: Mapping[str, Any], column: str) -> Options:
             continue
         letter = text_of(str(key) if isinstance(key, int) else key, column, "a letter ")
         if letter in texts:
-            raise CellError(column, f"letter {letter} stands twice")
-        texts[letter] = text_of(text, column, f"option {letter} ")
+            raise CellError(column, f"letter {_short(letter)} stands twice")
+        texts[letter] = text_of(text, column, f"option {_short(letter)} ")
         places.append(letter)
     if len(texts) < 2:
         raise CellError(column, f"needs at least 2 options, has {len(texts)}")
@@ -109,7 +109,7 @@ def _pairs(value: object, column: str) -> Pairs:
 def _right_letter(key: object, options: Options, column: str) -> str:
     """The letter that a key names: as it stands, as an index from 0, or as an option's text."""
     texts = options.texts
-    letters = ", ".join(texts)
+    letters = _short(", ".join(texts))
     if isinstance(key, float) and key.is_integer():  # a column of numbers with a gap somewhere, by way of pandas
         key = int(key)
     if isinstance(key, bool) or not isinstance(key, int | str):
@@ -124,9 +124,8 @@ def _right_letter(key: object, options: Options, column: str) -> str:
     by_index = options.places[int(text)] if _is_index(text, last + 1) else None
     by_text = [letter for letter, option in texts.items() if _same(option, text)] if isinstance(key, str) else []
     if by_index and by_text and by_index not in by_text:
-        raise CellError(
-            column, f"{shown(key)} is the index of option {by_index} and the text of option {by_text[0]}: name a letter"
-        )
+        options_named = f"index of option {_short(by_index)} and the text of option {_short(by_text[0])}"
+        raise CellError(column, f"{shown(key)} is the {options_named}: name a letter")
     if by_index or by_text:
         return by_index or by_text[0]
     index = f"an index from 0 to {last} of an option that is there, nor " if last >= 0 else ""
@@ -143,9 +142,14 @@ def _check_answer(value: object, expected: str, letter: str, column: str) -> Non
         return
     answer = text_of(value, column)
     if not _same(answer, expected):
-        raise CellError(column, f"{shown(answer)} is not the text of option {letter}, {shown(expected)}")
+        raise CellError(column, f"{shown(answer)} is not the text of option {_short(letter)}, {shown(expected)}")
 
 
 def _same(one: str, other: str) -> bool:
     """Whether two texts read alike, however their accents are encoded."""
     return unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
+
+
+def _short(letters: str) -> str:
+    """Letters as they stand in an error: a map's keys may be anything."""
+    return cut(letters, 100)

@@ -71,7 +71,7 @@ def _read(part: object, found: Content, column: str, what: str, named: str) -> N
     elif kind in _CALLS:
         found.calls += calls_of(fields.get(kind, fields), column, what)
     elif kind in _RESULTS:
-        found.results.append(_result(present(fields.get(kind, fields)), column, f"{what}{named} "))
+        found.results.append(_result(fields.get(kind, fields), column, f"{what}{named} "))
     else:
         of = f"of type {shown(kind)}" if kind else shown(part)
         raise CellError(column, f"{what}has a part {of}: only text can be trained on; take the row out")
@@ -89,7 +89,10 @@ def _thought(value: object, column: str, what: str) -> str:
     return clean(value, column, what)
 
 
-def _result(fields: Mapping[str, Any], column: str, what: str) -> Result:
+def _result(result: object, column: str, what: str) -> Result:
+    if not isinstance(result, Mapping):
+        raise CellError(column, f"{what}must be an object with a tool's answer, not {shown(result)}")
+    fields = present(result)
     held = next((fields[key] for key in _HELD if key in fields), "")
     number = next((fields[key] for key in _RESULT_IDS if key in fields), None)
     extra = {"tool_call_id": number, "name": fields.get("name")}
