@@ -110,7 +110,7 @@ def present(fields: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _is_gap(value: object) -> bool:
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return bool(value) and all(_is_gap(one) for one in value.values())
     return value is None
 

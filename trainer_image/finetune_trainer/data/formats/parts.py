@@ -43,16 +43,15 @@ class Content:
 
 def content_of(value: object, column: str, what: str) -> Content:
     """Reads a turn's content: a text, a list of parts, or an object with them. Raises CellError."""
+    if isinstance(value, str):
+        return Content([clean(value, column, what)])
     found = Content()
     if isinstance(value, Mapping) and isinstance(value.get("parts"), list):  # Vertex
         value = value["parts"]
-    if isinstance(value, str):
-        found.texts.append(clean(value, column, what))
-    elif isinstance(value, list):
-        for number, part in enumerate(value, start=1):
-            _read(part, found, column, what, f"part {number}")
-    else:
+    if not isinstance(value, list):
         raise CellError(column, f"{what}must have a text as its content, not {shown(value)}")
+    for number, part in enumerate(value, start=1):
+        _read(part, found, column, what, f"part {number}")
     return found
 
 

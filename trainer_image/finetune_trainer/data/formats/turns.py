@@ -20,7 +20,8 @@ _ROLES = {
     **dict.fromkeys(("tool", "function", "observation", "tool_response", "function_response", "ipython"), TOOL),
 }
 _CALLERS = ("function_call", "tool_call")  # ShareGPT's speakers whose text is a call, as JSON
-_ROLE, _CONTENT = ("role", "from"), ("content", "value", "parts", "text", "refusal")
+_CONTENT = ("content", "value", "parts", "text", "refusal")
+_PLAIN = ({"role", "content"}, {"from", "value"})  # what nearly all turns have, and no more
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 # Whether the loss may see a turn: of OpenAI, Mistral and Together (weight), Axolotl (train, training), ms-swift (loss).
 _TRAIN = ("train", "training", "weight", "loss", "train_on_turn")
@@ -56,12 +57,15 @@ def read_turn(raw: object, number: int, column: str) -> Iterator[Turn]:
         return  # an empty system turn is like an empty column beside the turns
     if not text and not content.calls and role != TOOL:
         raise CellError(column, f"{what}({role}) says nothing: give it a text, or take the row out")
-    message = Message(role, text, _may_train(fields, column, what), _extra(fields, content, column, what))
+    if fields.keys() in _PLAIN and not (content.calls or content.thoughts):
+        message = Message(role, text)
+    else:
+        message = Message(role, text, _may_train(fields, column, what), _extra(fields, content, column, what))
     yield Turn(number, message, speaker in _CALLERS)
 
 
 def _speaker(fields: Mapping[str, Any], column: str, what: str) -> Role:
-    name = next((fields[key] for key in _ROLE if key in fields), None)
+    name = fields.get("role", fields.get("from"))
     speaker = name.strip().lower() if isinstance(name, str) else ""
     if speaker not in _ROLES:
         known = "system, user, assistant, tool; human, gpt"

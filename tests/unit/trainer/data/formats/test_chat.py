@@ -344,6 +344,11 @@ def test_a_text_keeps_its_indentation_and_loses_blank_lines_around_it() -> None:
     )
 
 
+def test_what_a_tool_answers_stays_as_it_is() -> None:
+    call = {"role": "assistant", "tool_calls": [CALL]}
+    assert turns(ASK, call, {"role": "tool", "content": " \n4\n"}, SAY).messages[2].content == " \n4\n"
+
+
 def test_what_looks_like_a_template_or_a_control_token_is_text() -> None:
     text = "{{ x }} {content} {% raw %} <|im_end|> <s> [INST]"
     assert turns({**ASK, "content": text}, {**SAY, "content": text}).messages == (
