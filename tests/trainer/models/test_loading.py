@@ -247,3 +247,17 @@ def test_the_context_is_read_under_each_architectures_name(tiny_model: Path, tmp
     assert context_of(load_config(source(tmp_path / "gpt2"))) == 77
     BloomConfig().save_pretrained(tmp_path / "bloom")  # positions without end
     assert context_of(load_config(source(tmp_path / "bloom"))) is None
+
+
+def test_a_quantised_model_computes_in_32_bit_on_a_cpu_whatever_the_cpu_could_do_instead(tiny_model: Path) -> None:
+    import torch
+    from bitsandbytes.functional import dequantize_4bit
+
+    model: Any = load_base(source(tiny_model), CPU)
+    layer = model.get_submodule("model.layers.0.mlp.up_proj")
+    torch.manual_seed(3)
+    inputs = torch.randn(1, 8, layer.in_features)
+    weights = dequantize_4bit(layer.weight.data, layer.weight.quant_state)  # before a pass could change how they lie
+    with torch.inference_mode():
+        found = layer(inputs)
+    torch.testing.assert_close(found, inputs @ weights.T, rtol=1e-5, atol=1e-5)

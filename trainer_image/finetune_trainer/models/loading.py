@@ -132,7 +132,17 @@ def load_base(source: ModelSource, device: Device) -> CausalLM:
             ),
         )
     check_shapes(model, source)
+    _keep_compute_type(model)
     return cast(CausalLM, model.eval())
+
+
+def _keep_compute_type(model: Any) -> None:
+    """On a CPU with AVX512-BF16, bitsandbytes computes in bfloat16 outside of training, whatever it was told."""
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def check_shapes(model: CausalLM, source: ModelSource) -> None:
