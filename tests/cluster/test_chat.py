@@ -125,10 +125,14 @@ def test_the_tokens_of_status_are_those_of_the_rendered_conversations(job: FineT
     assert dataset_of(job).tokens == counts.tokens
 
 
-def test_dataset_json_says_the_same_beside_the_adapter(job: FineTuneJob, files: ClaimFiles) -> None:
+def test_dataset_json_says_the_same_and_lies_beside_the_adapter(
+    job: FineTuneJob, counts: Counts, files: ClaimFiles
+) -> None:
     dataset = dataset_of(job)
     document = json.loads(files.read(str(dataset.report_uri).removeprefix(f"pvc://{CLAIM}/")))
-    assert str(dataset.rows) in json.dumps(document)
+    assert document["status"] == dataset.to_api()
+    assert [(one["read"], one["dropped"]) for one in document["datasets"]] == [(counts.rows, counts.dropped)]
+    assert document["provenance"] == counts.provenance
     assert job.status.adapter is not None
     assert "adapter_model.safetensors" in files.listing(job.status.adapter.uri.removeprefix(f"pvc://{CLAIM}/"))
 
@@ -156,8 +160,12 @@ def test_both_models_answer_the_last_question_of_a_conversation(job: FineTuneJob
     assert sample.tuned.text != sample.base.text
 
 
-def test_nothing_is_advised_for_rows_that_are_many_and_mixed(job: FineTuneJob) -> None:
-    assert [advice.reason for advice in job.status.advice] == []
+def test_the_row_that_could_not_be_used_is_named_in_the_advice_and_nothing_else_is_advised(job: FineTuneJob) -> None:
+    rows = [json.loads(line) for line in (CONVERSATIONS / "train.jsonl").read_text().splitlines()]
+    (bad,) = [number for number, row in enumerate(rows, start=1) if row["messages"][-1]["role"] != "assistant"]
+    (advice,) = job.status.advice
+    assert advice.reason == "MalformedRows"
+    assert f"train.jsonl row {bad}: column 'messages'" in advice.message
 
 
 def test_the_log_shows_a_row_in_which_the_loss_sees_the_assistants_turns_and_nothing_else(
