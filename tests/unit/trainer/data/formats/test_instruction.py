@@ -75,9 +75,31 @@ def test_only_the_response_is_the_assistants() -> None:
     assert (example.prompt, example.response) == ((Message("user", "Add.\n\n2, 2"),), "4")
 
 
+def test_earlier_turns_beside_an_instruction_come_before_it() -> None:
+    raw = {**ALPACA, "system": "Be brief.", "history": [["1+1?", "2"], ["Sure?", "Yes."]]}
+    example = raw_rows.read("Instruction", raw)
+    assert [message.content for message in example.messages] == [
+        *("Be brief.", "1+1?", "2", "Sure?", "Yes."),
+        *("Add.\n\n2, 2", "4"),
+    ]
+    assert [message.role for message in example.messages] == ["system", *["user", "assistant"] * 3]
+    assert example.question == "1+1?\nSure?\nAdd.\n2, 2"
+    assert example.sha256 != raw_rows.read("Instruction", {**raw, "history": [["1+1?", "2"]]}).sha256
+
+
+@pytest.mark.parametrize("history", [None, [], "ancient", {"a": 1}])
+def test_a_column_named_history_without_turns_is_any_column(history: object) -> None:
+    assert len(raw_rows.read("Instruction", {**ALPACA, "history": history}).messages) == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        (
+            {"history": [["1+1?", "2"], ["Sure?"]]},
+            "column 'history': turn 2 must be a list of an instruction and its response, not ['Sure?']",
+        ),
+        ({"history": [["1+1?", None]]}, "column 'history': turn 1 must be a text that is not empty, not None"),
         ({"instruction": ""}, "column 'instruction': must be a text that is not empty, not ''"),
         ({"instruction": None}, "column 'instruction': must be a text that is not empty, not None"),
         ({"output": "  "}, "column 'output': must be a text that is not empty, not '  '"),

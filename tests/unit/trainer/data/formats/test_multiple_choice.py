@@ -60,6 +60,55 @@ def test_options_may_have_columns_of_their_own() -> None:
     assert "column 'ope': missing" in problem(raw, options="opa,ope", answer_key="cop")
 
 
+@pytest.mark.parametrize(
+    ("raw", "columns", "letter"),
+    [
+        (
+            {"ctx": "A man", "endings": ["a", "b", "c", "d"], "label": "3"},
+            ("ctx", "endings", "label"),
+            "D",
+        ),  # HellaSwag
+        ({"goal": "Boil.", "sol1": "a", "sol2": "b", "label": 1}, ("goal", "sol1,sol2", "label"), "B"),  # PIQA
+        (
+            {
+                "question": "Where?",
+                "question_concept": "punishing",
+                "choices": {"label": ["A", "B", "C"], "text": ["a", "b", "c"]},
+                "answerKey": "C",
+            },
+            ("question", "choices", "answerKey"),  # CommonsenseQA
+            "C",
+        ),
+        (
+            {"question_stem": "The sun", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "B"},
+            ("question_stem", "choices", "answerKey"),  # OpenBookQA
+            "B",
+        ),
+        (
+            {"question": "?", "options": list("abcdefghij"), "answer": "I", "answer_index": 8, "cot_content": ""},
+            ("question", "options", "answer"),  # MMLU-Pro
+            "I",
+        ),
+        (
+            {"question": "?", "distractor1": "a", "distractor2": "b", "distractor3": "c", "correct_answer": "d"},
+            ("question", "distractor1,distractor2,distractor3,correct_answer", "correct_answer"),  # SciQ
+            "D",
+        ),
+        (
+            {"question": "?", "opa": "a", "opb": "b", "opc": "c", "opd": "d", "cop": 0, "exp": None},
+            ("question", "opa,opb,opc,opd", "cop"),  # MedMCQA
+            "A",
+        ),
+    ],
+)
+def test_rows_of_well_known_benchmarks_load_by_their_columns(
+    raw: dict[str, Any], columns: tuple[str, str, str], letter: str
+) -> None:
+    question, named, key = columns
+    example = read(raw, question=question, options=named, answer_key=key)
+    assert (right(example), example.question) == (letter, raw[question])
+
+
 def test_a_column_whose_name_holds_a_comma_is_a_column() -> None:
     assert options(read({**raw_row(), "a,b": ["one", "two"]}, options="a,b")) == {"A": "one", "B": "two"}
 
