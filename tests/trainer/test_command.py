@@ -14,6 +14,7 @@ from typing import Any
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
 from finetune_api.results import StageResult
+from finetune_api.run_folder import ROW_CACHE
 from finetune_api.termination import decode
 
 COMMAND = [sys.executable, "-m", "finetune_trainer"]
@@ -30,6 +31,15 @@ def run_stage(config: RunConfig, folder: Path) -> tuple[int, StageResult, str]:
     result = decode((folder / "message").read_text())
     assert result, done.stderr
     return done.returncode, result, done.stdout
+
+
+def write_job(config: RunConfig, folder: Path) -> list[str]:
+    """A job's file, and the arguments that name it and the folders of its claims."""
+    spec = config.spec.to_api()
+    del spec["dataset"]["mixture"]  # resolved to an empty one
+    job = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "tiny"}, "spec": spec}
+    (folder / "job.yaml").write_text(json.dumps(job))
+    return [str(folder / "job.yaml"), *(f"--mount={mount.claim}={mount.path}" for mount in config.mounts)]
 
 
 def test_a_bad_row_ends_the_stage_before_anything_heavy_is_imported(make_config: Any, tmp_path: Path) -> None:
@@ -98,28 +108,19 @@ def test_sigterm_in_the_middle_of_training_ends_it_promptly_and_leaves_nothing_h
     assert result
     assert result.failure
     assert result.failure.reason == Reason.INTERRUPTED
-    (folder,) = (tmp_path / "out").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == ["metrics.jsonl", "run.lock.json"]
+    (folder,) = (path for path in (tmp_path / "out").iterdir() if path.name != ROW_CACHE)
+    assert sorted(path.name for path in folder.iterdir()) == ["dataset.json", "metrics.jsonl", "run.lock.json"]
 
 
 def test_a_local_run_trains_and_evaluates_without_a_cluster_and_ends_in_a_table(
     make_config: Any, tmp_path: Path
 ) -> None:
     config = make_config(tmp_path)
-    job = {
-        "apiVersion": "finetune.dev/v1alpha1",
-        "kind": "FineTuneJob",
-        "metadata": {"name": "tiny"},
-        "spec": config.spec.to_api(),
-    }
-    file = tmp_path / "job.yaml"
-    file.write_text(json.dumps(job))
-    mounts = [f"--mount={mount.claim}={mount.path}" for mount in config.mounts]
     done = subprocess.run(
-        [*COMMAND, "run", str(file), *mounts], capture_output=True, text=True, timeout=600, check=False
+        [*COMMAND, "run", *write_job(config, tmp_path)], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
-    (folder,) = (path for path in (tmp_path / "out").iterdir() if path.name != "latest")
+    (folder,) = (path for path in (tmp_path / "out").iterdir() if path.name not in ("latest", ROW_CACHE))
     lines = done.stdout.splitlines()
     assert lines[0] == f"claim models: {config.mounts[1].path}"
     (report,) = folder.glob("evaluations/*/report.json")
@@ -167,3 +168,45 @@ def test_a_destination_that_is_no_folder_is_told(make_config: Any, tmp_path: Pat
     done = subprocess.run(arguments(config, tmp_path), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 64
     assert "spec.output.destination pvc://work/out" in done.stdout
+
+
+def test_what_a_job_would_train_on_is_shown_without_torch_and_taken_by_the_run(
+    make_config: Any, tmp_path: Path
+) -> None:
+    config = make_config(tmp_path)
+    command = [sys.executable, "-X", "importtime", "-m", "finetune_trainer", "data", *write_job(config, tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "tokenizers" in imported
+    assert not imported & {"torch", "unsloth", "trl", "peft", "datasets", "bitsandbytes"}
+    assert done.stdout.startswith("32 of 32 rows, ")
+    assert "⟦The correct answer is river bank.<|im_end|>⟧" in done.stdout
+    assert "12 (100.0%) of 12 held-out rows ask what a training row asks" in done.stdout
+    code, result, output = run_stage(config, tmp_path)
+    assert code == 0
+    assert "prepared rows: those of an earlier run" in output
+    assert result.dataset
+    assert result.dataset.cached
+
+    done = subprocess.run(
+        [*command[:1], *command[3:], "--json"], capture_output=True, text=True, timeout=120, check=True
+    )
+    shown = json.loads(done.stdout)
+    document = json.loads((tmp_path / "out" / "latest" / "dataset.json").read_text())
+    assert [entry["reason"] for entry in shown.pop("advice")] == ["SharedQuestions", "FewExamples"]
+    assert document["status"].pop("reportURI") == result.dataset.report_uri
+    assert shown == document
+
+
+def test_a_job_whose_rows_cannot_be_used_is_told_in_a_line_with_a_stages_exit_code(
+    make_config: Any, tmp_path: Path
+) -> None:
+    config = make_config(tmp_path)
+    (tmp_path / "rows" / "train.jsonl").write_text('{"question": "Where?"}\n' * 3)
+    command = [*COMMAND, "data", *write_job(config, tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 67
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("DatasetInvalid: train.jsonl row 1: column 'options': missing")
+    assert "3 of 3 rows of train.jsonl can't be used (100.0%), at most 1.0% may" in line

@@ -13,6 +13,7 @@ import pytest
 from finetune_api.config import JobReference
 from finetune_api.progress import progress_of
 from finetune_api.reasons import Reason
+from finetune_api.run_folder import ROW_CACHE
 from finetune_api.termination import LIMIT_BYTES, decode, encode
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.files import MANIFEST, read_manifest, sha256_of_file
@@ -82,6 +83,7 @@ def test_the_saved_folder_is_whole_and_named_by_its_manifest(run: Any) -> None:
     assert (run.folder.parent / "latest").resolve() == run.folder
     assert sorted(path.name for path in run.folder.iterdir()) == [
         "adapter",
+        "dataset.json",
         "evaluations",
         "metrics.jsonl",
         "result.json",
@@ -222,7 +224,7 @@ def test_the_same_job_under_another_name_reuses_training_and_evaluation_and_chan
         assert (result.job_uid, result.reused) == ("uid-2-of-a-twin", True)
         assert encode(result) == encode(first.model_copy(update={"job_uid": result.job_uid, "reused": True}))
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*") if path.is_file()} == before
-    assert sorted(path.name for path in run.folder.parent.iterdir()) == [run.folder.name, "latest"]
+    assert sorted(path.name for path in run.folder.parent.iterdir()) == [run.folder.name, "latest", ROW_CACHE]
 
 
 def test_the_same_spec_over_other_rows_trains_beside_the_first_whose_digest_stays_true(

@@ -162,6 +162,14 @@ def test_rows_of_one_id_are_malformed_but_the_first(claim: Path, reading: Readin
     ]
 
 
+def test_a_column_that_no_row_has_is_refused_even_where_rows_may_lack_it(claim: Path, reading: Reading) -> None:
+    config = configured(claim, columns={"system": "sytsem"})
+    text = refusal(lambda: prepare(config, reading), Reason.DATASET_INVALID)
+    assert text == "no row of train.jsonl has the column 'sytsem' that spec.dataset.columns.system names"
+    write(claim, [*(talk(number) for number in range(20)), talk(20, sytsem="Be brief.")])
+    assert prepare(config, reading).status.examples == 21
+
+
 def test_the_first_usable_rows_are_taken_and_no_other_is_read(claim: Path, reading: Reading) -> None:
     write(claim, [talk(0), {"messages": []}, talk(1), talk(2), "no JSON at all"])
     prepared = prepare(configured(claim, maxExamples=3, filters={"maxMalformed": "0.3"}), reading)
@@ -295,12 +303,13 @@ def test_a_second_run_takes_the_prepared_rows_of_the_first(
     [
         {"filters": {"deduplication": "Exact"}},
         {"maxExamples": 50},
-        {"columns": {"system": "task"}},
+        {"columns": {"id": "key"}},
         {"provenance": "Human"},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_what_changes_the_rows_makes_them_anew(claim: Path, reading: Reading, change: dict[str, Any]) -> None:
+    write(claim, [talk(number, key=str(number)) for number in range(100)])
     prepare(configured(claim), reading)
     assert not prepare(configured(claim, **change), reading).status.cached
     assert prepare(configured(claim, **change), reading).status.cached

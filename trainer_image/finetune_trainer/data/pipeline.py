@@ -13,12 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
+from pydantic.alias_generators import to_camel
+
 from finetune_api.dataset import MAIN, Dataset, FiltersSpec, HeldOut, Mixture
 from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.duplicates import NAMED, Compared, Duplicates, Overlap, said
 from finetune_trainer.data.example import Example, MalformedRow
-from finetune_trainer.data.formats import parse_row
+from finetune_trainer.data.formats import optional_columns, parse_row
 from finetune_trainer.data.row_facts import UNKNOWN, KeptRow, RowFacts, SourceFacts
 from finetune_trainer.data.token_store import Origin, TokenWriter
 from finetune_trainer.data.tokenize import (
@@ -100,9 +102,12 @@ def run_pipeline(
 
 
 def parsed_rows(source: RowSource, shape: Shape, counts: Counts, most: int | None = None) -> Iterator[Example]:
-    """The rows that can be used as they stand, at most so many; the others are counted and named."""
+    """The rows that can be used as they stand, at most so many; the others are counted and named.
+
+    Raises StageError (DatasetInvalid) for more rows than one pass takes, and for a column that no row has.
+    """
     seen: dict[str, str] = {}
-    taken = 0
+    taken, missing = 0, optional_columns(shape)
     for where, raw in source.rows():
         counts.read += 1
         if counts.read > MOST_ROWS:
@@ -122,10 +127,19 @@ def parsed_rows(source: RowSource, shape: Shape, counts: Counts, most: int | Non
         except MalformedRow as error:
             counts.drop(MALFORMED, counts.malformed, str(error))
             continue
+        if missing and isinstance(raw, Mapping):
+            missing = {field: column for field, column in missing.items() if column not in raw}
         yield example
         taken += 1
         if taken == most:
-            return
+            break
+    if missing and taken:
+        field, column = next(iter(missing.items()))
+        raise StageError(
+            Reason.DATASET_INVALID,
+            f"no row of {source.name} has the column {column!r} that {source.field}.columns.{to_camel(field)} names",
+            "name the right column, or leave it out",
+        )
 
 
 _MEND = "mend the named row, or name the right columns; spec.dataset.filters.maxMalformed sets the share"

@@ -127,7 +127,7 @@ def _from_cache_or_pipeline(
         with TokenWriter(path / _ROWS) as writer:
             facts = run_pipeline(dataset, sources.training, reading, seen, writer)
         (path / _FACTS).write_text(facts.model_dump_json(by_alias=True), encoding="utf-8")
-        entry = cache.add(key, lambda draft: shutil.copytree(path, draft, dirs_exist_ok=True))
+        entry = _add(cache, key, path)
         overlap = overlap_facts(seen)
         if entry and overlap_key:
             _add_overlap(cache, overlap_key, overlap)
@@ -144,7 +144,13 @@ def _overlap_alone(dataset: Dataset, sources: Sources, held_out: Rows) -> Overla
 
 
 def _add_overlap(cache: RowCache, key: str, overlap: OverlapFacts) -> None:
-    cache.add(key, lambda draft: (draft / _OVERLAP).write_text(overlap.model_dump_json(by_alias=True)))
+    text = overlap.model_dump_json(by_alias=True)
+    cache.add(key, len(text), lambda draft: (draft / _OVERLAP).write_text(text, encoding="utf-8"))
+
+
+def _add(cache: RowCache, key: str, folder: Path) -> Path | None:
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    return cache.add(key, size, lambda draft: shutil.copytree(folder, draft, dirs_exist_ok=True))
 
 
 def _read(path: Path, kind: type[Any]) -> Any:

@@ -6,6 +6,7 @@ can't be read is made anew, and what can't be written is done without.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -18,7 +19,8 @@ from pathlib import Path
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.files import MANIFEST, new_folder, read_manifest
 
-KEPT = 8  # entries, those last used
+KEPT = 16  # entries, those last used; a job has one of its rows and one of their overlap with held-out rows
+_ROOM = 4  # times an entry's size that must be free
 _ABANDONED = 6 * 3600  # seconds after which a draft is a killed attempt's
 
 
@@ -33,7 +35,8 @@ class RowCache:
         """The entry of a key, whole and in use from now on; None where there is none."""
         entry = self.folder / key
         with suppress(OSError):
-            if entry.is_dir() and self._hold(entry):
+            if entry.is_dir():
+                self._hold(entry)
                 if read_manifest(entry):
                     with suppress(OSError):
                         os.utime(entry / MANIFEST)
@@ -41,12 +44,17 @@ class RowCache:
                 say(f"prepared rows in {entry} are damaged: they are made anew")
         return None
 
-    def add(self, key: str, fill: Callable[[Path], object]) -> Path | None:
-        """Makes an entry of what ``fill`` writes into a folder; None, and a line in the log, where that can't be."""
+    def add(self, key: str, size: int, fill: Callable[[Path], object]) -> Path | None:
+        """Makes an entry of what ``fill`` writes into a folder, about ``size`` bytes.
+
+        None, and a line in the log, where that can't be, or would leave the run too little room.
+        """
         entry = self.folder / key
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._remove_old()
+            if shutil.disk_usage(self.folder).free < _ROOM * size:
+                raise OSError(errno.ENOSPC, "there is too little room beside what a run writes")
             with suppress(FileExistsError), new_folder(entry) as draft:
                 fill(draft)
         except OSError as error:
@@ -60,13 +68,12 @@ class RowCache:
         while self._held:
             os.close(self._held.pop())
 
-    def _hold(self, entry: Path) -> bool:
+    def _hold(self, entry: Path) -> None:
         """Holds an entry against removal by others. File systems without locks have nobody to remove it, either."""
         handle = os.open(entry / MANIFEST, os.O_RDONLY)
         self._held.append(handle)
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return True
 
     def _remove_old(self) -> None:
         """Removes the entries that were used longest ago, but none in use, and drafts of killed attempts."""

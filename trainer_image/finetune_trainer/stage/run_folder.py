@@ -29,6 +29,9 @@ from finetune_trainer.stage.files import remove_drafts
 from finetune_trainer.stage.result import read_result, reused
 from finetune_trainer.stage.storage import check_destination
 
+# What a stage writes before it computes anything.
+_BEFORE_STEPS = (naming.LOCK, naming.DATASET)
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -157,8 +160,9 @@ class Turn(Generic[F]):
         folder = self._lock.path.parent
         final = error is not None and failure_class(failure_of(error).reason).retry is Retry.NEVER
         with suppress(OSError):  # whatever it is, it must not hide the error
-            if final and {entry.name for entry in folder.iterdir()} <= {writer_lock.WRITER, naming.LOCK}:
-                (folder / naming.LOCK).unlink(missing_ok=True)
+            if final and {entry.name for entry in folder.iterdir()} <= {writer_lock.WRITER, *_BEFORE_STEPS}:
+                for name in _BEFORE_STEPS:
+                    (folder / name).unlink(missing_ok=True)
         self._lock.release()
         self._lock = None
         with suppress(OSError):  # not empty

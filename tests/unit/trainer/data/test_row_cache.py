@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def cache(tmp_path: Path) -> RowCache:
 
 
 def add(cache: RowCache, key: str, text: str = "rows") -> Path | None:
-    return cache.add(key, lambda draft: (draft / "rows").write_text(text))
+    return cache.add(key, len(text), lambda draft: (draft / "rows").write_text(text))
 
 
 def test_an_entry_is_found_again_by_its_key_alone(cache: RowCache) -> None:
@@ -53,7 +54,7 @@ def test_a_writer_that_dies_leaves_no_entry(cache: RowCache) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cache.add("key", die)
+        cache.add("key", 4, die)
     assert cache.find("key") is None
 
 
@@ -66,7 +67,7 @@ def test_two_writers_of_one_key_both_end_with_a_whole_entry(cache: RowCache) -> 
             barrier.wait(10)
 
         own = RowCache(cache.folder)
-        found.append((own.add("key", slow), own))
+        found.append((own.add("key", 4, slow), own))
 
     threads = [threading.Thread(target=write) for _ in range(2)]
     for thread in threads:
@@ -90,9 +91,18 @@ def test_a_full_disk_is_done_without_and_said(cache: RowCache, capsys: pytest.Ca
         with Path("/dev/full").open("w") as file:
             file.write("x" * 100_000)
 
-    assert cache.add("key", full) is None
+    assert cache.add("key", 4, full) is None
     assert "No space left on device" in capsys.readouterr().out
     assert list(cache.folder.iterdir()) == []
+
+
+def test_rows_that_would_leave_a_run_too_little_room_are_not_kept(
+    cache: RowCache, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache.folder.mkdir(parents=True)
+    size = shutil.disk_usage(cache.folder).free // 3
+    assert cache.add("key", size, lambda draft: (draft / "rows").write_text("rows")) is None
+    assert "too little room beside what a run writes" in capsys.readouterr().out
 
 
 def test_the_entries_used_last_are_kept_and_those_in_use_whatever_their_age(cache: RowCache) -> None:
