@@ -94,14 +94,14 @@ def test_the_row_to_change_is_a_good_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GOOD)
-@settings(max_examples=150, deadline=1000, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=1000, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(raw=VALUES)
 def test_any_value_is_a_row_or_is_refused_in_one_line(name: str, raw: Any) -> None:
     check(name, raw)
 
 
 @pytest.mark.parametrize("name", GOOD)
-@settings(max_examples=300, deadline=1000, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=1000, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_anything_anywhere_in_a_good_row_leaves_a_row_or_one_line(name: str, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(places(GOOD[name])))
@@ -111,7 +111,7 @@ def test_anything_anywhere_in_a_good_row_leaves_a_row_or_one_line(name: str, dat
 SAID = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1).filter(lambda text: text.strip() == text)
 
 
-@settings(max_examples=200, deadline=1000, derandomize=True)
+@settings(max_examples=100, deadline=1000, derandomize=True)
 @given(texts=st.lists(SAID.filter(lambda text: not text.startswith("\ufeff")), min_size=2, max_size=8))
 def test_texts_of_turns_come_back_as_they_were(texts: list[str]) -> None:
     said = texts if len(texts) % 2 == 0 else texts[:-1]
@@ -122,7 +122,7 @@ def test_texts_of_turns_come_back_as_they_were(texts: list[str]) -> None:
         assert [(one.role, one.content) for one in example.messages] == list(zip(roles, said, strict=True))
 
 
-@settings(max_examples=200, deadline=1000, derandomize=True)
+@settings(max_examples=100, deadline=1000, derandomize=True)
 @given(text=SAID.filter(lambda text: not text.startswith("\ufeff")))
 def test_a_text_comes_back_from_every_format(text: str) -> None:
     assert parse_row({"text": text}, ROW_FORMATS["Text"](), "row 1").text == text
