@@ -24,7 +24,7 @@ class Packed:
 
 
 def parts_of(batch: Batch, at_a_time: int, layout: Layout | None) -> list[Batch]:
-    """The passes of a step with at most ``at_a_time`` rows, or sequences, in each."""
+    """The passes of a step, each of at most ``at_a_time`` rows or, packed, of no more tokens than these would have."""
     if layout and (packed := pack(batch, at_a_time, layout)):
         return [one.batch for one in packed]
     return list(split(batch, at_a_time)) if at_a_time < len(batch["input_ids"]) else [batch]
@@ -41,12 +41,11 @@ def split(batch: Batch, rows: int) -> Iterator[Batch]:
 def pack(batch: Batch, at_a_time: int, layout: Layout) -> list[Packed]:
     """The packed passes of a right-padded batch; none where packing saves nothing."""
     lengths: list[int] = batch["attention_mask"].sum(dim=1).tolist()
-    return [_packed(batch, sequences, lengths, layout) for sequences in passes_of(lengths, at_a_time, layout)]
+    return [lay_out(batch, sequences, lengths) for sequences in passes_of(lengths, at_a_time, layout)]
 
 
-def _packed(batch: Batch, sequences: list[list[int]], lengths: Sequence[int], layout: Layout) -> Packed:
-    if layout == "Flat":
-        sequences = [[row for sequence in sequences for row in sequence]]
+def lay_out(batch: Batch, sequences: Sequence[Sequence[int]], lengths: Sequence[int]) -> Packed:
+    """A packed pass of these sequences of rows."""
     width = max(sum(lengths[row] for row in sequence) for sequence in sequences)
     ids, labels = batch["input_ids"], batch["labels"]
     packed = {

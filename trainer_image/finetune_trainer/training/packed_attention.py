@@ -17,16 +17,19 @@ import torch
 from finetune_trainer.data.tokenize import TokenRow
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.stage.device import Device
-from finetune_trainer.training.micro_batches import Batch, pack
-from finetune_trainer.training.packing import Layout, Proof
+from finetune_trainer.training.micro_batches import Batch, lay_out
+from finetune_trainer.training.packing import SEQUENCE, Layout, Proof
 
-# Of the rows: in two sequences, the longest, and the others with padding behind them.
 _LENGTHS = (24, 13, 8)
 _ROWS = 16  # whose tokens are taken
 # Largest distance of a token's logits, over the spread of all logits. Rounding in other shapes of a 4-bit model gives
 # up to 2e-4 in 32 bit and 2e-2 in bfloat16; mixed examples give 0.1 to 2.
 _TOLERANCE = {"float32": 2e-3, "float16": 2e-2, "bfloat16": 6e-2}
-_LAYOUTS: tuple[Layout, ...] = ("Rows", "Flat")
+# What each layout may look like, the first with padding behind its second sequence. Tried in this order.
+_WAYS: dict[Layout, tuple[list[list[int]], ...]] = {
+    "Rows": ([[0], [1, 2]], [[0, 1, 2]]),
+    "Flat": ([[0, 1, 2]],),
+}
 
 
 def prove_packing(model: CausalLM, rows: Sequence[TokenRow], longest: int, device: Device) -> Proof:
@@ -36,21 +39,21 @@ def prove_packing(model: CausalLM, rows: Sequence[TokenRow], longest: int, devic
     """
     name = f"{model.config.model_type} with {getattr(model.config, '_attn_implementation', None) or 'own'} attention"
     chunk = getattr(model.config.get_text_config(), "attention_chunk_size", None)
-    if chunk and longest > chunk:
+    if chunk and max(longest, SEQUENCE) > chunk:
         return Proof(None, f"{name} attends in chunks of {chunk} tokens, which are counted from a sequence's beginning")
     problems = []
     with _undisturbed(model, device):
         probe = _probe(rows, device)
         tolerance = _TOLERANCE[device.dtype]
-        alone = [_logits(model, _single(probe, row), device)[0] for row in range(len(_LENGTHS))]
-        if _distance(_logits(model, _single(probe, 0), device)[0], alone[0], alone) > 0:  # dropout that can't be told
-            model.eval()
-            alone = [_logits(model, _single(probe, row), device)[0] for row in range(len(_LENGTHS))]
-        if _mixed_distance(model, probe, alone, device) <= 2 * tolerance:
+        alone = [_logits(model, _single(probe, row))[0] for row in range(len(_LENGTHS))]
+        if _distance(_logits(model, _single(probe, 0))[0], alone[0], alone) > 0:  # dropout, of whatever kind
+            _stop_dropout(model)
+            alone = [_logits(model, _single(probe, row))[0] for row in range(len(_LENGTHS))]
+        if _mixed_distance(model, probe, alone) <= 2 * tolerance:
             return Proof(None, f"{name}: the model's logits don't tell whether packed examples see each other")
-        for layout in _LAYOUTS:
+        for layout in _WAYS:
             try:
-                found = _packed_distance(model, probe, alone, layout, device)
+                found = _packed_distance(model, probe, alone, layout)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # a forward that takes no positions, in whatever words
@@ -65,7 +68,7 @@ def prove_packing(model: CausalLM, rows: Sequence[TokenRow], longest: int, devic
 @contextmanager
 def _undisturbed(model: CausalLM, device: Device) -> Iterator[None]:
     """Without gradients, in training mode, in the type that training computes in; all as before afterwards."""
-    mode = model.training
+    modes = [(module, module.training) for module in model.modules()]
     on_gpu = device.kind == "cuda"
     dtype = getattr(torch, device.dtype)
     with (
@@ -78,7 +81,16 @@ def _undisturbed(model: CausalLM, device: Device) -> Iterator[None]:
         try:
             yield
         finally:
-            module.train(mode)
+            for one, was_training in modes:
+                one.training = was_training
+            if on_gpu:
+                torch.cuda.empty_cache()  # what is reserved before training is the model
+
+
+def _stop_dropout(model: CausalLM) -> None:
+    """Evaluation mode, but for 4-bit layers: on some CPUs bitsandbytes repacks their weights in it, for good."""
+    for module in model.modules():
+        module.training = type(module).__name__ == "Linear4bit"
 
 
 def _probe(rows: Sequence[TokenRow], device: Device) -> Batch:
@@ -99,25 +111,27 @@ def _single(probe: Batch, row: int) -> Batch:
     return {name: probe[name][row : row + 1, : _LENGTHS[row]] for name in ("input_ids", "attention_mask")}
 
 
-def _logits(model: CausalLM, batch: Batch, device: Device) -> torch.Tensor:
+def _logits(model: CausalLM, batch: Batch) -> torch.Tensor:
     """[sequences, length, vocabulary] in 32 bit. Without labels each model gives its logits."""
     inputs = {name: values for name, values in batch.items() if name != "labels"}
     return model(**inputs, use_cache=False).logits.float()
 
 
-def _packed_distance(model: CausalLM, probe: Batch, alone: list[torch.Tensor], layout: Layout, device: Device) -> float:
-    (packed,) = pack(probe, len(_LENGTHS), layout)
-    logits = _logits(model, packed.batch, device)
+def _packed_distance(model: CausalLM, probe: Batch, alone: list[torch.Tensor], layout: Layout) -> float:
+    """How far logits move at most when the rows are packed in each way that the layout has."""
     return max(
         _distance(logits[sequence, start : start + _LENGTHS[row]], alone[row], alone)
+        for sequences in _WAYS[layout]
+        for packed in [lay_out(probe, sequences, _LENGTHS)]
+        for logits in [_logits(model, packed.batch)]
         for row, sequence, start in packed.places
     )
 
 
-def _mixed_distance(model: CausalLM, probe: Batch, alone: list[torch.Tensor], device: Device) -> float:
+def _mixed_distance(model: CausalLM, probe: Batch, alone: list[torch.Tensor]) -> float:
     """How far the last row's logits move when it may see another row: what a mistake would look like."""
     ids = torch.cat([_single(probe, row)["input_ids"] for row in (1, 2)], dim=1)
-    logits = _logits(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, device)
+    logits = _logits(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
     return _distance(logits[0, _LENGTHS[1] :], alone[2], alone)
 
 

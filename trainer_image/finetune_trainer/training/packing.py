@@ -17,14 +17,17 @@ from finetune_api.reasons import Reason
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.training.plan import StepPlan, even_split
 
-# How sequences of a pass lie in its tensors. Rows: [sequences, longest], each example told by its positions. Flat: all
-# of them end to end as one, [1, tokens], for kernels that take one row with several examples only.
+# How examples of a pass lie in its tensors. Rows: [sequences, length], told apart by a mask that the model makes of
+# positions. Flat: end to end, [1, tokens], for attention that takes several examples in one row only, without a mask.
 Layout = Literal["Rows", "Flat"]
 Mode = Literal["Auto", "Enabled", "Disabled"]
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
 ENABLED = "Enabled"
 # A smaller saving is eaten up by the mask that tells the examples apart: tests/bench/README.md.
 WORTHWHILE = 0.1
+# Tokens of a sequence in Rows, unless a row has more. Each token is compared with all of them, its own example's or
+# not: longer sequences would leave less padding, and lose more by that.
+SEQUENCE = 1024
 # The mask of a pass in Rows takes a byte for each pair of tokens of a sequence.
 MASK_BYTES = 1 << 28
 _SAMPLED_STEPS = 64
@@ -54,19 +57,24 @@ def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int
 def passes_of(lengths: Sequence[int], at_a_time: int, layout: Layout) -> list[list[list[int]]]:
     """The passes of a step as sequences of places of rows; none where packing saves nothing, or its mask is too big.
 
-    ``at_a_time`` sequences of the longest row's length fit a pass. A pass holds no more tokens than so many rows of
-    that length would.
+    A pass holds no more tokens than ``at_a_time`` rows of the longest row's length, which is what fits the memory.
     """
     longest = max(lengths)
-    sequences = first_fit_decreasing(lengths, longest)
-    if len(sequences) == len(lengths) and (layout == "Rows" or sum(lengths) == longest * len(lengths)):
+    budget = at_a_time * longest
+    capacity = budget if layout == "Flat" else max(longest, min(budget, SEQUENCE))
+    most = 1 if layout == "Flat" else min(budget // capacity, MASK_BYTES // capacity**2)
+    if not most:
         return []
-    if layout == "Rows":
-        at_a_time = min(at_a_time, MASK_BYTES // longest**2)
-        if not at_a_time:
-            return []
-    size = even_split(len(sequences), at_a_time)
-    return [sequences[start : start + size] for start in range(0, len(sequences), size)]
+    sequences = first_fit_decreasing(lengths, capacity)
+    size = even_split(len(sequences), most)
+    passes = [sequences[start : start + size] for start in range(0, len(sequences), size)]
+    return passes if _tokens(passes, lengths) < padded_tokens(lengths, at_a_time) else []
+
+
+def padded_tokens(lengths: Sequence[int], at_a_time: int) -> int:
+    """Tokens computed of a step that isn't packed, padding with them."""
+    parts = [lengths[start : start + at_a_time] for start in range(0, len(lengths), at_a_time)]
+    return sum(len(part) * max(part) for part in parts)
 
 
 def saved_share(lengths: Numbers, batch: int, at_a_time: int) -> float:
@@ -76,11 +84,9 @@ def saved_share(lengths: Numbers, batch: int, at_a_time: int) -> float:
     draw, padded, packed = np.random.default_rng(0), 0, 0
     for _ in range(_SAMPLED_STEPS):
         step = draw.choice(lengths, min(batch, len(lengths)), replace=False).tolist()
-        parts = [step[start : start + at_a_time] for start in range(0, len(step), at_a_time)]
-        plain = sum(len(part) * max(part) for part in parts)
         passes = passes_of(step, at_a_time, "Rows")
-        padded += plain
-        packed += _tokens(passes, step) if passes else plain
+        padded += padded_tokens(step, at_a_time)
+        packed += _tokens(passes, step) if passes else padded_tokens(step, at_a_time)
     return 1 - packed / padded
 
 
