@@ -170,6 +170,13 @@ def test_a_column_that_no_row_has_is_refused_even_where_rows_may_lack_it(claim: 
     assert prepare(config, reading).status.examples == 21
 
 
+def test_held_out_rows_need_not_say_where_they_come_from(claim: Path, reading: Reading) -> None:
+    write(claim, [talk(number, by="Human") for number in range(20)])
+    write(claim, [talk(number) for number in range(500, 520)], "test")
+    config = configured(claim, evaluation=True, columns={"provenance": "by"})
+    assert [(one.name, one.rows) for one in prepare(config, reading).status.provenance] == [("Human", 20)]
+
+
 def test_the_first_usable_rows_are_taken_and_no_other_is_read(claim: Path, reading: Reading) -> None:
     write(claim, [talk(0), {"messages": []}, talk(1), talk(2), "no JSON at all"])
     prepared = prepare(configured(claim, maxExamples=3, filters={"maxMalformed": "0.3"}), reading)

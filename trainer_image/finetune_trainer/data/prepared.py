@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,11 @@ from finetune_trainer.data.tokenize import tokenise
 from finetune_trainer.sources.locate import Sources
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError
+from finetune_trainer.stage.files import sha256_of_file
 from finetune_trainer.stage.protocols import Tokenizer
 
-# Raised with every change of what the pipeline gives for the same rows.
-_PIPELINE = 1
 _ROWS, _FACTS, _OVERLAP = "rows.arrow", "facts.json", "overlap.json"
+_LIBRARIES = ("transformers", "tokenizers", "rensa")
 # What makes no difference to the tokens of a row.
 _INDIFFERENT = {"source", "revision", "config", "split", "secret_ref", "workers", "packing", "weight", "mixture"}
 
@@ -172,13 +173,17 @@ def row_key(config: RunConfig, sources: Sources, reading: Reading) -> str:
             [reading.limit, reading.loss_on, reading.chat.embedding_rows],
             config.spec.model.model_dump(mode="json", exclude={"source", "revision", "secret_ref"}),
             _tokenizer_key(reading.chat.tokenizer),
-            [
-                _PIPELINE,
-                __version__,
-                *(importlib.metadata.version(name) for name in ("transformers", "tokenizers", "rensa")),
-            ],
+            [__version__, _own_code(), *(importlib.metadata.version(name) for name in _LIBRARIES)],
         ]
     )
+
+
+@cache
+def _own_code() -> str:
+    """Digest of the modules that read and prepare rows: another version of any may read a row otherwise."""
+    package = Path(__file__).parent.parent
+    files = sorted(file for layer in ("data", "sources") for file in (package / layer).rglob("*.py"))
+    return sha256_of([[file.relative_to(package).as_posix(), sha256_of_file(file)] for file in files])
 
 
 def _tokenizer_key(tokenizer: Tokenizer) -> str:
