@@ -130,6 +130,6 @@ class _Spool:
 
 
 def _signature(text: Shingles) -> RMinHash:
-    signature, content = RMinHash(_BANDS * _BAND, _SEED), text.tobytes()
-    signature.update([content[start : start + _HASH] for start in range(0, len(content), _HASH)])
+    signature = RMinHash(_BANDS * _BAND, _SEED)
+    signature.update(text.view(f"S{_HASH}").tolist())  # zeros at an end go, which keeps them apart all the same
     return signature

@@ -115,6 +115,14 @@ def test_near_repeats_are_left_alone_where_only_exact_ones_are_to_go() -> None:
     assert found([chat(long), chat(f"{long} more")], "Near") == [None, NEAR]
 
 
+def test_a_repeat_names_the_row_that_it_repeats() -> None:
+    long = " ".join(WORDS[:60])
+    duplicates = Duplicates("Near")
+    rows = (chat("Who?"), chat(long), chat("Why?"), chat(f"{long} more"), chat("WHO?"))
+    repeats = [duplicates.find(Compared(row), 10 + number) for number, row in enumerate(rows)]
+    assert [repeat and (repeat.kind, repeat.of) for repeat in repeats] == [None, None, None, (NEAR, 11), (EXACT, 10)]
+
+
 def test_a_system_prompt_and_tools_are_not_what_makes_rows_alike() -> None:
     rows = [chat(f"What is {number} times three?", str(3 * number), " ".join(WORDS)) for number in range(5)]
     assert found(rows) == [None] * 5

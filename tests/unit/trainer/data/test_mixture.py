@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from fractions import Fraction
+from math import floor
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from finetune_trainer.data.mixture import mixed, sample, shares
         ((90, 10, 500), ("3", "1", "6"), (30, 10, 60)),
         ((10, 10, 10), ("1", "1", "1"), (10, 10, 10)),
         ((100, 7, 7), ("5", "2", "2"), (17, 7, 7)),  # 7 / 2 * 9 = 31.5: 31 rows, 17.5 of them of the first
+        ((10, 100, 100), ("3", "4", "5"), (10, 13, 17)),  # 13.3 and 16.7: the larger remainder is made whole
         ((5, 0), ("1", "1"), (0, 0)),
     ],
 )
@@ -49,6 +51,7 @@ def test_no_row_is_repeated_and_no_share_is_off_by_a_row(datasets: list[tuple[in
     taken = shares(counts, weights)
     size = min(Fraction(counts[name]) / weights[name] for name in counts)
     assert any(taken[name] == counts[name] for name in counts)  # the scarcest is used up
+    assert sum(taken.values()) == floor(size * sum(weights.values()))
     for name in counts:
         assert 0 <= taken[name] <= counts[name]
         assert abs(taken[name] - size * weights[name]) < 1
