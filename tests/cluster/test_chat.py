@@ -22,6 +22,8 @@ SAMPLE = REPOSITORY / "manifests/samples/chat-finetune.yaml"
 SPEC = yaml.safe_load(SAMPLE.read_text())["spec"]
 
 Row = dict[str, Any]
+Turns = list[tuple[str, str]]
+Shingles = set[tuple[str, ...]]
 
 
 @pytest.fixture(scope="module")
@@ -52,34 +54,39 @@ def counts(target: Target) -> Counts:
     rows = [json.loads(line) for line in (CONVERSATIONS / "train.jsonl").read_text().splitlines()]
     dropped: Counter[str] = Counter()
     provenance: Counter[str] = Counter()
-    kept: list[tuple[Row, set[tuple[str, ...]]]] = []
+    kept: list[tuple[Turns, list[str], Shingles]] = []
     tokens = 0
     for row in rows:
         # The line break behind the last end of a turn is none of the row.
         text = tokenizer.apply_chat_template(row["messages"], tokenize=False).rstrip("\n")
-        asked, length = shingles(row), len(tokenizer(text).input_ids)
+        length = len(tokenizer(text).input_ids)
+        turns, said, asked = folded(row), answers(row), shingles(row)
         if row["messages"][-1]["role"] != "assistant":
             dropped["Malformed"] += 1
-        elif any(same(row, other) for other, _ in kept):
+        elif any(turns == others for others, _, _ in kept):
             dropped["ExactDuplicate"] += 1
-        elif any(answers(row) == answers(other) and likeness(asked, said) >= 0.8 for other, said in kept):
+        elif any(said == other and likeness(asked, question) >= 0.8 for _, other, question in kept):
             dropped["NearDuplicate"] += 1
         elif length > SPEC["model"]["maxSequenceLength"]:
             dropped["TooLong"] += 1
         else:
-            kept.append((row, asked))
+            kept.append((turns, said, asked))
             provenance[row.get("provenance", SPEC["dataset"]["provenance"])] += 1
             tokens += length
     return Counts(len(rows), dict(dropped), dict(provenance), tokens)
 
 
-def shingles(row: Row) -> set[tuple[str, ...]]:
+def folded(row: Row) -> Turns:
+    return [(turn["role"], turn["content"].casefold()) for turn in row["messages"]]
+
+
+def shingles(row: Row) -> Shingles:
     """All sequences of five words of what the user says."""
     words = " ".join(turn["content"] for turn in row["messages"] if turn["role"] == "user").casefold().split()
     return {tuple(words[start : start + 5]) for start in range(max(1, len(words) - 4))}
 
 
-def likeness(one: set[tuple[str, ...]], other: set[tuple[str, ...]]) -> float:
+def likeness(one: Shingles, other: Shingles) -> float:
     return len(one & other) / len(one | other)
 
 
@@ -89,11 +96,6 @@ def answers(row: Row) -> list[str]:
 
 def is_learned(turn: dict[str, Any]) -> bool:
     return turn["role"] == "assistant" and turn.get("train", True)
-
-
-def same(one: Row, other: Row) -> bool:
-    first, second = ([(turn["role"], turn["content"].casefold()) for turn in row["messages"]] for row in (one, other))
-    return first == second
 
 
 def dataset_of(job: FineTuneJob) -> DatasetStatus:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "chat_synthetic"
-TRAIN_ROWS, TEST_ROWS = 520, 16
+TRAIN_ROWS, TEST_ROWS = 520, 10
 EXACT_COPIES, NEAR_COPIES, LONG_ROWS = 6, 5, 2
 
 SYSTEM = (
