@@ -20,46 +20,19 @@ import yaml
 
 from finetune_api.reasons import FAILURES, Reason, exit_code
 from finetune_trainer.local_run import local_config, read_job
+from llama_shape import LLAMA_1B, save_random
 
 REPOSITORY = Path(__file__).parents[2]
 STEPS = 60
 LEFT_BYTES = 2 * 1024**3
 EVALUATION = {"dataset": {"source": "pvc://models/rows"}, "maxNewTokens": 16}
-# Of the published config of Llama-3.2-1B; the vocabulary stays whole, though the test's tokenizer uses half of it.
-LLAMA_1B: dict[str, Any] = {
-    "vocab_size": 128256,
-    "hidden_size": 2048,
-    "intermediate_size": 8192,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 64,
-    "max_position_embeddings": 131072,
-    "tie_word_embeddings": True,
-    "rms_norm_eps": 1e-5,
-}
-
-
-def tokenizer_folder() -> Path:
-    """The tiny test model's folder, which `make models` makes; its tokenizer is SmolLM2's."""
-    state = Path(os.environ.get("FINETUNE_STATE_DIR", "/var/lib/finetune-operator"))
-    return state / "cache/models/tiny"
 
 
 @pytest.fixture(scope="module")
 def claim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that stands for the claim ``models``: a random 1B model and the synthetic rows."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
     folder = tmp_path_factory.mktemp("claim")
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder())
-    torch.manual_seed(0)
-    config = LlamaConfig(**LLAMA_1B, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
-    with torch.device("cuda"):
-        model = LlamaForCausalLM(config)
-    model.to(torch.bfloat16).save_pretrained(folder / "llama")
-    tokenizer.save_pretrained(folder / "llama")
+    save_random(LLAMA_1B, folder / "llama", "cuda")
     (folder / "rows").symlink_to(REPOSITORY / "tests/data/medqa_synthetic")
     return folder
 
@@ -151,6 +124,18 @@ def test_two_runs_of_a_spec_give_the_same_adapter_to_the_byte(claim: Path, tmp_p
         digests.append(hashlib.sha256((folder / "adapter" / "adapter_model.safetensors").read_bytes()).hexdigest())
     assert norms[0] == norms[1]
     assert digests[0] == digests[1]
+
+
+def test_a_run_says_whether_it_packed(claim: Path, run_folder: Path) -> None:
+    # The synthetic rows are of nearly one length.
+    assert result_of(run_folder)["training"]["packing"].startswith("Disabled: it would save ")
+    training = {"batchSize": 8, "maxSteps": 4, "loggingSteps": 1}
+    rows = {"source": "pvc://models/rows", "packing": "Enabled"}
+    assert finetune(claim, "packed", dataset=rows, training=training).returncode == 0
+    packed = result_of((claim / "runs-packed" / "latest").resolve())["training"]
+    assert packed["packing"] == "Enabled"
+    first = float(result_of(run_folder)["training"]["firstLoss"])
+    assert float(packed["firstLoss"]) == pytest.approx(first, rel=5e-3)  # of the same rows, as both have one seed
 
 
 def test_what_was_trained_is_saved_in_32_bit(run_folder: Path) -> None:

@@ -29,11 +29,15 @@ EXAM = ((0, 101), (0.05, 160), (0.25, 216), (0.5, 259), (0.75, 313), (0.95, 429)
 RESPONSE = 10  # tokens that the loss sees of a row
 
 
-def exam_rows(count: int, vocabulary: int, scale: float = 1.0) -> TokenStore:
-    """Rows of random tokens in an exam's lengths, times ``scale``; the loss sees the last ten of each."""
+def exam_rows(count: int, vocabulary: int, scale: float = 1.0, spread: float = 1.0) -> TokenStore:
+    """Rows of random tokens in an exam's lengths, times ``scale``; the loss sees the last ten of each.
+
+    ``spread`` moves lengths away from their mean, or towards it: 0 makes them equal.
+    """
     draw = np.random.default_rng(5)
     shares, tokens = zip(*EXAM, strict=True)
-    lengths = (np.interp(draw.random(count), shares, tokens) * scale).astype(int)
+    found = np.interp(draw.random(count), shares, tokens) * scale
+    lengths = (found.mean() + spread * (found - found.mean())).astype(int)
     rows = []
     for length in lengths:
         ids = draw.integers(3, vocabulary, max(length, RESPONSE + 2)).tolist()
