@@ -115,7 +115,7 @@ _TABLE = (
     FailureClass(
         Reason.LOSS_DIVERGED,
         Retry.NEVER,
-        "the loss is no number any more",
+        "the loss is no number any more, or exactly zero",
         "lower learningRate, or use dtype BFloat16",
         70,
     ),

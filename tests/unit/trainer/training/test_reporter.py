@@ -28,6 +28,16 @@ def test_a_loss_that_is_no_number_ends_the_run_and_stands_in_the_file(tmp_path: 
     assert json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["loss"] == str(loss)
 
 
+def test_a_loss_of_exactly_zero_ends_the_run_and_a_small_one_does_not(tmp_path: Path) -> None:
+    reporter = StepReporter(None, tmp_path / "metrics.jsonl")
+    reporter.log(logged(3, 1e-9), 10)
+    with pytest.raises(StageError, match="the loss is exactly zero at step 4 of 10") as caught:
+        reporter.log(logged(4, 0.0), 10)
+    assert caught.value.reason is Reason.LOSS_DIVERGED
+    assert "check what the loss sees" in (caught.value.advice or "")
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
 def test_a_reporter_pushes_the_newest_loss_with_the_step() -> None:
     sent: list[ProgressPush] = []
     pusher = ProgressPusher(sent.append, interval_seconds=0)
