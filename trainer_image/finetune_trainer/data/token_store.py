@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 
 from finetune_trainer.data.tokenize import IGNORED, TokenRow
 
@@ -102,30 +101,27 @@ class TokenStore(Sequence[TokenRow]):
     @property
     def lengths(self) -> Numbers:
         """Tokens of each row."""
-        return self._column(pa.compute.list_value_length(self._table["input_ids"]))
+        return self._chosen([np.diff(_offsets(chunk)) for chunk in self._table["input_ids"].chunks])
 
     @property
     def response_lengths(self) -> Numbers:
         """Tokens of each row that count in the loss; the first of a row has nothing before it and does not."""
-        counts = [_seen_tokens(batch) for batch in self._table["seen"].chunks]
-        all_counts = np.concatenate(counts) if counts else np.zeros(0, np.int64)
-        found: Numbers = all_counts[self._places]
-        return found
+        return self._chosen([_seen_tokens(chunk) for chunk in self._table["seen"].chunks])
 
     @property
     def sources(self) -> Numbers:
         """The kept row that each comes from."""
-        return self._column(self._table["source"])
+        return self._column("source")
 
     @property
     def provenances(self) -> Numbers:
         """The number that stands for where each comes from."""
-        return self._column(self._table["provenance"])
+        return self._column("provenance")
 
     @property
     def answers(self) -> Numbers:
         """The number that stands for what each answers."""
-        return self._column(self._table["answer"])
+        return self._column("answer")
 
     @property
     def longest(self) -> int:
@@ -136,8 +132,11 @@ class TokenStore(Sequence[TokenRow]):
         """The rows at places of this store, in this order."""
         return TokenStore(self._table, self._places[places])
 
-    def _column(self, values: Any) -> Numbers:
-        found: Numbers = values.to_numpy().astype(np.int64)[self._places]
+    def _column(self, name: str) -> Numbers:
+        return self._chosen([_values(chunk) for chunk in self._table[name].chunks])
+
+    def _chosen(self, parts: Sequence[Any]) -> Numbers:
+        found: Numbers = np.concatenate(parts or [np.zeros(0, np.int64)]).astype(np.int64)[self._places]
         return found
 
 
@@ -147,9 +146,9 @@ def _batch(rows: Sequence[tuple[TokenRow, Origin]]) -> pa.RecordBatch:
         [
             _lists([np.array(row.input_ids, np.int32) for row, _ in rows]),
             _lists([_stretches(row.labels) for row, _ in rows]),
-            pa.array([origin.source for origin in origins], pa.int32()),
-            pa.array([origin.provenance for origin in origins], pa.int32()),
-            pa.array([origin.answer for origin in origins], pa.int32()),
+            _numbers(np.array([origin.source for origin in origins], np.int32)),
+            _numbers(np.array([origin.provenance for origin in origins], np.int32)),
+            _numbers(np.array([origin.answer for origin in origins], np.int32)),
         ],
         schema=_SCHEMA,
     )
@@ -157,7 +156,12 @@ def _batch(rows: Sequence[tuple[TokenRow, Origin]]) -> pa.RecordBatch:
 
 def _lists(lists: Sequence[Any]) -> pa.Array:
     offsets = np.cumsum([0, *map(len, lists)], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(lists)))
+    return pa.ListArray.from_arrays(_numbers(offsets), _numbers(np.concatenate(lists)))
+
+
+def _numbers(values: Any) -> pa.Array:
+    """An Arrow array over numbers of 32 bit. pa.array() would import pandas, which takes seconds."""
+    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values)])
 
 
 def _stretches(labels: Sequence[int]) -> Any:
@@ -167,9 +171,19 @@ def _stretches(labels: Sequence[int]) -> Any:
     return np.flatnonzero(np.diff(seen)).astype(np.int32)
 
 
+def _values(array: Any) -> Any:
+    """The numbers of an Arrow array. Its to_numpy() would import pandas."""
+    return np.frombuffer(array.buffers()[1], np.int32, array.offset + len(array))[array.offset :]
+
+
+def _offsets(lists: Any) -> Any:
+    """Where the lists of an Arrow array begin among its values, and where the last ends."""
+    return np.frombuffer(lists.buffers()[1], np.int32, lists.offset + len(lists) + 1)[lists.offset :]
+
+
 def _seen_tokens(seen: Any) -> Numbers:
     """Tokens that count, of each row of an Arrow list array of stretches."""
-    offsets, borders = seen.offsets.to_numpy(), seen.values.to_numpy().astype(np.int64)
+    offsets, borders = _offsets(seen), _values(seen.values).astype(np.int64)
     # Each row has an even number of borders: begins count down, ends count up.
     signed = np.where(np.arange(len(borders)) % 2 == 0, -borders, borders)
     totals = np.concatenate([[0], np.cumsum(signed)])
