@@ -32,7 +32,7 @@ from finetune_trainer.data.tokenize import (
     sample_text,
     tokenise,
 )
-from finetune_trainer.sources.files import UnreadableRow
+from finetune_trainer.sources.raw_rows import UnreadableRow
 from finetune_trainer.sources.rows import RowSource
 from finetune_trainer.stage.failure import StageError
 

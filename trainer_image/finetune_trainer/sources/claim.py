@@ -7,11 +7,9 @@ from pathlib import Path
 
 from finetune_api.reasons import Reason
 from finetune_trainer.sources.files import local_file
-from finetune_trainer.sources.rows import FileRows, StoredFile, check_kind, files_of_split
+from finetune_trainer.sources.rows import SHOWN, FileRows, StoredFile, check_kind, files_of_split
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.files import sha256_of_file
-
-_SHOWN = 8
 
 
 def claim_rows(path: Path, uri: str, split: str, field: str) -> FileRows:
@@ -20,8 +18,7 @@ def claim_rows(path: Path, uri: str, split: str, field: str) -> FileRows:
     Raises StageError: DatasetNotFound when there is none, DatasetInvalid for one that is no kind of dataset.
     """
     if path.is_dir():
-        names = [entry.relative_to(path).as_posix() for entry in _entries(path, split)]
-        paths = [path / name for name in files_of_split(names, split, uri)]
+        paths = [path / name for name in files_of_split(_names(path, split), split, uri)]
     elif path.is_file():
         paths = [path]
     else:
@@ -35,12 +32,14 @@ def _stored(path: Path, uri: str) -> StoredFile:
     return StoredFile(local_file(path, path.name, extension, is_compressed), partial(sha256_of_file, path))
 
 
-def _entries(folder: Path, split: str) -> list[Path]:
+def _names(folder: Path, split: str) -> list[str]:
+    """Files in a folder and in the folder of a split, relative to it."""
     inside = folder / split
-    return [*folder.iterdir(), *(inside.iterdir() if inside.is_dir() else ())]
+    entries = [*folder.iterdir(), *(inside.iterdir() if inside.is_dir() else ())]
+    return [entry.relative_to(folder).as_posix() for entry in entries if entry.is_file()]
 
 
 def _neighbours(path: Path) -> str:
     parent = next(folder for folder in path.parents if folder.is_dir())
-    names = sorted(entry.name for entry in parent.iterdir())[:_SHOWN]
+    names = sorted(entry.name for entry in parent.iterdir())[:SHOWN]
     return f"; {parent} holds {', '.join(names) or 'nothing'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -12,7 +13,7 @@ from finetune_api.reasons import Reason
 from finetune_trainer.sources.files import EXTENSIONS, GZIP, RowFile, kind_of, read_file
 from finetune_trainer.stage.failure import StageError
 
-_SHOWN = 8
+SHOWN = 8  # names in a message
 
 
 class RowSource(Protocol):
@@ -75,23 +76,59 @@ class FileRows:
 def files_of_split(names: Sequence[str], split: str, uri: str) -> list[str]:
     """The files of a split among ``names`` below a folder: one, its shards in order, or those of a folder of its name.
 
-    ``names`` are relative paths. Raises StageError (DatasetNotFound) for none, and where it is there in more than one
-    way.
+    ``names`` are relative paths. Raises StageError: DatasetNotFound for none, and where the split is there in more than
+    one way or kind of file; DatasetInvalid for shards that count more of themselves than there are.
     """
-    alone = [name for name in names if kind_of(name) and _stem(name) == split]
-    shards = [name for name in names if kind_of(name) and "/" not in name and _stem(name).startswith(f"{split}-")]
-    inside = [name for name in names if kind_of(name) and name.startswith(f"{split}/") and name.count("/") == 1]
-    ways = [sorted(way) for way in (alone, shards, inside) if way]
-    kinds = {kind_of(name) for way in ways for name in way}
-    if len(ways) == 1 and len(kinds) == 1 and len(alone) <= 1:
-        return ways[0]
-    if not ways:
+    ways: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if way := _way(name, split):
+            ways.setdefault(way, []).append(name)
+    found = [name for way in ways.values() for name in way]
+    if not found:
         wanted = ", ".join(f"{split}{extension}" for extension in EXTENSIONS)
-        there = ", ".join(sorted(names)[:_SHOWN]) or "nothing"
-        problem = f"none of {wanted}, perhaps with {GZIP}, shards {split}-*, or a folder {split}; there is {there}"
-    else:
-        problem = f"more than one of {', '.join([name for way in ways for name in way][:_SHOWN])} for split {split}: name one of them"
-    raise StageError(Reason.DATASET_NOT_FOUND, f"{uri} is a folder with {problem}")
+        there = ", ".join(sorted(names)[:SHOWN]) or "nothing"
+        problem = f"none of {wanted}, perhaps with {GZIP}, shards {split}-*, or a folder {split}/; there is {there}"
+        raise StageError(Reason.DATASET_NOT_FOUND, f"{uri} is a folder with {problem}")
+    kinds = {kind_of(name): name for name in found}
+    if len(ways) > 1 or len(kinds) > 1 or len(ways.get(split, ())) > 1:
+        shown = ", ".join([*{way[0]: way for way in ways.values()}, *kinds.values()])
+        raise StageError(
+            Reason.DATASET_NOT_FOUND,
+            f"{uri} has split {split} in more than one way: {shown}",
+            "take away all but one, or name a file",
+        )
+    _check_shards(found, uri)
+    return found
+
+
+def _way(name: str, split: str) -> str:
+    """How a file belongs to a split: as the one of its name, as a shard, or in a folder; empty for not at all."""
+    folder, _, file = name.rpartition("/")
+    if kind_of(name) is None or file.startswith("."):
+        return ""
+    if folder:
+        return f"{split}/" if folder == split else ""
+    stem = _stem(file)
+    return split if stem == split else f"{split}-" if stem.startswith(f"{split}-") else ""
+
+
+_SHARD = re.compile(r"-(\d+)-of-(\d+)$")
+
+
+def _check_shards(names: Sequence[str], uri: str) -> None:
+    """Shards as the hub names them, such as train-00000-of-00003.parquet, must all be there."""
+    numbered = [_SHARD.search(_stem(name)) for name in names]
+    if any(one is None for one in numbered):
+        return
+    shards = {(int(one[1]), int(one[2])) for one in numbered if one}
+    counts = {count for _, count in shards}
+    if len(counts) > 1 or len(shards) != max(counts):
+        count = max(counts)
+        raise StageError(
+            Reason.DATASET_INVALID,
+            f"{uri} holds {len(names)} of shards that count {count}: {', '.join(names[:SHOWN])}",
+            "copy the folder again, or rename the files if these are all",
+        )
 
 
 def check_kind(name: str, uri: str) -> tuple[str, bool]:
@@ -105,4 +142,4 @@ def check_kind(name: str, uri: str) -> tuple[str, bool]:
 
 def _stem(name: str) -> str:
     path = PurePosixPath(name)
-    return PurePosixPath(path.stem).stem if path.suffix == GZIP else path.stem if "/" not in name else ""
+    return PurePosixPath(path.stem).stem if path.suffix == GZIP else path.stem

@@ -10,7 +10,7 @@ from typing import Any
 from finetune_api.base import cut
 from finetune_api.row_formats import ColumnsSpec
 from finetune_trainer.data.example import MalformedRow
-from finetune_trainer.sources.files import parse_json
+from finetune_trainer.sources.json_rows import parse_json
 
 _MAX_SHOWN = 60
 _MAX_NAMES = 300
