@@ -97,18 +97,32 @@ def with_advice(text: str, advice: str, length: int) -> str:
     return one_line(text.rstrip(". "), length - len(ending)) + ending
 
 
+def field_path(*parts: str | int) -> str:
+    """A field as kubectl names it, such as spec.dataset.mixture[0].name; empty parts say nothing."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts if part != "")
+    return path.removeprefix(".")
+
+
+class FieldError(ValueError):
+    """What is wrong with a field below the object that a validator looks at: ``field``, such as ``columns.text``."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field, self.problem = field, problem
+
+
 def first_problem(error: ValidationError, prefix: str = "") -> str:
     """The first error of a model as 'field: what is wrong, not <value>', with the number of further ones."""
     errors = error.errors(include_url=False)
     first = errors[0]
-    field = "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}" for part in (prefix, *first["loc"]) if part != ""
-    )
-    field = field.removeprefix(".")
+    field = field_path(prefix, *first["loc"])
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     if first["type"] == "extra_forbidden":
         return one_line(f'unknown field "{field}"{more}', 512)
     said, given = first["msg"].removeprefix("Value error, "), first.get("input")
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, FieldError):
+        field, said = field_path(field, cause.field), cause.problem
     value = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
     if isinstance(given, str) and (len(given) > MAX_SHOWN or repr(given) in said):  # a whole template, or told already
         value = ""

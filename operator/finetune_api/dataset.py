@@ -6,11 +6,12 @@ in, and the classes at the end are what it gives.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from finetune_api.base import ApiModel
+from finetune_api.base import ApiModel, FieldError
 from finetune_api.credentials import SecretReference
 from finetune_api.row_formats import (
     FORMAT_FIELDS,
@@ -25,13 +26,12 @@ from finetune_api.row_formats import (
     check_format_fields,
     format_rules,
 )
-from finetune_api.rules import Decimal, Within, rule, validations
+from finetune_api.rules import Decimal, TextRule, Within, rule, validations
 from finetune_api.uris import Revision, SourceURI
 
 Split = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
 Config = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._+-]+$")]
 Provenance = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Z][A-Za-z0-9]*$")]
-MixtureName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Weight = Annotated[Decimal, Within(0, 1000, above=True)]
 Share = Annotated[Decimal, Within(0, 1)]
 
@@ -39,10 +39,28 @@ Share = Annotated[Decimal, Within(0, 1)]
 MAIN = "dataset"
 MAX_MIXTURE = 8
 
+
+@dataclass(frozen=True)
+class _NotMain(TextRule):
+    """A name other than that of the rows of spec.dataset itself."""
+
+    def check(self, text: str) -> str:
+        if text == MAIN:
+            raise ValueError(_MAIN_TAKEN)
+        return text
+
+    def cel(self) -> dict[str, str]:
+        return rule(f"self != '{MAIN}'", _MAIN_TAKEN)
+
+
+_MAIN_TAKEN = f"'{MAIN}' is what the rows of spec.dataset itself are called: choose another name"
+MixtureName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"), _NotMain()]
+
+
 _SOURCE = (
-    "hf://<owner>/<repository>, s3://<bucket>/<key>, or pvc://<claim>/<path>. A path is a .jsonl, .json, .csv or "
-    ".parquet file, text files perhaps with .gz behind it, or a folder with the split's files: <split>.<extension>, "
-    "<split>-<anything>.<extension> for each shard, or a folder <split>/ of them."
+    "Where the rows lie: hf://<owner>/<repository>, s3://<bucket>/<key> or pvc://<claim>/<path>. A key or path is a "
+    ".jsonl, .json, .csv or .parquet file (the first three also with .gz behind it), or a folder with the split's "
+    "files: <split>.<extension>, <split>-<anything>.<extension> for each shard, or a folder <split>/ of them."
 )
 _CONFIG = "Configuration of a hub dataset; needed where it has several, such as main. Ignored for other sources."
 _FORMAT = (
@@ -65,29 +83,42 @@ class _RowsSpec(ApiModel):
 
     source: SourceURI = Field(description=_SOURCE)
     config: Config | None = Field(default=None, description=_CONFIG)
-    revision: Revision = Field(default="main", description="Branch, tag or commit of a hub dataset.")
+    revision: Revision = Field(
+        default="main",
+        description="Branch, tag or commit of a hub dataset. The commit it stood for is recorded in status.lineage. "
+        "Ignored for other sources.",
+    )
     split: Split = Field(
         default="train", description="Split to train on: of a hub dataset, or among the files of a folder."
     )
     secret_ref: SecretReference | None = Field(
         default=None,
-        description="A Secret of the job's namespace with the source's credentials: HF_TOKEN for hf://; "
-        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, where needed, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL "
-        "and AWS_CA_BUNDLE (PEM) for s3://.",
+        description="A Secret of the job's namespace with the source's credentials, which only the job's pods read. "
+        "For hf:// its key HF_TOKEN; for s3:// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, where needed also "
+        "AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL and AWS_CA_BUNDLE (PEM text). Left out: the profile's "
+        "environment.",
     )
-    columns: ColumnsSpec | None = Field(default=None, description="Names of the dataset's columns.")
+    columns: ColumnsSpec | None = Field(
+        default=None,
+        description="Names of the dataset's columns, where they aren't the usual ones of its format, such as "
+        "{instruction: prompt, output: completion}.",
+    )
     prompt_template: Template | None = Field(default=None, description=_PROMPT)
     option_template: Template | None = Field(
         default=None,
-        description="MultipleChoice: a line of {options}, with {letter} and {option}. Default: '{letter}. {option}'.",
+        description="MultipleChoice: a line of {options}, with {option} and perhaps {letter}. Default: "
+        "'{letter}. {option}'.",
     )
     input_template: Template | None = Field(
-        default=None, description="Instruction: what {input} becomes where the row has one. Default: '\\n\\n{input}'."
+        default=None,
+        description="Instruction: what stands for {input} in promptTemplate where the row has an input. Default: "
+        "'\\n\\n{input}'.",
     )
     response_template: Template | None = Field(default=None, description=_RESPONSE)
     end_of_text: EndOfText | None = Field(
         default=None,
-        description="Text: whether the tokenizer's end-of-text token follows a document. Default: Append.",
+        description="Text: whether the tokenizer's end-of-text token follows each document. Omit: rows are pieces of "
+        "a longer text. Default: Append.",
     )
 
     def format_fields(self) -> dict[str, Any]:
@@ -101,28 +132,29 @@ class _TrainingRowsSpec(_RowsSpec):
     provenance: Provenance | None = Field(
         default=None,
         description="Where the rows come from, one CamelCase word such as Human, Synthetic or Feedback. Kept with each "
-        "row and counted in the result.",
+        "row and counted in status.dataset.provenance; columns.provenance says it row by row.",
     )
     weight: Weight | None = Field(
         default=None,
-        description='Share of the mixture, relative to the other weights, a decimal in quotes, such as "0.5". As many '
-        "rows are taken as the weights allow without repeating any. Either every dataset of the mixture has a weight "
-        "or none has, and then all rows are taken.",
+        description='Share of the mixture, relative to the other weights, a decimal in quotes: with "3" and '
+        '"1", three rows in four are of the first. As many rows are taken as that allows without repeating any. Either '
+        "spec.dataset and each dataset of its mixture have a weight, or none has, and then all rows are taken.",
     )
     max_examples: int | None = Field(
         default=None,
         ge=1,
         le=10_000_000,
-        description="The first so many usable rows are taken, and the rest is not read. Left out: all of them.",
+        description="Only the first so many well-formed rows are read; repeats and rows that are too long are then "
+        "left out of these. Left out: all rows.",
     )
 
 
 class MixtureSpec(_TrainingRowsSpec):
-    """Further rows to train on, with a shape of their own."""
+    """Further rows to train on, from a source of their own."""
 
     model_config = {"json_schema_extra": validations(*format_rules(optional=True))}
 
-    name: MixtureName = Field(description="Names the rows in status and messages.")
+    name: MixtureName = Field(description="What the rows are called in status and messages.")
     format: FormatName | None = Field(
         default=None,
         description=f"{_FORMAT} Left out: format, columns and templates are those of spec.dataset.",
@@ -135,33 +167,37 @@ class MixtureSpec(_TrainingRowsSpec):
 
 
 class FiltersSpec(ApiModel):
-    """What is left out of the training rows, and when a run is refused for it."""
+    """What is left out of the training rows, and when the job ends for it."""
 
     deduplication: Literal["None", "Exact", "Near"] = Field(
         default="Near",
-        description="Rows that repeat an earlier one are left out. Exact: the same but for case and white space. Near: "
-        "also those that share at least 80% of their word sequences with an earlier row and answer alike (MinHash, "
-        "checked). Default: Near.",
+        description="Rows that repeat an earlier one, of any dataset of the mixture, are left out. Exact: the same but "
+        "for case and white space. Near: also those that share at least 80% of their word sequences with an earlier "
+        "row and answer alike (MinHash, checked). Default: Near.",
     )
     max_malformed: Share = Field(
         default="0.01",
-        description="Largest share of rows that can't be used as they stand, each named in the log; more refuse the "
-        'run. Default: "0.01".',
+        description="Largest share of a dataset's rows that may be malformed: without a column, with a text of "
+        "another type, with turns out of order. They are left out and named; more of them end the job with "
+        'DatasetInvalid. Default: "0.01".',
     )
     max_too_long: Share = Field(
         default="0.5",
-        description="Largest share of rows that are longer than the model takes and would lose their response; more "
-        'refuse the run. Default: "0.5".',
+        description="Largest share of a dataset's rows that may be longer than model.maxSequenceLength, or without a "
+        "response for the loss. They are left out, never cut; more of them end the job with DatasetInvalid. Default: "
+        '"0.5".',
     )
     max_overlap: Share = Field(
         default="0.1",
-        description="Largest share of held-out rows that a training row asks, too, exactly or nearly; more refuse the "
-        'run. Default: "0.1".',
+        description="Largest share of the held-out rows of the evaluation that training rows may ask, too, exactly or "
+        "nearly. They stay where they are and are named; more of them end the job with DatasetInvalid. Default: "
+        '"0.1".',
     )
 
 
-_WEIGHTS = "either every dataset of the mixture has a weight or none has, dataset itself too"
-_MAIN_TAKEN = f"a dataset of the mixture can't be named {MAIN}: so are the rows of dataset itself called"
+_TWICE = "two datasets of the mixture have one name"
+_OWN_WEIGHT = "a dataset of the mixture has a weight, and then spec.dataset needs one, too"
+_ALL_WEIGHTS = "spec.dataset has a weight, and then each dataset of the mixture needs one, too"
 
 
 class DatasetSpec(_TrainingRowsSpec):
@@ -170,41 +206,57 @@ class DatasetSpec(_TrainingRowsSpec):
     model_config = {
         "json_schema_extra": validations(
             *format_rules(optional=False),
-            rule("!has(self.mixture) || self.mixture.all(one, has(one.weight) == has(self.weight))", _WEIGHTS),
-            rule(f"!has(self.mixture) || self.mixture.all(one, one.name != '{MAIN}')", _MAIN_TAKEN),
+            rule(
+                "has(self.weight) || !has(self.mixture) || self.mixture.all(one, !has(one.weight))",
+                _OWN_WEIGHT,
+                ".weight",
+                "FieldValueRequired",
+            ),
+            rule(
+                "!has(self.weight) || !has(self.mixture) || self.mixture.all(one, has(one.weight))",
+                _ALL_WEIGHTS,
+                ".mixture",
+            ),
         )
     }
 
     format: FormatName = Field(default="MultipleChoice", description=_FORMAT)
     mixture: list[MixtureSpec] | None = Field(
         default=None,
-        min_length=1,
         max_length=MAX_MIXTURE,
-        description="Further rows that are mixed with these. The order of all rows is decided by training.seed.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        description="Further datasets that are trained on together with these rows: all of their rows, or shares by "
+        "weight. Each has a source, and perhaps a format, columns, templates and a provenance of its own. The order of "
+        "all rows is decided by training.seed alone. Filters look at all datasets together.",
+        # No map by name: those are equal in any order, so that another order could be applied to a job that runs.
+        json_schema_extra={
+            "x-kubernetes-list-type": "atomic",
+            **validations(rule("self.all(one, self.exists_one(other, other.name == one.name))", _TWICE)),
+        },
     )
     filters: FiltersSpec | None = Field(
         default=None,
-        description="What is left out, and when a run is refused for it. Left out: the default of each field.",
+        description="Which training rows are left out, and how many may be before the job ends instead. Left out: the "
+        "default of each field.",
     )
     packing: Literal["Auto", "Enabled", "Disabled"] | None = Field(
         default=None,
-        description="Examples of a step share sequences, first-fit decreasing, each with positions and attention of "
-        "its own: same losses, less padding. Auto: where the model's attention supports it and it saves something. "
-        "Default: Auto.",
+        description="Whether examples of one step share sequences (first-fit decreasing), each with positions and "
+        "attention of its own: the same losses with less padding. Auto: where the model keeps examples apart and it "
+        "saves at least a tenth. Enabled: InvalidSpec where it doesn't keep them apart. Default: Auto.",
     )
-    workers: int = Field(default=2, ge=1, le=64, description="Threads that tokenise rows.")
+    workers: int = Field(default=2, ge=1, le=64, description="Threads that tokenise rows. Default: 2.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_format_fields(self.format, self.format_fields(), self.columns)
         names = [one.name for one in self.mixture or ()]
         if len(set(names)) < len(names):
-            raise ValueError("two datasets of the mixture have one name")
-        if MAIN in names:
-            raise ValueError(_MAIN_TAKEN)
-        if any((one.weight is None) != (self.weight is None) for one in self.mixture or ()):
-            raise ValueError(_WEIGHTS)
+            raise FieldError("mixture", _TWICE)
+        weighted = [one.weight is not None for one in self.mixture or ()]
+        if self.weight is None and any(weighted):
+            raise FieldError("weight", _OWN_WEIGHT)
+        if self.weight is not None and not all(weighted):
+            raise FieldError("mixture", _ALL_WEIGHTS)
         return self
 
 

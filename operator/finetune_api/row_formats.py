@@ -8,13 +8,13 @@ classes say in Python.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
-from finetune_api.base import ApiModel
+from finetune_api.base import ApiModel, FieldError
 from finetune_api.rules import Placeholders, rule
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
@@ -46,12 +46,12 @@ class ColumnsSpec(ApiModel):
     messages: Name | None = Field(
         default=None,
         description="Chat: the list of turns, each {role, content} or ShareGPT's {from, value}. Default: messages; "
-        "where rows have none, conversations.",
+        "where rows have none, conversations, then contents.",
     )
     tools: Name | None = Field(
         default=None,
         description="Chat: tools that the assistant may call, as the chat template takes them. May be missing in the "
-        "rows. Default: tools.",
+        "rows. Default: tools; where rows have none, functions, then toolConfig.",
     )
     instruction: Name | None = Field(default=None, description="Instruction: what to do. Default: instruction.")
     input: Name | None = Field(
@@ -62,18 +62,18 @@ class ColumnsSpec(ApiModel):
     system: Name | None = Field(
         default=None,
         description="Chat, Instruction: a system prompt that stands beside the turns. May be missing or empty in the "
-        "rows. Default: system.",
+        "rows. Default: system; where Chat rows have none, systemInstruction.",
     )
     text: Name | None = Field(default=None, description="Text: the document. Default: text.")
     provenance: Name | None = Field(
         default=None,
-        description="Where a row comes from, such as Human or Synthetic, row by row; an empty cell means "
-        "dataset.provenance. Default: none.",
+        description="Any format: where a row comes from, such as Human or Synthetic, row by row; where a row says "
+        "nothing, provenance beside columns holds. Default: none.",
     )
     id: Name | None = Field(
         default=None,
-        description="A row's own name, unique in its dataset: messages name rows by it, and a second row of one name "
-        "is malformed. Default: none.",
+        description="Any format: a row's own name, unique in its dataset. Messages name rows by it, and a second row "
+        "of one name is malformed. Default: none.",
     )
 
 
@@ -183,58 +183,65 @@ def placeholders_of(info: FieldInfo) -> Placeholders | None:
     return next((mark for mark in info.metadata if isinstance(mark, Placeholders)), None)
 
 
+WITHOUT_FORMAT = "columns and templates need a format beside them; without one, all three are those of spec.dataset"
+
+
 def check_format_fields(name: str | None, values: Mapping[str, Any], columns: ColumnsSpec | None) -> None:
-    """Raises ValueError for a template or column that a format doesn't have, and for a template that it can't fill.
+    """Raises FieldError for a template or column that a format doesn't have, and for a template that it can't fill.
 
     ``values`` are those of :data:`FORMAT_FIELDS`, None where unset. Without a name none of them may be set.
     """
     given = {field: value for field, value in values.items() if value is not None}
     if name is None:
         if given or columns is not None:
-            raise ValueError(WITHOUT_FORMAT)
+            raise FieldError("format", WITHOUT_FORMAT)
         return
-    fields = ROW_FORMATS[name].model_fields
     for field, value in given.items():
-        if field not in fields:
-            raise ValueError(_foreign(_alias(field), name))
-        if placeholders := placeholders_of(fields[field]):
+        if name not in _formats_with(field):
+            raise FieldError(to_camel(field), f"{_only_for(_formats_with(field))}, not for {name}")
+        if placeholders := placeholders_of(ROW_FORMATS[name].model_fields[field]):
             try:
                 placeholders.check(value)
             except ValueError as error:
-                raise ValueError(f"{_alias(field)} {error}") from error
+                raise FieldError(to_camel(field), str(error)) from error
     for field in ColumnsSpec.model_fields:
-        if columns is not None and getattr(columns, field) is not None and field not in columns_of(name):
-            raise ValueError(_foreign(f"columns.{_alias(field)}", name))
-
-
-WITHOUT_FORMAT = "columns and templates need a format beside them; without one, all three are those of spec.dataset"
+        if columns is not None and getattr(columns, field) is not None and name not in _formats_reading(field):
+            raise FieldError(f"columns.{to_camel(field)}", f"{_only_for(_formats_reading(field))}, not for {name}")
 
 
 def format_rules(optional: bool) -> Iterator[dict[str, str]]:
     """:func:`check_format_fields` as CEL rules at the object; ``optional``: whether it may lack a format."""
-    guard = "!has(self.format) || " if optional else ""
     if optional:
-        fields = " || ".join(f"has(self.{_alias(field)})" for field in ("columns", *FORMAT_FIELDS))
-        yield rule(f"has(self.format) || !({fields})", WITHOUT_FORMAT)
-    for name in get_args(FormatName):
-        fields = ROW_FORMATS[name].model_fields
-        other = f"{guard}self.format != '{name}'"
-        for field in FORMAT_FIELDS:
-            alias = _alias(field)
-            if field not in fields:
-                yield rule(f"{other} || !has(self.{alias})", _foreign(alias, name))
-            elif placeholders := placeholders_of(fields[field]):
-                told = placeholders.cel(f"self.{alias}")
-                yield rule(f"{other} || !has(self.{alias}) || {told['rule']}", f"{alias} {told['message']}")
-        foreign = [field for field in ColumnsSpec.model_fields if field not in columns_of(name)]
-        used = " || ".join(f"has(self.columns.{_alias(field)})" for field in foreign)
-        names = ", ".join(_alias(field) for field in columns_of(name))
-        yield rule(f"{other} || !has(self.columns) || !({used})", f"format {name} has no such column; it has {names}")
+        fields = " || ".join(f"has(self.{to_camel(field)})" for field in ("columns", *FORMAT_FIELDS))
+        yield rule(f"has(self.format) || !({fields})", WITHOUT_FORMAT, ".format", "FieldValueRequired")
+    unless = "!has(self.format) || " if optional else ""
+    for field in FORMAT_FIELDS:
+        yield from _template_rules(field, unless)
+    for field in ColumnsSpec.model_fields:
+        if field not in _SHARED_COLUMNS:
+            path, formats = f".columns.{to_camel(field)}", _formats_reading(field)
+            unset = f"{unless}!has(self.columns) || !has(self{path})"
+            yield rule(f"{unset} || self.format in {list(formats)}", _only_for(formats), path, "FieldValueForbidden")
 
 
-def _foreign(what: str, name: str) -> str:
-    return f"{what} is no field of format {name}"
+def _template_rules(field: str, unless: str) -> Iterator[dict[str, str]]:
+    path, formats = f".{to_camel(field)}", _formats_with(field)
+    unset = f"{unless}!has(self{path})"
+    yield rule(f"{unset} || self.format in {list(formats)}", _only_for(formats), path, "FieldValueForbidden")
+    for name in formats:
+        if placeholders := placeholders_of(ROW_FORMATS[name].model_fields[field]):
+            told = placeholders.cel(f"self{path}")
+            expression = f"{unset} || self.format != '{name}' || {told['rule']}"
+            yield rule(expression, f"in format {name} it {told['message']}", path)
 
 
-def _alias(field: str) -> str:
-    return to_camel(field)
+def _formats_with(field: str) -> tuple[str, ...]:
+    return tuple(name for name, rows in ROW_FORMATS.items() if field in rows.model_fields)
+
+
+def _formats_reading(column: str) -> tuple[str, ...]:
+    return tuple(name for name in COLUMNS if column in columns_of(name))
+
+
+def _only_for(formats: tuple[str, ...]) -> str:
+    return f"is for format{'s' if len(formats) > 1 else ''} {' and '.join(formats)} only"

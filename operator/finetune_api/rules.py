@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -15,9 +15,14 @@ from pydantic_core import CoreSchema, core_schema
 DECIMAL_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,12})?([eE][-+]?[0-9]{1,2})?$"
 
 
-def rule(expression: str, message: str) -> dict[str, str]:
-    """One CEL validation rule of a structural schema."""
-    return {"rule": expression, "message": message}
+Reason = Literal["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired"]
+
+
+def rule(expression: str, message: str, field: str = "", reason: Reason = "FieldValueInvalid") -> dict[str, str]:
+    """One CEL validation rule of a structural schema; ``field``: the one below it, such as ``.columns.text``, that a
+    refusal names, and ``reason``: in which of Kubernetes' words."""
+    told = {"fieldPath": field} if field else {}
+    return {"rule": expression, "message": message, **told, **({"reason": reason} if field else {})}
 
 
 def validations(*rules: dict[str, str]) -> dict[str, Any]:

@@ -159,6 +159,7 @@ class TrainingSpec(ApiModel):
 
 
 MetricName = Literal["Accuracy", "LetterAccuracy", "Perplexity"]
+_METRIC_TWICE = "a metric is named twice"
 
 
 class EvaluationSpec(ApiModel):
@@ -172,12 +173,23 @@ class EvaluationSpec(ApiModel):
         max_length=len(get_args(MetricName)),
         description="Accuracy: the option whose filled response template is likeliest per token, after what all "
         "options share. LetterAccuracy: the likeliest letter as the first token. Perplexity: of the right response.",
-        json_schema_extra={"x-kubernetes-list-type": "set"},
+        # No set: those are equal in any order, and the first metric makes the summary.
+        json_schema_extra={
+            "x-kubernetes-list-type": "atomic",
+            **validations(rule("self.all(one, self.exists_one(other, other == one))", _METRIC_TWICE)),
+        },
     )
     max_new_tokens: int = Field(default=128, ge=1, le=4096, description="Longest sampled answer, in tokens.")
     sample_prompts: int = Field(
         default=3, ge=0, le=32, description="Rows that base and tuned also answer in words, side by side."
     )
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, metrics: list[MetricName]) -> list[MetricName]:
+        if len(set(metrics)) < len(metrics):
+            raise ValueError(_METRIC_TWICE)
+        return metrics
 
 
 class OutputSpec(ApiModel):

@@ -77,7 +77,27 @@ _SOURCES = {
     "pvc://claim/a..b": False,
     "pvc://Claim/a": False,
     "pvc:///x": False,
-    "s3://bucket/rows": False,
+    "s3://bucket": True,
+    "s3://bucket/": True,
+    "s3://my.bucket-1/a/b.jsonl.gz": True,
+    "s3://bucket/date=2026-01-02/a@b+c": True,
+    f"s3://{'a' * 63}/a": True,
+    f"s3://{'a' * 64}/a": False,
+    "s3://ab/a": False,
+    "s3://Bucket/a": False,
+    "s3://-bucket/a": False,
+    "s3://bucket-/a": False,
+    "s3://my_bucket/a": False,
+    "s3://bucket//a": False,
+    "s3://bucket/a b": False,
+    "s3://bucket/a%20b": False,
+    "s3://bucket/../a": False,
+    "s3://bucket/a..b": False,
+    "s3://my..bucket/a": False,
+    "s3:///a": False,
+    "s3://bucket/a?versionId=1": False,
+    "s3://bucket/a\n": False,
+    "https://bucket.example/a": False,
     "/data/base": False,
     "hf://a/b\n": False,
     "pvc://claim/a\n": False,
@@ -150,7 +170,213 @@ _BATCHES: list[tuple[Any, bool]] = [
     ("4", False),
 ]
 
+_CLAIM_NAME = "a" * 63 + "." + "b" * 63 + "." + "c" * 63 + "." + "d" * 61  # 253 characters
+_SECRETS: list[tuple[Any, bool]] = [
+    ({"name": "hub-token"}, True),
+    ({"name": "a.b-c.d1"}, True),
+    ({"name": "1"}, True),
+    ({"name": _CLAIM_NAME}, True),
+    ({"name": _CLAIM_NAME + "e"}, False),
+    ({"name": ""}, False),
+    ({"name": "Token"}, False),
+    ({"name": "a_b"}, False),
+    ({"name": "-a"}, False),
+    ({"name": "a-"}, False),
+    ({"name": "a..b"}, False),
+    ({"name": "a-.b"}, False),
+    ({"name": "a/b"}, False),
+    ({"name": "a\n"}, False),
+    ({}, False),
+    ("hub-token", False),
+]
+_SHARES = {"0": True, "1": True, "0.01": True, "1e-3": True, "1.01": False, "-0.1": False, "50%": False, "": False}
+_WEIGHTS = {"0.001": True, "3": True, "1000": True, "1e3": True, "0": False, "0.0": False, "1000.1": False, "-1": False}
+_PROVENANCES = {
+    "Human": True,
+    "HumanWritten2": True,
+    "A" * 32: True,
+    "A" * 33: False,
+    "human": False,
+    "Human written": False,
+    "Human-Written": False,
+    "": False,
+}
+_NAMES = {
+    "a": True,
+    "chat-2": True,
+    "datasets": True,
+    "a" * 63: True,
+    "a" * 64: False,
+    "dataset": False,
+    "Chat": False,
+    "-a": False,
+    "a-": False,
+    "a.b": False,
+    "a\n": False,
+    "": False,
+}
+
+# What only some formats have, each with a value that is right for them.
+FORMATS = ("MultipleChoice", "Chat", "Instruction", "Text")
+FORMAT_FIELDS: dict[str, dict[str, str]] = {
+    "promptTemplate": {"MultipleChoice": "{question}", "Instruction": "{instruction}"},
+    "optionTemplate": {"MultipleChoice": "{option}"},
+    "inputTemplate": {"Instruction": "{input}"},
+    "responseTemplate": {"MultipleChoice": "{answer}", "Instruction": "{output}"},
+    "endOfText": {"Text": "Omit"},
+}
+FORMAT_COLUMNS = {
+    "question": ("MultipleChoice",),
+    "options": ("MultipleChoice",),
+    "answer": ("MultipleChoice",),
+    "answerKey": ("MultipleChoice",),
+    "messages": ("Chat",),
+    "tools": ("Chat",),
+    "system": ("Chat", "Instruction"),
+    "instruction": ("Instruction",),
+    "input": ("Instruction",),
+    "output": ("Instruction",),
+    "text": ("Text",),
+    "provenance": FORMATS,
+    "id": FORMATS,
+}
+_INSTRUCTION_TEMPLATES = [
+    ("promptTemplate", "{instruction}", True),
+    ("promptTemplate", "{{x}} {instruction}{input}", True),
+    ("promptTemplate", "{input}", False),
+    ("promptTemplate", "{question}", False),
+    ("promptTemplate", "{instruction} {question}", False),
+    ("promptTemplate", "{instruction", False),
+    ("promptTemplate", "", False),
+    ("inputTemplate", "Input: {input}", True),
+    ("inputTemplate", "Input:", False),
+    ("inputTemplate", "{input} {instruction}", False),
+    ("responseTemplate", "{output}", True),
+    ("responseTemplate", '{{"answer": "{output}"}}', True),
+    ("responseTemplate", "{answer}", False),
+    ("responseTemplate", "{output!r}", False),
+    ("promptTemplate", "x" * (8192 - 13) + "{instruction}", True),
+    ("promptTemplate", "x" * (8192 - 12) + "{instruction}", False),
+]
+
+
+def rows(**fields: Any) -> dict[str, Any]:
+    """Rows of some source."""
+    return {"source": "hf://owner/rows", **fields}
+
+
+def everywhere(fields: dict[str, Any], good: bool) -> list[tuple[str, Any, bool]]:
+    """Rows with these fields, in each place where a spec names rows."""
+    return [
+        ("dataset", rows(**fields), good),
+        ("dataset", rows(mixture=[rows(name="a"), rows(name="b", **fields)]), good),
+        ("evaluation", {"dataset": rows(**fields)}, good),
+    ]
+
+
+def mixture(*members: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A dataset with others beside it, named where they have no name."""
+    return rows(mixture=[rows(**{"name": f"m{number}", **one}) for number, one in enumerate(members)], **fields)
+
+
+_FORMATS = [
+    *(
+        case
+        for name in FORMATS
+        for field, values in FORMAT_FIELDS.items()
+        for case in everywhere({"format": name, field: values.get(name, next(iter(values.values())))}, name in values)
+    ),
+    *(
+        case
+        for name in FORMATS
+        for column, formats in FORMAT_COLUMNS.items()
+        for case in everywhere({"format": name, "columns": {column: "x"}}, name in formats)
+    ),
+    *(
+        case
+        for field, value, good in _INSTRUCTION_TEMPLATES
+        for case in everywhere({"format": "Instruction", field: value}, good)
+    ),
+    *everywhere({"format": "Chat", "columns": {}}, True),
+    *everywhere({"format": "Chat", "columns": {"messages": ""}}, False),
+    *everywhere({"format": "Chat", "columns": {"messages": "x" * 128}}, True),
+    *everywhere({"format": "Chat", "columns": {"messages": "x" * 129}}, False),
+    *everywhere({"format": "Preference"}, False),
+    *everywhere({"format": "Text", "endOfText": "omit"}, False),
+    # Without a format, spec.dataset is MultipleChoice, and the others are as spec.dataset.
+    ("dataset", rows(columns={"messages": "x"}), False),
+    ("dataset", rows(columns={"question": "x"}), True),
+    ("dataset", mixture({"columns": {"question": "x"}}), False),
+    ("dataset", mixture({"columns": {}}), False),
+    ("dataset", mixture({"promptTemplate": "{question}"}), False),
+    ("evaluation", {"dataset": rows(columns={"question": "x"})}, False),
+    ("evaluation", {"dataset": rows(responseTemplate="{answer}")}, False),
+    ("evaluation", {"dataset": rows(endOfText="Omit")}, False),
+]
+_MIXTURES = [
+    ("dataset", rows(mixture=[]), True),
+    ("dataset", mixture(*({} for _ in range(8))), True),
+    ("dataset", mixture(*({} for _ in range(9))), False),
+    ("dataset", mixture({"name": "a"}, {"name": "a"}), False),
+    ("dataset", mixture({"name": "a"}, {"name": "b"}, {"name": "a"}), False),
+    ("dataset", rows(mixture=[rows()]), False),  # without a name
+    ("dataset", rows(mixture=[{"name": "a"}]), False),  # without a source
+    ("dataset", rows(mixture={"a": rows()}), False),
+    ("dataset", mixture({}, {}, weight="1"), False),
+    ("dataset", mixture({"weight": "1"}, {}, weight="1"), False),
+    ("dataset", mixture({"weight": "1"}, {"weight": "1"}), False),
+    ("dataset", mixture({"weight": "1"}, {}), False),
+    ("dataset", mixture({"weight": "1"}, {"weight": "0.5"}, weight="3"), True),
+    ("dataset", rows(weight="3"), True),
+    ("dataset", mixture({"weight": 1}, weight="1"), False),
+    ("dataset", mixture({"maxExamples": 5, "provenance": "Synthetic", "split": "x", "config": "c"}), True),
+    ("dataset", mixture({"maxExamples": 0}), False),
+    ("dataset", mixture({"source": "s3://bucket/a", "secretRef": {"name": "a"}}), True),
+    ("dataset", mixture({"source": "/data"}), False),
+    *(("dataset", mixture({"name": name}), good) for name, good in _NAMES.items()),
+]
+
+# Fields that only another place has. kubectl looks at them one object at a time.
+UNKNOWN: list[tuple[str, Any, str]] = [
+    ("dataset.columns", {"conversation": "x"}, "spec.dataset.columns.conversation"),
+    ("dataset", mixture({"workers": 2}), "spec.dataset.mixture[0].workers"),
+    ("dataset", mixture({}, {"filters": {}}), "spec.dataset.mixture[1].filters"),
+    ("dataset", mixture({"columns": {"x": "x"}, "format": "Chat"}), "spec.dataset.mixture[0].columns.x"),
+    ("dataset.filters", {"minLength": 1}, "spec.dataset.filters.minLength"),
+    ("evaluation.dataset", rows(provenance="Human"), "spec.evaluation.dataset.provenance"),
+    ("evaluation.dataset", rows(weight="1"), "spec.evaluation.dataset.weight"),
+    ("evaluation.dataset", rows(mixture=[]), "spec.evaluation.dataset.mixture"),
+    ("dataset.secretRef", {"name": "a", "key": "b"}, "spec.dataset.secretRef.key"),
+]
+
 CASES: list[tuple[str, Any, bool]] = [
+    *_FORMATS,
+    *_MIXTURES,
+    *(("dataset.secretRef", value, good) for value, good in _SECRETS),
+    ("model.secretRef", {"name": "hub-token"}, True),
+    ("model.secretRef", {"name": "Hub"}, False),
+    ("evaluation.dataset", rows(secretRef={"name": "a"}), True),
+    ("evaluation.dataset", rows(secretRef={"name": "A"}), False),
+    *(("dataset.weight", value, good) for value, good in _WEIGHTS.items()),
+    *(("dataset.provenance", value, good) for value, good in _PROVENANCES.items()),
+    *(
+        (f"dataset.filters.{field}", value, good)
+        for field in ("maxMalformed", "maxTooLong", "maxOverlap")
+        for value, good in {**_SHARES, "0.5": True}.items()
+    ),
+    ("dataset.filters.maxMalformed", 0.5, False),
+    ("dataset.filters.maxOverlap", 1, False),
+    ("dataset.filters", {}, True),
+    *(("dataset.filters.deduplication", value, good) for value, good in {"None": True, "Exact": True}.items()),
+    *(("dataset.filters.deduplication", value, good) for value, good in {"Near": True, "near": False}.items()),
+    *(("dataset.packing", value, good) for value, good in {"Auto": True, "Enabled": True, "Disabled": True}.items()),
+    *(("dataset.packing", value, False) for value in ("auto", "", True)),
+    *(("dataset.maxExamples", value, good) for value, good in {1: True, 10_000_000: True, 0: False}.items()),
+    *(("dataset.maxExamples", value, False) for value in (10_000_001, "5", 1.5)),
+    *(("training.lossOn", value, True) for value in ("Responses", "LastResponse", "All")),
+    *(("training.lossOn", value, False) for value in ("lastResponse", "Last", "")),
+    ("evaluation", {"dataset": rows(), "metrics": ["Perplexity", "Accuracy"]}, True),
+    ("evaluation", {"dataset": rows(), "metrics": ["Perplexity", "Perplexity"]}, False),
     *(("dataset.promptTemplate", value, good) for value, good in _TEMPLATES.items()),
     *(("dataset.responseTemplate", value, good) for value, good in _RESPONSES.items()),
     *(("dataset.optionTemplate", value, good) for value, good in _OPTIONS.items()),

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from finetune_api.base import first_problem
+from finetune_api.base import field_path, first_problem
 from finetune_api.defaults import ResolvedSpec, resolve
 from finetune_api.job import ObjectMeta
 from finetune_api.results import StageResult
@@ -80,7 +80,7 @@ def read_spec(raw: dict[str, Any]) -> Spec:
     except ValidationError as error:
         if any(one["type"] != "extra_forbidden" for one in error.errors(include_url=False)):
             raise
-        unknown = ", ".join(".".join(map(str, ("spec", *one["loc"]))) for one in error.errors(include_url=False))
+        unknown = ", ".join(field_path("spec", *one["loc"]) for one in error.errors(include_url=False))
         spec = FineTuneJobSpec.model_validate(raw)
     resolved = resolve(spec)
     digest = resolved.training_sha256()

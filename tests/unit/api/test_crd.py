@@ -65,7 +65,16 @@ def test_every_string_number_and_list_is_bounded_and_every_field_is_described(se
 
 def test_every_decimal_of_the_spec_has_its_pattern() -> None:
     decimals = {path for path, leaf in leaves("spec") if leaf.get("pattern") == DECIMAL_PATTERN}
-    assert decimals == {"spec.lora.dropout", "spec.training.learningRate", "spec.training.weightDecay"}
+    assert decimals == {
+        "spec.dataset.filters.maxMalformed",
+        "spec.dataset.filters.maxOverlap",
+        "spec.dataset.filters.maxTooLong",
+        "spec.dataset.mixture[].weight",
+        "spec.dataset.weight",
+        "spec.lora.dropout",
+        "spec.training.learningRate",
+        "spec.training.weightDecay",
+    }
 
 
 def test_no_word_of_a_status_is_an_enum_but_the_three_of_a_condition() -> None:

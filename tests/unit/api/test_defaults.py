@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from pydantic import Field
 
 from finetune_api.base import sha256_of
 from finetune_api.crd import build_crd
-from finetune_api.dataset import FORMATS, MultipleChoiceDataset
+from finetune_api.dataset import FiltersSpec
 from finetune_api.defaults import _DECIMALS, LEARNING_RATES, ResolvedSpec, ResolvedTraining, resolve
+from finetune_api.row_formats import ROW_FORMATS
 from finetune_api.rules import DECIMAL_PATTERN
 from finetune_api.spec import FineTuneJobSpec, LoraSpec
 from specs import job_with, spec_with
@@ -26,6 +27,10 @@ SCHEMA_DEFAULTS = {
     "model.maxSequenceLength": 2048,
     "model.revision": "main",
     "dataset.format": "MultipleChoice",
+    "dataset.filters.deduplication": "Near",
+    "dataset.filters.maxMalformed": "0.01",
+    "dataset.filters.maxOverlap": "0.1",
+    "dataset.filters.maxTooLong": "0.5",
     "dataset.revision": "main",
     "dataset.split": "train",
     "dataset.workers": 2,
@@ -73,7 +78,15 @@ DATASET = {
         "promptTemplate": "{question}\n\nOptions:\n{options}\n\nPlease choose the correct answer.",
         "optionTemplate": "{letter}. {option}",
         "responseTemplate": "The correct answer is {answer}.",
-    }
+    },
+    "Chat": {"columns": {"tools": "tools", "system": "system"}},
+    "Instruction": {
+        "columns": {"instruction": "instruction", "input": "input", "output": "output", "system": "system"},
+        "promptTemplate": "{instruction}{input}",
+        "inputTemplate": "\n\n{input}",
+        "responseTemplate": "{output}",
+    },
+    "Text": {"columns": {"text": "text"}, "endOfText": "Append"},
 }
 
 # The reference: no field set that has a default.
@@ -99,7 +112,8 @@ def test_every_default_of_the_schema_is_the_one_that_was_promised() -> None:
 
 
 def test_the_models_fill_in_what_the_schema_does() -> None:
-    filled = reference(lora={}).to_api()
+    dataset = {"source": "pvc://data/rows.jsonl", "filters": {}}
+    filled = reference(lora={}, dataset=dataset).to_api()
     for path, default in SCHEMA_DEFAULTS.items():
         found: Any = filled
         for part in path.split("."):
@@ -116,8 +130,8 @@ def test_every_method_has_its_learning_rate() -> None:
 
 
 def test_every_format_has_its_columns_and_templates() -> None:
-    assert set(FORMATS) == set(DATASET)
-    given = {"source", "revision", "split", "format", "workers"}
+    assert set(ROW_FORMATS) == set(DATASET)
+    given = {"source", "revision", "split", "format", "workers", "mixture", "filters", "packing"}
     for name, expected in DATASET.items():
         dataset = resolve(spec_with("dataset.format", name)).dataset.to_api()
         assert {key: value for key, value in dataset.items() if key not in given} == expected
@@ -200,12 +214,14 @@ def test_the_way_a_value_is_written_changes_no_digest(path: str, one: Any, other
 
 def test_every_decimal_of_a_digest_has_one_form() -> None:
     schema = build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
-    decimals = {
-        name
-        for section in schema.values()
-        for name, field in section.get("properties", {}).items()
-        if field.get("pattern") == DECIMAL_PATTERN
-    }
+
+    def named(fields: dict[str, Any]) -> Iterator[str]:
+        for name, field in fields.items():
+            if field.get("pattern") == DECIMAL_PATTERN:
+                yield name
+            yield from named(field.get("properties", {}) | field.get("items", {}).get("properties", {}))
+
+    decimals = set(named(schema))
     assert decimals == set(_DECIMALS)
     for path, default in SCHEMA_DEFAULTS.items():
         if path.split(".")[-1] in decimals:
@@ -221,16 +237,23 @@ def test_a_variable_of_a_template_that_is_named_like_a_field_keeps_its_text() ->
 
 
 def test_the_format_is_part_of_the_digest_although_each_format_has_it_as_its_own_default() -> None:
-    class Chat(MultipleChoiceDataset):
-        format: Literal["Chat"] = "Chat"  # type: ignore[assignment]
+    digests = {resolve(spec_with("dataset.format", name)).training_sha256() for name in ROW_FORMATS}
+    assert len(digests) == len(ROW_FORMATS)
 
-    class ChatSpec(ResolvedSpec):
-        dataset: Chat
 
-    resolved = resolve(spec_with())
-    document = resolved.to_api()
-    other = ChatSpec.model_validate(document | {"dataset": document["dataset"] | {"format": "Chat"}})
-    assert other.training_sha256() != resolved.training_sha256()
+def test_rows_without_a_format_have_the_shape_of_the_dataset_and_saying_so_changes_no_digest() -> None:
+    dataset = {"source": "hf://owner/rows", "format": "Instruction", "columns": {"output": "answer"}}
+    silent = spec_with("dataset", {**dataset, "mixture": [{"name": "more", "source": "hf://owner/more"}]})
+    (more,) = resolve(silent).dataset.mixture
+    assert (more.format, more.columns.output, more.columns.instruction) == ("Instruction", "answer", "instruction")
+    spoken = {"name": "more", "source": "hf://owner/more", "format": "Instruction", "columns": {"output": "answer"}}
+    same = spec_with("dataset", {**dataset, "mixture": [spoken]})
+    assert resolve(same).training_sha256() == resolve(silent).training_sha256()
+
+
+def test_filters_that_are_left_out_have_the_defaults_of_their_fields() -> None:
+    assert spec_with().dataset.filters is None
+    assert resolve(spec_with()).dataset.filters == FiltersSpec()
 
 
 @pytest.mark.parametrize(
@@ -238,6 +261,9 @@ def test_the_format_is_part_of_the_digest_although_each_format_has_it_as_its_own
     [
         ("output.destination", "pvc://elsewhere"),
         ("dataset.workers", 7),
+        ("dataset.secretRef", {"name": "hub"}),
+        ("dataset.filters", {}),
+        ("dataset.packing", "Auto"),
         ("training.loggingSteps", 1),
         ("runtime", {"profile": "t4", "gpusPerNode": 0}),
         ("scheduling.backoffLimit", 0),

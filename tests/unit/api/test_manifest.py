@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from finetune_api.manifest import ManifestError, read_manifest
+from rule_cases import UNKNOWN
 from specs import MINIMAL, job_with
 
 SAMPLES = sorted((Path(__file__).parents[3] / "manifests/samples").glob("*.yaml"))
@@ -55,6 +56,11 @@ def test_a_field_by_its_name_in_python_is_unknown_as_it_is_to_kubectl(section: s
     assert f'unknown field "{field}"' in refusal(f"{HEAD}{SPEC}  {section}\n")
     dataset = SPEC.replace("rows.jsonl}", "rows.jsonl, columns: {answer_key: a}}")
     assert 'unknown field "spec.dataset.columns.answer_key"' in refusal(HEAD + dataset)
+
+
+@pytest.mark.parametrize(("path", "value", "field"), UNKNOWN, ids=[field for *_, field in UNKNOWN])
+def test_a_field_of_another_place_is_unknown(path: str, value: object, field: str) -> None:
+    assert f'unknown field "{field}"' in refusal(json.dumps(job_with(path, value)))
 
 
 def test_an_entry_of_a_list_is_named_by_its_index() -> None:
