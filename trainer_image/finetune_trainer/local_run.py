@@ -115,7 +115,7 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
 
 def _dataset_rows(dataset: DatasetStatus) -> list[tuple[str, ...]]:
     """What was trained on: rows used of those read, what was left out and why, and where they come from."""
-    rows = [("rows", dataset.summary, "prepared by an earlier run" if dataset.cached else "")]
+    rows: list[tuple[str, ...]] = [("rows", dataset.summary, "prepared by an earlier run" if dataset.cached else "")]
     dropped = [RowCount(name=_words(one.name), rows=one.rows) for one in dataset.dropped]
     for name, counts in (("left out", dropped), ("mixture", dataset.sources), ("from", dataset.provenance)):
         if counts:

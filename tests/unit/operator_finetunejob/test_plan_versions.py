@@ -25,7 +25,7 @@ from plan_questions import (
 
 NEWER: list[dict[str, Any]] = [
     {"method": "Full"},
-    {"dataset": {"source": "pvc://data/rows", "format": "Chat"}},
+    {"dataset": {"source": "pvc://data/rows", "format": "Preference"}},
     {"dataset": {"source": "pvc://data/rows", "promptTemplate": "{question} {nonsense}"}},
     {"training": {"packing": "Auto", "learningRate": {"peak": "1e-4"}}},
 ]

@@ -167,7 +167,7 @@ def _gather(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     In pieces, as a long response's logits normalised at once would be there twice.
     """
     step = max(1, MAX_LOGITS // logits.shape[-1])
-    pieces = zip(logits.split(step), targets.to(logits.device).unsqueeze(1).split(step), strict=True)
+    pieces = zip(torch.split(logits, step), torch.split(targets.to(logits.device).unsqueeze(1), step), strict=True)
     return torch.cat([piece.float().log_softmax(-1).gather(1, ids).squeeze(1) for piece, ids in pieces]).cpu()
 
 
