@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from embedded_cluster.control_plane import ControlPlane
+from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.results import AdapterStatus, EvaluationStatus, MemoryStatus
 from finetune_api.rules import Placeholders
-from rule_cases import CASES
+from rule_cases import CASES, FORMAT_COLUMNS, FORMAT_FIELDS, FORMATS, UNKNOWN, mixture, rows
 from specs import job_with as job
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -26,16 +27,98 @@ def dry_run(apiserver: ControlPlane, document: dict[str, Any]) -> str:
     return done.stderr if done.returncode else ""
 
 
+SOURCES = "must be hf://<owner>/<repository>, s3://<bucket>/<key> or pvc://<claim>/<path>"
 RULES = [
     ("method", "QLoRA", "QLora", 'spec.method: Unsupported value: "QLora": supported values: "QLoRA"'),
-    ("model.source", "pvc://models/base", "/data/base", "must be hf://<owner>/<repository> or pvc://<claim>/<path>"),
-    ("model.source", "hf://a/b.c-d", "pvc://models/../x", "must be hf://<owner>/<repository> or pvc://<claim>/<path>"),
+    ("model.source", "pvc://models/base", "/data/base", SOURCES),
+    ("model.source", "hf://a/b.c-d", "pvc://models/../x", SOURCES),
     ("model.revision", "refs/pr/1", "a b", "spec.model.revision in body should match"),
     ("model.dtype", "Float16", "fp16", 'supported values: "Auto", "BFloat16", "Float16"'),
     ("model.maxSequenceLength", 32, 31, "should be greater than or equal to 32"),
-    ("dataset.source", "hf://a/b", "s3://bucket/rows", "must be hf://<owner>/<repository> or pvc://<claim>/<path>"),
-    ("dataset.format", "MultipleChoice", "Chat", 'supported values: "MultipleChoice"'),
-    ("dataset.promptTemplate", "Q: {question}", "Q:", "must contain the placeholder {question}"),
+    ("dataset.source", "s3://bucket/rows", "s3://Bucket/rows", SOURCES),
+    ("dataset.format", "Chat", "chat", 'supported values: "MultipleChoice", "Chat", "Instruction", "Text"'),
+    (
+        "dataset.promptTemplate",
+        "Q: {question}",
+        "Q:",
+        'spec.dataset.promptTemplate: Invalid value: "object": in format MultipleChoice it must contain the '
+        "placeholder {question}, and no other braces than those of {question}, {options}; literal braces are doubled",
+    ),
+    (
+        "dataset",
+        rows(format="Instruction", promptTemplate="{instruction}"),
+        rows(format="Instruction", promptTemplate="{question}"),
+        'spec.dataset.promptTemplate: Invalid value: "object": in format Instruction it must contain the placeholder '
+        "{instruction}",
+    ),
+    (
+        "dataset",
+        mixture({}, {"format": "Instruction", "responseTemplate": "{output}"}),
+        mixture({}, {"format": "Instruction", "responseTemplate": "{answer}"}),
+        'spec.dataset.mixture[1].responseTemplate: Invalid value: "object": in format Instruction it must contain the '
+        "placeholder {output}",
+    ),
+    (
+        "dataset.columns",
+        {"question": "q"},
+        {"messages": "m"},
+        "spec.dataset.columns.messages: Forbidden: is for format Chat only",
+    ),
+    (
+        "dataset",
+        rows(format="Text", endOfText="Omit"),
+        rows(format="Text", promptTemplate="{question}"),
+        "spec.dataset.promptTemplate: Forbidden: is for formats MultipleChoice and Instruction only",
+    ),
+    (
+        "evaluation",
+        {"dataset": rows(format="Chat", columns={"system": "s"})},
+        {"dataset": rows(columns={"system": "s"})},
+        "spec.evaluation.dataset.format: Required value: columns and templates need a format beside them; without one, "
+        "all three are those of spec.dataset",
+    ),
+    (
+        "dataset",
+        mixture({"weight": "1"}, weight="2"),
+        mixture({"weight": "1"}),
+        "spec.dataset.weight: Required value: a dataset of the mixture has a weight, and then spec.dataset needs one",
+    ),
+    (
+        "dataset",
+        mixture({}, {}),
+        mixture({"weight": "1"}, {}, weight="2"),
+        'spec.dataset.mixture: Invalid value: "object": spec.dataset has a weight, and then each dataset of the '
+        "mixture needs one, too",
+    ),
+    (
+        "dataset",
+        mixture({"name": "a"}, {"name": "b"}),
+        mixture({"name": "a"}, {"name": "a"}),
+        'spec.dataset.mixture: Invalid value: "array": two datasets of the mixture have one name',
+    ),
+    (
+        "dataset",
+        mixture({"name": "datasets"}),
+        mixture({"name": "dataset"}),
+        "spec.dataset.mixture[0].name: Invalid value: \"string\": 'dataset' is what the rows of spec.dataset itself "
+        "are called: choose another name",
+    ),
+    ("dataset.weight", "3", "0", 'spec.dataset.weight: Invalid value: "string": must be a decimal string above 0'),
+    ("dataset.weight", "0.5", 0.5, "spec.dataset.weight in body must be of type string"),
+    (
+        "dataset.filters",
+        {"maxMalformed": "0"},
+        {"maxMalformed": "1.5"},
+        "must be a decimal string at least 0 and at mo",
+    ),
+    ("dataset.filters", {"deduplication": "None"}, {"deduplication": "Fuzzy"}, '"None", "Exact", "Near"'),
+    ("dataset.packing", "Auto", True, "must be of type string"),
+    ("dataset.packing", "Disabled", "disabled", 'supported values: "Auto", "Enabled", "Disabled"'),
+    ("dataset.maxExamples", 5000, 0, "should be greater than or equal to 1"),
+    ("dataset.provenance", "Synthetic", "synthetic", "spec.dataset.provenance in body should match"),
+    ("dataset.secretRef", {"name": "hub.token"}, {"name": "Hub"}, "spec.dataset.secretRef.name in body should match"),
+    ("model.secretRef", {"name": "hub"}, {}, "spec.model.secretRef.name: Required value"),
+    ("training.lossOn", "LastResponse", "Last", 'supported values: "Responses", "LastResponse", "All"'),
     ("dataset.responseTemplate", "{letter}", "it", "must contain the placeholder {answer} or {letter}"),
     ("dataset.responseTemplate", "{answer}", "{answer:{x}}", "no other braces than those of {answer}, {letter}"),
     ("dataset.responseTemplate", "{answer}", "{answer!z}", "no other braces than those of {answer}, {letter}"),
@@ -129,7 +212,7 @@ RULES = [
 ]
 
 
-@pytest.mark.parametrize(("path", "good", "bad", "refusal"), RULES, ids=[f"{r[0]}={r[2]}" for r in RULES])
+@pytest.mark.parametrize(("path", "good", "bad", "refusal"), RULES, ids=[f"{r[0]}={r[2]}"[:70] for r in RULES])
 def test_a_rule_accepts_a_right_value_and_names_what_is_wrong_with_another(
     apiserver: ControlPlane, path: str, good: Any, bad: Any, refusal: str
 ) -> None:
@@ -168,6 +251,63 @@ def test_models_and_schema_judge_random_templates_alike(apiserver: ControlPlane)
     assert 20 < sum(expected) < 280  # both kinds are among them
     judged = accepted_by_schema(apiserver, [("dataset.promptTemplate", template) for template in templates])
     assert [text for text, *pair in zip(templates, expected, judged, strict=True) if pair[0] is not pair[1]] == []
+
+
+def random_rows(chance: random.Random) -> dict[str, Any]:
+    """Rows with some of the fields that formats differ in, right ones more often than wrong ones."""
+    name = chance.choice((*FORMATS, None))
+    found = rows(**({"format": name} if name else {}))
+    for field, values in FORMAT_FIELDS.items():
+        if chance.random() < (0.5 if name in values else 0.04):
+            found[field] = (
+                values[name] if name in values and chance.random() < 0.9 else chance.choice([*values.values()])
+            )
+    columns = {
+        column: "x"
+        for column, formats in FORMAT_COLUMNS.items()
+        if chance.random() < (0.5 if name in formats else 0.01)
+    }
+    return {**found, "columns": columns} if columns else found
+
+
+def random_spec(chance: random.Random) -> tuple[str, Any]:
+    """Rows of one place, perhaps with a mixture whose names and weights may be wrong."""
+    if chance.random() < 0.3:
+        return "evaluation", {"dataset": random_rows(chance)}
+    weighted = chance.random() < 0.5
+    weight = {"weight": "1"} if weighted else {}
+    wrong = {} if weighted else {"weight": "1"}
+    members = [
+        {
+            **random_rows(chance),
+            "name": chance.choice("abcdefgh" if chance.random() < 0.98 else ["dataset"]),
+            **(weight if chance.random() < 0.97 else wrong),
+        }
+        for _ in range(chance.choice((0, 0, 1, 2, 3)))
+    ]
+    return "dataset", {**random_rows(chance), **weight, **({"mixture": members} if members else {})}
+
+
+def is_readable(path: str, value: Any) -> bool:
+    try:
+        read_manifest(json.dumps(job(path, value)), "job.json")
+    except ManifestError:
+        return False
+    return True
+
+
+def test_models_and_schema_judge_random_rows_alike(apiserver: ControlPlane) -> None:
+    chance = random.Random(11)
+    specs = [random_spec(chance) for _ in range(400)]
+    expected = [is_readable(*spec) for spec in specs]
+    assert 100 < sum(expected) < 300  # both kinds are among them
+    judged = accepted_by_schema(apiserver, specs)
+    assert [spec for spec, *pair in zip(specs, expected, judged, strict=True) if pair[0] is not pair[1]] == []
+
+
+@pytest.mark.parametrize(("path", "value", "field"), UNKNOWN, ids=[field for *_, field in UNKNOWN])
+def test_a_field_of_another_place_is_unknown(apiserver: ControlPlane, path: str, value: Any, field: str) -> None:
+    assert f'unknown field "{field}"' in dry_run(apiserver, job(path, value))
 
 
 def test_steps_and_epochs_exclude_each_other(apiserver: ControlPlane) -> None:
@@ -213,6 +353,24 @@ def test_what_names_a_run_cannot_change_later_and_the_refusal_says_what_to_do(
     assert f"{path.split('.')[0]} can't change once the job exists: apply it under a new name" in refusal
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "other"),
+    [
+        ("dataset", mixture({"name": "a"}, {"name": "b"}), mixture({"name": "b"}, {"name": "a"})),
+        (
+            "evaluation",
+            {"dataset": rows(), "metrics": ["Accuracy", "Perplexity"]},
+            {"dataset": rows(), "metrics": ["Perplexity", "Accuracy"]},
+        ),
+    ],
+    ids=["mixture", "metrics"],
+)
+def test_an_order_that_counts_cannot_change_later(apiserver: ControlPlane, path: str, value: Any, other: Any) -> None:
+    name = f"ordered-{path}"
+    apiserver.kubectl.apply([job(path, value, name=name)])
+    assert f"{path} can't change once the job exists" in dry_run(apiserver, job(path, other, name=name))
+
+
 def test_defaults_show_what_will_run(apiserver: ControlPlane) -> None:
     apiserver.kubectl.apply([job(name="defaults")])
     spec = yaml.safe_load(apiserver.kubectl("get", "ftj", "defaults", "-o", "yaml"))["spec"]
@@ -222,13 +380,19 @@ def test_defaults_show_what_will_run(apiserver: ControlPlane) -> None:
     # What follows from method or format is no default of the schema.
     assert "lora" not in spec
     assert "learningRate" not in spec["training"]
-    assert not {"columns", "promptTemplate", "optionTemplate", "responseTemplate"} & spec["dataset"].keys()
+    assert spec["dataset"].keys() == {"source", "revision", "split", "format", "workers"}
     assert "evaluation" not in spec
 
 
 def test_explain_teaches_what_a_rank_is(apiserver: ControlPlane) -> None:
     text = apiserver.kubectl("explain", "ftj.spec.lora.rank")
     assert "(alpha / rank) B A x" in " ".join(text.split())
+
+
+def test_explain_teaches_what_a_mixture_is(apiserver: ControlPlane) -> None:
+    text = " ".join(apiserver.kubectl("explain", "ftj.spec.dataset.mixture").split())
+    assert "Further datasets that are trained on together with these rows: all of their rows, or shares" in text
+    assert "Left out: format, columns and templates are those of spec.dataset." in text
 
 
 def set_status(apiserver: ControlPlane, name: str, status: dict[str, Any]) -> str:
