@@ -10,9 +10,10 @@ import pytest
 
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
-from finetune_trainer.data.example import Message
-from finetune_trainer.data.load import Rows, load_examples
-from finetune_trainer.data.tokenize import IGNORED, tokenise
+from finetune_trainer.data.chat_format import ChatFormat
+from finetune_trainer.data.example import Example, Message
+from finetune_trainer.data.formats import parse_row
+from finetune_trainer.data.tokenize import IGNORED, TokenRow, tokenise
 from finetune_trainer.sources.locate import locate
 from finetune_trainer.stage.failure import StageError
 from tokenizer_kinds import CHATS, Chat, make_tokenizer, read_format
@@ -24,8 +25,13 @@ def load_tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-def rows_of(config: RunConfig) -> Rows:
-    return load_examples(locate(config, None).training, config.spec.dataset)
+def examples_of(config: RunConfig) -> list[Example]:
+    rows = locate(config, None).training["dataset"].rows()
+    return [parse_row(raw, config.spec.dataset, where) for where, raw in rows]
+
+
+def rows_of(examples: list[Example], chat: ChatFormat) -> list[TokenRow]:
+    return [row for found in tokenise(examples, chat, 192, "Responses") for row in found.rows]
 
 
 @pytest.fixture
@@ -41,10 +47,10 @@ def test_a_real_tokenizers_rows_have_labels_that_decode_to_the_response_and_its_
     tiny_model: Path, make_config: Any, tmp_path: Path
 ) -> None:
     chat = read_format(load_tokenizer(tiny_model))
-    rows = rows_of(make_config(tmp_path))
-    tokens = tokenise(rows.examples, chat, 192, "Responses")
-    assert len(tokens.rows) == len(rows.examples) == 32
-    for example, row in zip(rows.examples, tokens.rows, strict=True):
+    examples = examples_of(make_config(tmp_path))
+    rows = rows_of(examples, chat)
+    assert len(rows) == len(examples) == 32
+    for example, row in zip(examples, rows, strict=True):
         seen = [label for label in row.labels if label != IGNORED]
         assert chat.decode(seen) == example.response + "<|im_end|>"
         assert chat.decode(row.input_ids).endswith(chat.decode(seen))
@@ -55,7 +61,7 @@ def test_a_pad_token_that_is_eos_hides_no_eos_from_the_loss(tiny_model: Path, ma
 
     tokenizer = load_tokenizer(tiny_model)
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
-    rows = tokenise(rows_of(make_config(tmp_path)).examples, read_format(tokenizer), 192, "Responses").rows
+    rows = rows_of(examples_of(make_config(tmp_path)), read_format(tokenizer))
     short, long = min(rows, key=lambda row: len(row.labels)), max(rows, key=lambda row: len(row.labels))
     assert len(short.labels) < len(long.labels)
     collate = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)

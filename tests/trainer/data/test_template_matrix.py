@@ -117,7 +117,8 @@ def test_what_is_trained_is_the_rendering_of_the_whole_conversation_or_the_diffe
 def test_the_loss_sees_the_response_with_its_end_and_nothing_else(read_chat: Any, name: str, kind: str) -> None:
     chat = read_chat(name, kind, pad_is_eos=True)
     example = Example((Message("user", QUESTIONS[1]), Message("assistant", RESPONSE)))
-    (row,) = tokenise([example], chat, 4096, "Responses").rows
+    (found,) = tokenise([example], chat, 4096, "Responses")
+    (row,) = found.rows
     (prompt,), (response,) = chat.prompt_ids([example.prompt]), chat.response_ids([RESPONSE])
     assert row.input_ids == prompt + response
     assert row.labels == [IGNORED] * len(prompt) + response

@@ -73,7 +73,7 @@ def test_go_missing_is_said_with_what_to_install(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(build, "modules", lambda: (module, module))
-    with pytest.raises(ClusterError, match=r"go is not on the PATH: install Go 1\.24"):
+    with pytest.raises(ClusterError, match=r"go is not on the PATH: install Go 1\.25"):
         build.build(State(tmp_path / "state"), lambda line: None)
 
 

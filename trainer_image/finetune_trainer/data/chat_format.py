@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from finetune_api.model import ModelSpec
 from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_template import Template
 from finetune_trainer.data.encoding import Piece, TextEncoder
 from finetune_trainer.data.example import Message
+from finetune_trainer.data.shapes import Shapes
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.protocols import Tokenizer
 
@@ -35,7 +37,6 @@ class ChatFormat:
     template: Template = field(repr=False)
     encoder: TextEncoder = field(repr=False)
     context: Piece  # the end of every prompt, from its last added token on
-    _contexts: dict[str, list[int]] = field(default_factory=dict, repr=False, compare=False)
 
     def prompt_text(self, prompt: Sequence[Message]) -> str:
         """What a server sends to the model for these messages."""
@@ -56,7 +57,21 @@ class ChatFormat:
     def response_pieces(self, response: str) -> list[Piece]:
         """What the model has to write to say so: with lead and terminator."""
         lead, end = Piece(self.lead, is_user=False), Piece(self.terminator, is_user=False)
-        return [lead, Piece(response, is_user=True), end]
+        return [lead, Piece(self.trimmed(response), is_user=True), end]
+
+    def trimmed(self, response: str) -> str:
+        """A response as the template prints it: some take the white space from around it."""
+        return response.strip() if self.template.trims_responses else response
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """How conversations are written, by the roles of their turns."""
+        return Shapes(self.template, self.lead, self.terminator)
+
+    @cached_property
+    def end_token(self) -> str:
+        """The token that ends a response."""
+        return [found[0] for found in self.encoder.added_tokens(self.terminator)][-1]
 
     def response_ids(self, responses: Sequence[str]) -> list[list[int]]:
         """Token ids of responses with lead and terminator: what follows a prompt's ids, and what the loss sees.
@@ -74,17 +89,18 @@ class ChatFormat:
         apart = iter(self.encoder.encode(missing))
         return [one[len(before) :] if is_joined else next(apart) for one, is_joined in zip(ids, joined, strict=True)]
 
-    def context_ids(self, text: str) -> list[int]:
-        """Token ids of the end of a prompt, from its last control token on."""
-        if text not in self._contexts:
-            (self._contexts[text],) = self.encoder.encode([[Piece(text, is_user=False)]])
-        return self._contexts[text]
-
     def text_ids(self, text: str, ends: bool = True) -> list[int]:
         """Token ids of a text outside of any conversation, with BOS and, if it ``ends``, EOS where there are such."""
-        (ids,) = self.encoder.encode([[Piece(text, is_user=True)]])
+        return self.texts_ids([(text, ends)])[0]
+
+    def texts_ids(self, texts: Sequence[tuple[str, bool]]) -> list[list[int]]:
+        """The same for many: each a text, and whether it ends."""
         eos = self.tokenizer.eos_token_id
-        return self.with_bos(ids) + ([eos] if ends and eos is not None else [])
+        ids = self.encoder.encode([[Piece(text, is_user=True)] for text, _ in texts])
+        return [
+            self.with_bos(one) + ([eos] if ends and eos is not None else [])
+            for one, (_, ends) in zip(ids, texts, strict=True)
+        ]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, special tokens included."""

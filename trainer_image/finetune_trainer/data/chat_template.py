@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from finetune_api.model import ModelSpec
 from finetune_api.reasons import Reason
 from finetune_trainer.data.encoding import Piece, TextEncoder
-from finetune_trainer.data.example import Message
+from finetune_trainer.data.example import ASSISTANT, Message
+from finetune_trainer.data.reasoning import CLOSE, FIELD, OPEN, with_reasoning
 from finetune_trainer.data.stand_ins import StandIns
 from finetune_trainer.stage.failure import StageError, first_line
 from finetune_trainer.stage.protocols import Tokenizer
 
 # Llama-3.2's template prints today's date, which would change the prompts from day to day. This is its own fallback.
 TEMPLATE_DATE = datetime(2024, 7, 26)
-
-
-# What templates of reasoning models call the reasoning of a turn.
-_REASONING = re.compile(r"\breasoning_content\b|\bthinking\b")
+_USUAL_ROLES = ("user", ASSISTANT)  # which every template prints
+_PROBE = "qprobe0Q"
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,22 @@ class Template:
         self._tokenizer = tokenizer
         self._field = "spec.model.chatTemplate" if model.chat_template else "the tokenizer's chat template"
         self._variables = {name: _value(text) for name, text in model.chat_template_kwargs.items()}
-        self._frames: dict[tuple[str, ...], Frame] = {}
-        source = tokenizer.chat_template
-        text = source.get("default", "") if isinstance(source, dict) else source or ""
-        self._reads_reasoning = bool(_REASONING.search(text))
+        self._printed_roles = set(_USUAL_ROLES)
+
+    @cached_property
+    def prints_reasoning(self) -> bool:
+        """Whether the template itself prints what a turn thinks."""
+        thinks = {"role": ASSISTANT, "content": _PROBE, FIELD: "tprobe0T", "thinking": "tprobe0T"}
+        try:
+            return "tprobe0T" in self.render_turns([{"role": "user", "content": "a"}, thinks], generate=False)
+        except StageError:
+            return False
+
+    @cached_property
+    def trims_responses(self) -> bool:
+        """Whether the template takes white space from around what the assistant says."""
+        said = f"\n {_PROBE} \n"
+        return said not in self.render([Message("user", "a"), Message(ASSISTANT, said)], generate=False)
 
     def render(self, messages: Sequence[Message], generate: bool, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The conversation as text; with ``generate``, up to where the model goes on.
@@ -71,19 +83,38 @@ class Template:
         except MemoryError:
             raise
         except Exception as error:  # a template is a program: it can raise anything
-            raise self.refusal(f"fails: {type(error).__name__}: {first_line(error)}") from error
+            problem = f"fails: {type(error).__name__}: {first_line(error)}"
+            roles = dict.fromkeys(str(turn["role"]) for turn in turns)
+            if unusual := [role for role in roles if role not in _USUAL_ROLES]:
+                problem += f" (the conversation has a turn of the role {' and of '.join(unusual)})"
+            raise self.refusal(problem, unusual) from error
+
+    def check_roles(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Raises StageError (InvalidSpec) when the template leaves out turns of a role that these messages have.
+
+        Each role is tried once, in the first conversation that has it.
+        """
+        for role in {message.role for message in messages} - self._printed_roles:
+            probed = [replace(one, content=_PROBE) if one.role == role else one for one in messages]
+            # Some print the system's turn only where the conversation ends in the user's.
+            prompt = probed[:-1] if probed[-1].role == ASSISTANT else probed
+            texts = (self.render(part, generate, tools) for part, generate in ((prompt, True), (probed, False)))
+            if not any(_PROBE in text for text in texts):
+                raise self.refusal(f"prints no turns of the role {role}, which the rows have", [role])
+            self._printed_roles.add(role)
 
     def hidden_turns(self, messages: Sequence[Message], stand_ins: StandIns) -> list[dict[str, Any]]:
         """Turns as this template reads them, with stand-ins for the control tokens that they spell out."""
         return [self._turn(message, stand_ins.hide) for message in messages]
 
     def _turn(self, message: Message, hide: Callable[[Any], Any] = lambda value: value) -> dict[str, Any]:
+        if message.role == ASSISTANT:
+            message = with_reasoning(message)
         content, extra = hide(message.content), {name: hide(value) for name, value in message.extra.items()}
-        reasoning = extra.pop("reasoning_content", None)
-        if reasoning and self._reads_reasoning:
-            extra |= {"reasoning_content": reasoning, "thinking": reasoning}
-        elif reasoning:  # a template that knows its marks cuts it out of earlier turns
-            content = f"<think>\n{reasoning}\n</think>\n\n{content}"
+        if (reasoning := extra.pop(FIELD, None)) and self.prints_reasoning:
+            extra |= {FIELD: reasoning, "thinking": reasoning}
+        elif reasoning:  # a template that knows these marks cuts it out of earlier turns
+            content = f"{OPEN}\n{reasoning}\n{CLOSE}\n\n{content}"
         return {"role": message.role, "content": content, **extra}
 
     def pieces(
@@ -92,20 +123,19 @@ class Template:
         """A prompt, told apart into what the template wrote and what spells out its tokens in the messages."""
         if not messages:
             return []
+        self.check_roles(messages, tools)
         stand_ins = StandIns(encoder)
         turns = self.hidden_turns(messages, stand_ins)
         return stand_ins.pieces(self.render_turns(turns, generate=True, tools=stand_ins.hide(list(tools))))
 
-    def frame(self, roles: tuple[str, ...]) -> Frame:
-        """What the template writes around the messages of a prompt, by rendering probes.
+    def frame(self, roles: Sequence[str], generate: bool = True) -> Frame:
+        """What the template writes around messages of these roles, by rendering probes.
 
         Raises StageError (InvalidSpec) unless each is printed once and unchanged.
         """
-        if roles not in self._frames:
-            probes = [f"qprobe{number}Q" for number in range(len(roles))]
-            messages = [Message(role, probe) for role, probe in zip(roles, probes, strict=True)]
-            self._frames[roles] = self.around(self.render(messages, generate=True), probes)
-        return self._frames[roles]
+        probes = [f"qprobe{number}Q" for number in range(len(roles))]
+        messages = [Message(role, probe) for role, probe in zip(roles, probes, strict=True)]
+        return self.around(self.render(messages, generate), probes)
 
     def around(self, text: str, probes: list[str]) -> Frame:
         """What stands around probes. Raises StageError (InvalidSpec) unless each stands there once."""
@@ -118,10 +148,12 @@ class Template:
             parts.append(before)
         return Frame((*parts, text), tuple(order))
 
-    def refusal(self, problem: str) -> StageError:
-        """InvalidSpec, with the field and what to do."""
+    def refusal(self, problem: str, roles: Sequence[str] = ()) -> StageError:
+        """InvalidSpec, with the field and what to do; ``roles`` are those that rows could do without."""
         advice = "correct it" if self._field.startswith("spec") else "set spec.model.chatTemplate"
-        return StageError(Reason.INVALID_SPEC, f"{self._field} {problem}", f"{advice}, and apply under a new name")
+        without = f", or take the turns of the role {' and '.join(roles)} out of the rows" if roles else ""
+        advice = f"{advice}{without}, and apply under a new name"
+        return StageError(Reason.INVALID_SPEC, f"{self._field} {problem}", advice)
 
 
 def _value(text: str) -> str | bool | int:

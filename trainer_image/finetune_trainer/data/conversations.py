@@ -1,26 +1,25 @@
 """Where the assistant's turns of a conversation lie: in one rendering of the whole, or each behind a prompt of its own.
 
-Turn k is what the template writes between the prompt that a server would send for the messages before it, and the
-end of the turn in the conversation that ends there. Both are rendered. Where both are beginnings of the whole
-conversation, one row holds all turns; a template that changes what came before (it drops earlier reasoning, say) gives
-a row for each turn.
+A turn is what the model has to write after the prompt that a server would send for the messages before it, up to the
+token that ends the turn. Where all those prompts are beginnings of the whole conversation, one row holds all turns; a
+template that changes what came before (it drops earlier reasoning, say) gives a row for each turn.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.encoding import Piece
 from finetune_trainer.data.example import ASSISTANT, Example, Message
+from finetune_trainer.data.reasoning import CLOSE, FIELD, OPEN, reasoning_of, with_reasoning
 from finetune_trainer.data.stand_ins import StandIns
 from finetune_trainer.stage.failure import StageError
 
-_OPEN, _CLOSE = "<think>", "</think>"
 _COMPARED = 64  # characters of a reasoning that must be found again in the rendering
 
 
@@ -37,20 +36,13 @@ class Whole:
     """A conversation in one rendering."""
 
     text: str  # with stand-ins
-    pieces: list[Piece]
+    stand_ins: StandIns
     turns: dict[int, Turn]  # by the message's index
 
-
-def with_reasoning(message: Message) -> Message:
-    """The message with what it thinks at its beginning, between <think> and </think>, apart from what it says."""
-    text = message.content.lstrip()
-    if message.role != ASSISTANT or not text.startswith(_OPEN) or "reasoning_content" in message.extra:
-        return message
-    thought, closed, said = text.removeprefix(_OPEN).partition(_CLOSE)
-    if not closed or not thought.strip():
-        return message
-    extra = {**message.extra, "reasoning_content": thought.strip()}
-    return replace(message, content=said.strip(), extra=extra)
+    @property
+    def pieces(self) -> list[Piece]:
+        """The rendering, told apart into the template's words and the row's."""
+        return self.stand_ins.pieces(self.text)
 
 
 def assistant_turns(messages: Sequence[Message]) -> list[int]:
@@ -63,48 +55,88 @@ class _Renderings:
 
     def __init__(self, example: Example, chat: ChatFormat) -> None:
         self.chat, self.stand_ins = chat, StandIns(chat.encoder)
-        self._turns = chat.template.hidden_turns(example.messages, self.stand_ins)
+        self.messages = [with_reasoning(message) for message in example.messages]
+        chat.template.check_roles(self.messages, example.tools)
+        self._turns = chat.template.hidden_turns(self.messages, self.stand_ins)
         self._tools: list[Mapping[str, Any]] = self.stand_ins.hide(list(example.tools))
+        self.is_plain = not example.tools and not any(message.extra for message in self.messages)
 
     def prompt(self, place: int) -> str:
         """What a server sends for the messages before a place."""
+        if not place:
+            return ""
         return self.chat.template.render_turns(self._turns[:place], generate=True, tools=self._tools)
-
-    def said(self, place: int) -> str:
-        """The text of a message as the template gets it, without white space around it."""
-        return str(self._turns[place]["content"]).strip()
 
     def until(self, place: int) -> str:
         """The conversation that ends with the message at a place."""
         return self.chat.template.render_turns(self._turns[: place + 1], generate=False, tools=self._tools)
 
+    def said(self, place: int) -> str:
+        """What a message says, as the template prints it."""
+        return self.chat.trimmed(str(self._turns[place]["content"]))
+
+    def contents(self) -> list[list[str]]:
+        """What the messages say, in two readings: of templates that print all as it is, and that trim all."""
+        as_is = [str(turn["content"]) for turn in self._turns]
+        trimmed = [text.strip() for text in as_is]
+        return [as_is] if as_is == trimmed else [as_is, trimmed]
+
 
 def whole_conversation(example: Example, chat: ChatFormat) -> Whole | None:
     """The conversation in one rendering with all turns of the assistant; None where a server would see it otherwise."""
-    renderings, turns = _Renderings(example, chat), {}
-    places = assistant_turns(example.messages)
-    text = renderings.until(len(example.messages) - 1)
-    for place in places:
-        prompt = renderings.prompt(place)
-        until = text if place == len(example.messages) - 1 else renderings.until(place)
-        end = _end_of_turn(chat, until, len(prompt), renderings.said(place))
-        if end is None or not (text.startswith(prompt) and text.startswith(until[:end])):
-            return None
-        if not _says_reasoning(example.messages[place], renderings, text[len(prompt) : end]):
-            return None
-        turns[place] = Turn(len(prompt), end)
-    last = max(turn.end for turn in turns.values())
-    return Whole(text[:last], renderings.stand_ins.pieces(text[:last]), turns)
+    renderings, roles = _Renderings(example, chat), tuple(message.role for message in example.messages)
+    shape = chat.shapes.of(roles) if renderings.is_plain else None
+    if renderings.is_plain and not shape:
+        return None
+    places, last = assistant_turns(example.messages), len(roles) - 1
+    text = renderings.until(last)
+    turns = None
+    if shape:
+        starts = next((shape.starts(said) for said in renderings.contents() if shape.text(said) == text), None)
+        # A template that reads what is said, and not in the whole, would show it in what it says before the last turn.
+        if starts and text[: starts[places[-1]]] == renderings.prompt(places[-1]):
+            turns = {place: _plain_turn(renderings, text, start, place) for place, start in starts.items()}
+    turns = turns or {place: _turn(renderings, text, place) for place in places}
+    found = {place: turn for place, turn in turns.items() if turn}
+    if len(found) < len(places):
+        return None
+    return Whole(text[: found[places[-1]].end], renderings.stand_ins, found)
 
 
-def _end_of_turn(chat: ChatFormat, text: str, start: int, said: str) -> int | None:
-    """Behind the token that ends the turn: the first after what is ``said``, or the last where only a tool is called.
+def _plain_turn(renderings: _Renderings, text: str, start: int, place: int) -> Turn | None:
+    """A turn that says something and no more, None where the conversation has other words there."""
+    response = renderings.chat.lead + renderings.said(place) + renderings.chat.terminator
+    return Turn(start, start + len(response)) if text.startswith(response, start) else None
+
+
+def _turn(renderings: _Renderings, text: str, place: int) -> Turn | None:
+    """A turn in a whole conversation, None where a server's prompt for it, or its end, would read otherwise."""
+    message, prompt = renderings.messages[place], renderings.prompt(place)
+    if not text.startswith(prompt):
+        return None
+    if not _is_marked(message):
+        return _plain_turn(renderings, text, len(prompt), place)
+    until = renderings.until(place)
+    end = _end_of_turn(renderings, until, len(prompt), place)
+    printed = end and text.startswith(until[:end]) and not _unprinted(renderings, place, text[len(prompt) : end])
+    return Turn(len(prompt), end) if end and printed else None
+
+
+def _is_marked(message: Message) -> bool:
+    """Whether a template writes a turn of the assistant in a way of its own."""
+    return bool(message.extra.get("tool_calls") or message.extra.get(FIELD))
+
+
+def _end_of_turn(renderings: _Renderings, text: str, start: int, place: int) -> int | None:
+    """Behind the token that ends the turn: the usual one, or what the template ends calls of tools with.
 
     ``text`` is the conversation that ends with the turn, ``start`` where the turn begins. None where no token ends it.
     """
-    place = text.rfind(said, start) if said else -1
-    ends = [end for begin, end in chat.encoder.control_ends(text) if begin >= max(start, place + len(said))]
-    return (ends[0] if place >= 0 else ends[-1]) if ends else None
+    encoder, said = renderings.chat.encoder, renderings.said(place)
+    found = max(text.rfind(said, start), start) if said else start
+    ends = [(text[begin:end], end) for begin, end in encoder.control_ends(text) if begin >= found]
+    usual = next((end for token, end in ends if token == renderings.chat.end_token), None)
+    return usual or (ends[-1][1] if ends else None)
 
 
 def last_turn(example: Example, chat: ChatFormat) -> tuple[list[Piece], list[Piece]]:
@@ -113,55 +145,87 @@ def last_turn(example: Example, chat: ChatFormat) -> tuple[list[Piece], list[Pie
     Raises StageError (InvalidSpec) where the template doesn't print the message's calls or its reasoning.
     """
     renderings, place = _Renderings(example, chat), len(example.messages) - 1
-    message, prompt = example.messages[place], renderings.prompt(place)
+    message, prompt = renderings.messages[place], renderings.prompt(place)
     pieces = renderings.stand_ins.pieces
-    if not message.extra:
+    if not _is_marked(message):
         return pieces(prompt), chat.response_pieces(message.content)
     until = renderings.until(place)
     if until.startswith(prompt):
-        end = _end_of_turn(chat, until, len(prompt), renderings.said(place))
+        end = _end_of_turn(renderings, until, len(prompt), place)
         body = until[len(prompt) : end]
-        if _says_reasoning(message, renderings, body):
+        if not (missing := _unprinted(renderings, place, body)):
             tail = [] if end else [Piece(chat.terminator, is_user=False)]
             return pieces(prompt), [*pieces(body), *tail]
-    reasoning = message.extra.get("reasoning_content")
-    if reasoning and "tool_calls" not in message.extra and prompt.rstrip().endswith(_OPEN):
+    else:
+        missing = "reasoning" if reasoning_of(message) else "calls of tools"
+    if missing == "reasoning" and not message.extra.get("tool_calls") and prompt.rstrip().endswith(OPEN):
         # The prompt opens the reasoning, which the template doesn't repeat: the model goes on inside of it.
-        said = [Piece(reasoning, True), Piece(f"\n{_CLOSE}\n\n", False), Piece(message.content, True)]
+        said = [Piece(reasoning_of(message), True), Piece(f"\n{CLOSE}\n\n", False), Piece(message.content, True)]
         return pieces(prompt), [*said, Piece(chat.terminator, is_user=False)]
-    what = "reasoning" if reasoning else "calls of tools"
     raise StageError(
         Reason.INVALID_SPEC,
-        f"{example.where or 'a row'}: the chat template does not print the assistant's {what}, so that the loss would "
-        "not see it",
-        f"set spec.model.chatTemplate to a template that does, or take the {what} out of the rows; then apply under a "
-        "new name",
+        f"{example.where or 'a row'}: the chat template does not print the assistant's {missing}, so that the loss "
+        "would not see it",
+        f"set spec.model.chatTemplate to a template that does, or take the {missing} out of the rows; then apply under "
+        "a new name",
     )
 
 
-def _says_reasoning(message: Message, renderings: _Renderings, body: str) -> bool:
-    reasoning = str(message.extra.get("reasoning_content", "")).strip()
-    return reasoning[:_COMPARED].strip() in renderings.stand_ins.shown(body)
+def _unprinted(renderings: _Renderings, place: int, body: str) -> str:
+    """What of a turn the template left out: its reasoning, its calls of tools, or nothing ("")."""
+    message, shown = renderings.messages[place], renderings.stand_ins.shown(body)
+    if reasoning_of(message)[:_COMPARED].strip() not in shown:
+        return "reasoning"
+    names = [call["function"]["name"] for call in message.extra.get("tool_calls", ())]
+    return "" if all(name in shown for name in names) else "calls of tools"
 
 
-def token_turns(whole: Whole, ids: Sequence[int], chat: ChatFormat) -> dict[int, tuple[int, int]] | None:
-    """Where the turns lie among the token ids of the whole conversation, BOS not counted, by the message's index.
+def token_turns(
+    wholes: Sequence[Whole], ids: Sequence[Sequence[int]], chat: ChatFormat
+) -> list[dict[int, tuple[int, int]] | None]:
+    """Where the turns lie among the token ids of each whole conversation, BOS not counted, by the message's index.
 
     None where a prompt's tokens would be others without what follows it.
     """
+    borders = [_borders(whole, one, chat) for whole, one in zip(wholes, ids, strict=True)]
+    contexts = list(dict.fromkeys(border.context for one in borders for border in one or ()))
+    known = dict(zip(contexts, chat.encoder.encode(contexts), strict=True))
+    found: list[dict[int, tuple[int, int]] | None] = []
+    for one, tokens in zip(borders, ids, strict=True):
+        spans: dict[int, tuple[int, int]] | None = None if one is None else {}
+        for border in one or ():
+            context = known[border.context]
+            begin = border.place + len(context)
+            if spans is not None and list(tokens[border.place : begin]) == context:
+                spans[border.message] = (begin, border.end)
+            else:
+                spans = None
+        found.append(spans)
+    return found
+
+
+@dataclass(frozen=True)
+class _Border:
+    """Where a prompt ends, as far as control tokens tell."""
+
+    message: int
+    context: tuple[Piece, ...]  # the end of the prompt, from its last control token on: what is before has no say
+    place: int  # of that control token among the ids
+    end: int  # behind the token that ends the turn, among the ids
+
+
+def _borders(whole: Whole, ids: Sequence[int], chat: ChatFormat) -> list[_Border] | None:
+    """Those of all turns; None where control tokens of text and ids don't match."""
     spans, places = chat.encoder.control_ends(whole.text), chat.encoder.control_positions(ids)
     if len(spans) != len(places):
         return None
-    starts, ends = [start for start, _ in spans], [end for _, end in spans]
-    found = {}
+    starts, ends = [0, *(start for start, _ in spans)], [end for _, end in spans]
+    found = []
     for message, turn in whole.turns.items():
-        last = bisect_left(starts, turn.start) - 1  # the last control token of the prompt
         final = bisect_left(ends, turn.end)
-        if last < 0 or ends[final] != turn.end:
+        if final == len(ends) or ends[final] != turn.end:
             return None
-        context = chat.context_ids(whole.text[starts[last] : turn.start])
-        begin = places[last] + len(context)
-        if list(ids[places[last] : begin]) != context:
-            return None
-        found[message] = (begin, places[final] + 1)
+        last = bisect_left(starts, max(turn.start, 1)) - 1  # of a prompt without any, its beginning
+        context = tuple(whole.stand_ins.pieces(whole.text[starts[last] : turn.start]))
+        found.append(_Border(message, context, places[last - 1] if last else 0, places[final] + 1))
     return found

@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import compress
+from typing import Any, NamedTuple
 
 from finetune_api.base import cut
 from finetune_api.reasons import Reason
@@ -29,8 +29,7 @@ _GUARD = "\U0010fffd"
 _TEXT = re.compile(r"\s*|<0x[0-9A-F]{2}>")
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """Part of a text."""
 
     text: str
@@ -105,7 +104,7 @@ class TextEncoder:
 
     def control_positions(self, ids: Sequence[int]) -> list[int]:
         """Where control tokens stand among ids."""
-        return [place for place, id_ in enumerate(ids) if id_ in self._control]
+        return list(compress(range(len(ids)), map(self._control.__contains__, ids)))
 
     def control_ends(self, text: str) -> list[tuple[int, int]]:
         """Where control tokens begin and end in a text of the template's."""
@@ -124,7 +123,7 @@ class TextEncoder:
         return not spelled and self._control_ids(ids) == self._own_ids(pieces)
 
     def _control_ids(self, ids: Iterable[int]) -> list[int]:
-        return [id_ for id_ in ids if id_ in self._control]
+        return list(filter(self._control.__contains__, ids))
 
     def _own_ids(self, pieces: Iterable[Piece]) -> list[int]:
         """Ids of the added tokens that the template wrote."""

@@ -49,6 +49,7 @@ _FIRST_ROWS = 8
 _UNFIT = {TOO_LONG: "longer than the model takes", NO_RESPONSE: "no response that the loss sees"}
 
 Shape = Dataset | Mixture | HeldOut
+Tokens = Tokenised | MalformedRow
 
 
 @dataclass(frozen=True)
@@ -211,11 +212,18 @@ class _Pass:
             counts.drop(repeat.kind, counts.repeats, f"{example.where} repeats {earlier}")
             self._named += 1
 
-    def _write(self, batch: Sequence[Example], tokens: Sequence[Tokenised], counts: Counts) -> None:
+    def _write(self, batch: Sequence[Example], tokens: Sequence[Tokens], counts: Counts) -> None:
         chat = self._reading.chat
         if not self.first:
-            check_labels(batch[:_FIRST_ROWS], tokens[:_FIRST_ROWS], chat, self._reading.loss_on)
+            made = [
+                (example, found) for example, found in zip(batch, tokens, strict=True) if isinstance(found, Tokenised)
+            ]
+            first = made[:_FIRST_ROWS]
+            check_labels([one for one, _ in first], [found for _, found in first], chat, self._reading.loss_on)
         for example, found in zip(batch, tokens, strict=True):
+            if isinstance(found, MalformedRow):
+                counts.drop(MALFORMED, counts.malformed, f"{example.where}: {found}")
+                continue
             if found.problem:
                 counts.drop(found.problem, counts.unfit, f"{example.where}: {_UNFIT[found.problem]}")
                 continue
@@ -245,13 +253,23 @@ class _Pass:
         return self.answers.setdefault(answer, len(self.answers))
 
 
-def _tokenised(examples: Iterator[Example], reading: Reading) -> Iterator[tuple[list[Example], list[Tokenised]]]:
+def _tokens(batch: Sequence[Example], reading: Reading) -> list[Tokens]:
+    """Token ids of each row, or why one can't be had. Such a row is found by tokenising each by itself."""
+    try:
+        return list(tokenise(batch, reading.chat, reading.limit, reading.loss_on))
+    except MalformedRow as error:
+        if len(batch) == 1:
+            return [error]
+        return [found for example in batch for found in _tokens([example], reading)]
+
+
+def _tokenised(examples: Iterator[Example], reading: Reading) -> Iterator[tuple[list[Example], list[Tokens]]]:
     """Batches with their token ids, in order. A thread tokenises, which frees the interpreter to read on."""
-    waiting: deque[tuple[list[Example], Future[list[Tokenised]]]] = deque()
+    waiting: deque[tuple[list[Example], Future[list[Tokens]]]] = deque()
     with ThreadPoolExecutor(1) as thread:
         try:
             while batch := list(islice(examples, _BATCH)):
-                task = thread.submit(tokenise, batch, reading.chat, reading.limit, reading.loss_on)
+                task = thread.submit(_tokens, batch, reading)
                 waiting.append((batch, task))
                 if len(waiting) > _AHEAD:
                     done, tokens = waiting.popleft()

@@ -56,7 +56,8 @@ class StandIns:
     def _hidden(self, text: str) -> str:
         if not self._encoder.may_hold_token(text) and not _PRIVATE.search(text):
             return text
-        start, end = self._encoder.token_edges(text)
+        # Templates ask for names of fields and kinds of things, in which no mark of a token begins or ends.
+        start, end = (0, 0) if text.isidentifier() else self._encoder.token_edges(text)
         inner = text[start : len(text) - end]
         inner = _PRIVATE.sub(lambda found: self._sign(found[0]), inner)
         inner = self._encoder.replace_tokens(inner, self._sign)

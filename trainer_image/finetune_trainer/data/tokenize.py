@@ -15,9 +15,9 @@ from finetune_trainer.data.conversations import (
     last_turn,
     token_turns,
     whole_conversation,
-    with_reasoning,
 )
-from finetune_trainer.data.example import Example
+from finetune_trainer.data.example import Example, Message
+from finetune_trainer.data.reasoning import with_reasoning
 from finetune_trainer.stage.failure import StageError
 
 IGNORED = -100  # PyTorch's cross entropy leaves this label out
@@ -50,31 +50,49 @@ def tokenise(examples: Sequence[Example], chat: ChatFormat, limit: int, loss_on:
     otherwise. A document longer than the limit is split into rows that lose nothing. Raises StageError (InvalidSpec)
     for a template that can't print the messages.
     """
-    longest = limit * chat.encoder.longest_word
     found: dict[int, Tokenised] = {}
-    conversations = {}
+    texts = [(place, example) for place, example in enumerate(examples) if example.text is not None]
+    all_ids = chat.texts_ids([(example.response, example.ends) for _, example in texts])
+    for (place, _), ids in zip(texts, all_ids, strict=True):
+        found[place] = _within(_document_rows(ids, limit), limit)
+    conversations = []
     for place, example in enumerate(examples):
-        if example.text is not None:
-            found[place] = _within(_document_rows(chat.text_ids(example.text, example.ends), limit), limit)
-        elif sum(len(message.content) for message in example.messages) > longest:
+        if place not in found and not trained_turns(example, loss_on):
+            found[place] = Tokenised((), NO_RESPONSE)
+        elif place not in found and _is_hopeless(example, limit * chat.encoder.longest_word):
             found[place] = Tokenised((), TOO_LONG)
-        else:
-            messages = tuple(with_reasoning(message) for message in example.messages)
-            conversations[place] = replace(example, messages=messages)
-    for place, rows in zip(conversations, _rows_of(list(conversations.values()), chat, loss_on), strict=True):
-        found[place] = _within(rows, limit)
+        elif place not in found:
+            conversations.append(place)
+    rows = _rows_of([examples[place] for place in conversations], chat, loss_on)
+    for place, one in zip(conversations, rows, strict=True):
+        found[place] = _within(one, limit)
     return [found[place] for place in range(len(examples))]
 
 
+def _is_hopeless(example: Example, longest: int) -> bool:
+    """Whether a conversation has more text than any tokens within the limit can stand for.
+
+    Reasoning doesn't count, since templates drop it from earlier turns; what is long for it alone is told by its ids.
+    """
+    if sum(len(message.content) for message in example.messages) <= longest:
+        return False
+    return sum(len(with_reasoning(message).content.strip()) for message in example.messages) > longest
+
+
 def _within(rows: Sequence[TokenRow], limit: int) -> Tokenised:
+    if any(len(row.input_ids) > limit for row in rows):
+        return Tokenised((), TOO_LONG)  # a conversation is trained on with all its turns, or left out
     # The first token of a row has nothing before it to be predicted from.
-    seen = [row for row in rows if any(label != IGNORED for label in row.labels[1:])]
-    kept = tuple(row for row in seen if len(row.input_ids) <= limit)
-    return Tokenised(kept, None if kept else TOO_LONG if seen else NO_RESPONSE)
+    seen = tuple(row for row in rows if row.labels[1:].count(IGNORED) < len(row.labels) - 1)
+    return Tokenised(seen, None if seen else NO_RESPONSE)
 
 
 def _document_rows(ids: list[int], limit: int) -> list[TokenRow]:
-    parts = [ids[start : start + limit] for start in range(0, len(ids), limit)]
+    """Consecutive rows that hold all tokens; none is left with a single one, which nothing could be predicted in."""
+    starts = list(range(0, len(ids), limit))
+    if len(starts) > 1 and len(ids) - starts[-1] == 1:
+        starts[-1] -= 1
+    parts = [ids[start:end] for start, end in zip(starts, [*starts[1:], len(ids)], strict=True)]
     return [TokenRow(part, list(part)) for part in parts]
 
 
@@ -82,22 +100,25 @@ def _rows_of(examples: Sequence[Example], chat: ChatFormat, loss_on: LossOn) -> 
     """The rows of each conversation. Those that can be read whole are; of the others each turn is read by itself."""
     rows: list[list[TokenRow]] = [[] for _ in examples]
     wanted = [trained_turns(example, loss_on) for example in examples]
-    wholes = {
-        place: whole
-        for place, (example, turns) in enumerate(zip(examples, wanted, strict=True))
-        if _sees_several(example, turns, loss_on) and (whole := whole_conversation(example, chat))
-    }
+    wholes = {place: whole for place, example in enumerate(examples) if (whole := whole_conversation(example, chat))}
     encoded = chat.encoder.encode([whole.pieces for whole in wholes.values()])
-    for (place, whole), ids in zip(wholes.items(), encoded, strict=True):
-        if spans := token_turns(whole, ids, chat):
+    all_spans = token_turns(list(wholes.values()), encoded, chat)
+    for place, ids, spans in zip(wholes, encoded, all_spans, strict=True):
+        if spans:
             rows[place] = [_marked(ids, spans, wanted[place], loss_on, chat)]
     alone = [(place, turn) for place, turns in enumerate(wanted) if not rows[place] for turn in turns]
-    endings = [replace(examples[place], messages=examples[place].messages[: turn + 1]) for place, turn in alone]
-    for (place, turn), (prompt, response) in zip(alone, _pairs(endings, chat), strict=True):
-        sees_prompt = loss_on == "All" and turn == wanted[place][-1]
+    pairs = pair_ids([_ending(examples[place], turn) for place, turn in alone], chat)
+    for (place, turn), (prompt, response) in zip(alone, pairs, strict=True):
+        # What the loss sees of the prompts it sees once, and nowhere if a turn in there is not to be seen.
+        sees_prompt = loss_on == "All" and turn == assistant_turns(examples[place].messages)[-1]
+        sees_prompt &= all(message.train for message in examples[place].messages)
         labels = (prompt if sees_prompt else [IGNORED] * len(prompt)) + response
         rows[place].append(TokenRow(prompt + response, labels))
     return rows
+
+
+def _ending(example: Example, turn: int) -> Example:
+    return replace(example, messages=example.messages[: turn + 1])
 
 
 def trained_turns(example: Example, loss_on: LossOn) -> list[int]:
@@ -105,12 +126,6 @@ def trained_turns(example: Example, loss_on: LossOn) -> list[int]:
     turns = assistant_turns(example.messages)
     chosen = turns[-1:] if loss_on == "LastResponse" else turns
     return [turn for turn in chosen if example.messages[turn].train]
-
-
-def _sees_several(example: Example, turns: list[int], loss_on: LossOn) -> bool:
-    """Whether the loss sees more of a conversation than its end, or everything but a turn."""
-    everything = loss_on == "All" and turns == assistant_turns(example.messages)
-    return bool(turns) and turns != [len(example.messages) - 1] and not everything
 
 
 def _marked(
@@ -128,29 +143,44 @@ def _marked(
 
 def pair_ids(examples: Sequence[Example], chat: ChatFormat) -> list[tuple[list[int], list[int]]]:
     """Token ids of the prompt before each conversation's last message, and of what the model has to write then."""
-    return _pairs([replace(one, messages=tuple(map(with_reasoning, one.messages))) for one in examples], chat)
-
-
-def _pairs(examples: Sequence[Example], chat: ChatFormat) -> list[tuple[list[int], list[int]]]:
     pieces = [last_turn(example, chat) for example in examples]
     prompts = chat.prompt_ids_of([prompt for prompt, _ in pieces])
     return list(zip(prompts, chat.response_ids_of([response for _, response in pieces]), strict=True))
 
 
-def check_labels(rows: Sequence[TokenRow], chat: ChatFormat, said: Sequence[Sequence[str]]) -> None:
-    """Raises StageError (InvalidSpec) unless the loss sees what the assistant ``said`` in each row.
+def check_labels(
+    examples: Sequence[Example], tokenised: Sequence[Tokenised], chat: ChatFormat, loss_on: LossOn
+) -> None:
+    """Raises StageError (InvalidSpec) unless the loss sees every response behind the prompt that a server would send.
 
-    Letters and digits are compared after decoding, since a tokenizer may normalise.
+    Each response is read by itself once more, so give it some of the rows. Ids are compared, and after decoding
+    letters and digits, since a tokenizer may normalise.
     """
-    for number, (row, texts) in enumerate(zip(rows, said, strict=True), start=1):
-        seen = _letters(chat.decode([label for label in row.labels if label != IGNORED]))
-        for text in texts:
-            if _letters(chat.decode(chat.encoder.plain_ids([text])[0])) not in seen:
-                raise StageError(
-                    Reason.INVALID_SPEC,
-                    f"row {number}: the loss would see {cut(seen, 200)!r}, which lacks {cut(text, 200)!r}; check "
-                    "spec.model.chatTemplate",
-                )
+    for number, (example, found) in enumerate(zip(examples, tokenised, strict=True), start=1):
+        if example.text is None and found.rows:
+            turns = trained_turns(example, loss_on)
+            pairs = pair_ids([_ending(example, turn) for turn in turns], chat)
+            rows = found.rows if len(found.rows) == len(turns) else found.rows * len(turns)
+            for turn, pair, row in zip(turns, pairs, rows, strict=True):
+                _check_turn(row, pair, example.messages[turn], chat, example.where or f"row {number}")
+
+
+def _check_turn(
+    row: TokenRow, pair: tuple[list[int], list[int]], message: Message, chat: ChatFormat, where: str
+) -> None:
+    prompt, response = pair
+    start, end = len(prompt), len(prompt) + len(response)
+    seen = [label for label in row.labels[start:end] if label != IGNORED]
+    before, after = row.labels[start - 1 : start], row.labels[end : end + 1]
+    apart = row.labels == row.input_ids or not any(label != IGNORED for label in [*before, *after])
+    text = _letters(chat.decode(seen))
+    said = _letters(chat.decode(chat.encoder.plain_ids([with_reasoning(message).content])[0]))
+    if row.input_ids[:end] != prompt + response or seen != response or said not in text or not apart:
+        raise StageError(
+            Reason.INVALID_SPEC,
+            f"{where}: the loss would see {cut(text, 200)!r} where the assistant says {cut(message.content, 200)!r}",
+            "check spec.model.chatTemplate, and apply under a new name",
+        )
 
 
 def _letters(text: str) -> str:

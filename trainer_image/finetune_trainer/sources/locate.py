@@ -40,6 +40,7 @@ def locate(config: RunConfig, earlier: Pins | None, with_weights: bool = True) -
     spec = config.spec
     same_evaluation = earlier is not None and earlier.evaluation_sha256 == config.evaluation_sha256
     pinned = earlier or Pins(job_uid="", training_sha256="")
+    model = _model(config, pinned.model_revision, with_weights)
     training = {MAIN: _rows(config, spec.dataset, "spec.dataset", pinned.dataset_revision)}
     for one in spec.dataset.mixture:
         field = f"spec.dataset.mixture[{one.name}]"
@@ -48,7 +49,7 @@ def locate(config: RunConfig, earlier: Pins | None, with_weights: bool = True) -
     if spec.evaluation:
         commit = pinned.evaluation_dataset_revision if same_evaluation else None
         held_out = _rows(config, spec.evaluation.dataset, HELD_OUT, commit)
-    return Sources(_model(config, pinned.model_revision, with_weights), training, held_out)
+    return Sources(model, training, held_out)
 
 
 def _model(config: RunConfig, commit: str | None, with_weights: bool) -> ModelSource:

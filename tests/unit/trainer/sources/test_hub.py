@@ -43,9 +43,8 @@ for name in sys.argv[1:]:
 
 ROWS = """
 import sys
-from finetune_trainer.sources.dataset import DatasetSource
-from finetune_trainer.sources.hub import hub_rows
-print(list(hub_rows(DatasetSource("hf://acme/rows", "train", "spec.dataset", "acme/rows", sys.argv[1]))))
+from finetune_trainer.sources.hub import HubRows
+print(list(HubRows("hf://acme/rows", "train", "spec.dataset", "acme/rows", sys.argv[1]).rows()))
 """
 
 
@@ -101,7 +100,9 @@ def test_a_revision_is_resolved_to_its_commit(hub: str) -> None:
 @pytest.mark.parametrize(("kind", "reason"), [("model", "ModelNotFound"), ("dataset", "DatasetNotFound")])
 def test_what_the_hub_does_not_have_is_told_with_its_revision(hub: str, kind: str, reason: str) -> None:
     text = resolve("hf://acme/other", "v2", kind, HF_ENDPOINT=hub, HF_HUB_OFFLINE="0")
-    assert text.startswith(f"{reason}: the hub does not give hf://acme/other at revision 'v2' (HTTP 404)")
+    assert text.startswith(
+        f"{reason}: the hub does not give hf://acme/other at revision 'v2' without a token (HTTP 404): it isn't there"
+    )
 
 
 def test_offline_the_cache_knows_the_commit(tmp_path: Path) -> None:

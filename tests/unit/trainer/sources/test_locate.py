@@ -9,6 +9,7 @@ import pytest
 
 from finetune_api.reasons import Reason
 from finetune_api.uris import HubSource
+from finetune_trainer.sources.hub import HubRows
 from finetune_trainer.sources.locate import locate
 from finetune_trainer.sources.model import fingerprint
 from finetune_trainer.sources.pins import Pins, check_unchanged, read_pins, write_pins
@@ -36,9 +37,12 @@ def pins(**fields: str) -> Pins:
 
 
 def test_a_claim_becomes_a_path_and_a_model_on_it_gets_a_fingerprint(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "train.jsonl").write_text("{}\n")
     sources = locate(make_config(tmp_path), None)
     assert (sources.model.name, sources.model.revision, sources.model.sha256) == (str(model), None, fingerprint(model))
-    assert (sources.training.path, sources.training.split, sources.held_out) == (tmp_path / "rows", "train", None)
+    assert [(name, rows.name) for name, rows in sources.training.items()] == [("dataset", "train.jsonl")]
+    assert sources.held_out is None
 
 
 def test_an_earlier_attempts_commits_are_taken_again(tmp_path: Path) -> None:
@@ -51,20 +55,17 @@ def test_an_earlier_attempts_commits_are_taken_again(tmp_path: Path) -> None:
     )
     sources = locate(config, earlier)  # asks no hub
     assert (sources.model.name, sources.model.revision, sources.model.sha256) == ("acme/tiny", "m1", None)
-    assert (sources.training.repository, sources.training.commit, sources.training.config) == (
-        "acme/rows",
-        "d1",
-        "small",
-    )
-    assert sources.held_out
-    assert (sources.held_out.commit, sources.held_out.split) == ("e1", "test")
-    assert sources.held_out.field == "spec.evaluation.dataset"
+    training, held_out = sources.training["dataset"], sources.held_out
+    assert isinstance(training, HubRows)
+    assert (training.repository, training.commit, training.config) == ("acme/rows", "d1", "small")
+    assert isinstance(held_out, HubRows)
+    assert (held_out.commit, held_out.split, held_out.field) == ("e1", "test", "spec.evaluation.dataset")
 
 
 def test_a_commit_of_another_evaluations_rows_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def resolve(location: HubSource, revision: str, kind: str) -> str:
+    def resolve(location: HubSource, revision: str, kind: str, token: str | None) -> str:
         asked.append((location.repository, revision, kind))
         return "now"
 
