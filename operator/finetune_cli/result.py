@@ -9,7 +9,16 @@ from rich.text import Text
 
 from finetune_api.job import FineTuneJob
 from finetune_api.reasons import FAILURES
-from finetune_api.results import AdapterStatus, Advice, FailureStatus, LineageStatus, MemoryStatus, TrainingStatus
+from finetune_api.results import (
+    AdapterStatus,
+    Advice,
+    DatasetStatus,
+    FailureStatus,
+    LineageStatus,
+    MemoryStatus,
+    RowCount,
+    TrainingStatus,
+)
 from finetune_api.run_folder import DIGEST_LENGTH
 from finetune_api.stages import STAGES
 from finetune_api.status import REUSED
@@ -99,6 +108,7 @@ def _facts(job: FineTuneJob) -> list[tuple[str, RenderableType]]:
     return [
         *_reused(job),
         *(_adapter(status.adapter) if status.adapter else []),
+        *(_dataset(status.dataset) if status.dataset else []),
         *(_training(status.training) if status.training else []),
         *(_memory(status.memory) if status.memory else []),
         *(_lineage(job, status.lineage) if status.lineage else []),
@@ -139,6 +149,26 @@ def _adapter(adapter: AdapterStatus) -> list[tuple[str, RenderableType]]:
         ("sha256", text.text(adapter.sha256)),
         ("size", Text(f"{text.size(adapter.size_bytes)} in {adapter.files} files")),
     ]
+
+
+def _dataset(dataset: DatasetStatus) -> list[tuple[str, RenderableType]]:
+    """What was trained on and what was left out: a line for each thing that there is to say."""
+    lengths = dataset.lengths
+    tokens = f"{dataset.response_tokens:,} of {dataset.tokens:,} count in the loss" if dataset.tokens else ""
+    per_row = f"of a row: median {lengths.median:,}, longest {lengths.longest:,}" if lengths else ""
+    told = [
+        ("trained on", dataset.summary),
+        ("left out", _counts(dataset.dropped)),
+        ("datasets", _counts(dataset.sources)),
+        ("provenance", _counts(dataset.provenance)),
+        ("tokens", "; ".join(filter(None, (tokens, per_row)))),
+        ("overlap", f"{dataset.overlap:,} held-out rows ask what a training row asks" if dataset.overlap else ""),
+    ]
+    return [(name, text.text(words)) for name, words in told if words]
+
+
+def _counts(counts: list[RowCount]) -> str:
+    return ", ".join(f"{one.rows:,} {one.name}" for one in counts)
 
 
 def _training(training: TrainingStatus) -> list[tuple[str, RenderableType]]:
