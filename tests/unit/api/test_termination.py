@@ -12,17 +12,27 @@ from finetune_api import reasons, termination
 from finetune_api.results import (
     MAX_LOG,
     MAX_MESSAGE,
+    AdapterStatus,
     Advice,
     Answer,
+    DatasetRevision,
+    DatasetStatus,
+    DeviceMemory,
     EvaluationStatus,
     FailureStatus,
+    HostMemory,
     Interval,
     LineageStatus,
+    MemoryStatus,
     MetricStatus,
     MetricValue,
     PairedTest,
+    RowCount,
+    RowLengths,
     SampleAnswer,
+    StageLineage,
     StageResult,
+    TrainingStatus,
 )
 
 
@@ -73,6 +83,58 @@ def test_the_longest_sections_fit_in_any_script(text: str) -> None:
     assert read.failure is not None
     assert read.failure.message.startswith(text * 100)
     assert through(result(evaluation=evaluation(text), advice=advice)).evaluation is not None
+
+
+def dataset(word: str) -> DatasetStatus:
+    """What a mixture of nine datasets comes to, with the longest names."""
+    counts = [RowCount(name=f"{number}{word * 62}", rows=9_999_999) for number in range(9)]
+    return DatasetStatus(
+        summary="9,999,999 of 9,999,999 rows, 9999.9M tokens",
+        rows=9_999_999,
+        examples=9_999_999,
+        tokens=10**12,
+        response_tokens=10**12,
+        lengths=RowLengths(median=131072, percentile95=131072, longest=131072),
+        dropped=counts[:8],
+        sources=counts,
+        provenance=counts[:8],
+        overlap=9_999_999,
+        report_uri="pvc://" + "c" * 253 + "/" + "d" * 240,
+    )
+
+
+@pytest.mark.parametrize("word", ["a", "ü", "語"])
+def test_a_training_on_nine_datasets_fits_and_keeps_its_counts(word: str) -> None:
+    uri = "pvc://" + "c" * 253 + "/" + "d" * 240
+    device = DeviceMemory(
+        name="NVIDIA H100 80GB HBM3",
+        total_bytes=10**11,
+        reserved_before_bytes=10**11,
+        peak_reserved_bytes=10**11,
+        peak_for_training_bytes=10**11,
+        reserved_after_bytes=10**11,
+        peak_percent="99.9",
+    )
+    sent = result(
+        stage="Train",
+        evaluation_sha256=None,
+        dataset=dataset(word),
+        training=TrainingStatus(
+            steps=10**7, runtime_seconds=10**6, packing="Disabled: " + "x" * 120, metrics_uri=uri, attention="SDPA"
+        ),
+        memory=MemoryStatus(summary="79/79 GiB", devices=[device], host=HostMemory(before_bytes=1, peak_bytes=2)),
+        adapter=AdapterStatus(uri=uri, sha256="c" * 64, size_bytes=10**11, files=9),
+        lineage=LineageStatus(
+            model_revision="a" * 40, mixture=[DatasetRevision(name=f"m{n}", revision="b" * 40) for n in range(8)]
+        ),
+        stage_lineage=StageLineage(packages="p" * 256, trainer_version="1"),
+        advice=[Advice(reason=f"R{number}", message=word * 512) for number in range(8)],
+    )
+    read = through(sent)
+    assert read.adapter == sent.adapter
+    assert read.dataset is not None
+    assert read.dataset.rows == 9_999_999
+    assert read.dataset.overlap == 9_999_999
 
 
 def test_a_long_log_is_cut_at_its_beginning() -> None:
