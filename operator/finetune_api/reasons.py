@@ -228,7 +228,7 @@ _TABLE = (
         Reason.FAILED_MOUNT,
         Retry.FREE,
         "a volume can't be attached or mounted; the message is the kubelet's",
-        "mend the volume: the pod then starts by itself",
+        "mend the volume, or create what is not found: the pod then starts by itself",
     ),
     FailureClass(
         Reason.POD_REJECTED,

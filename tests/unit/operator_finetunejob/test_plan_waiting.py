@@ -143,6 +143,11 @@ def test_a_job_that_somebody_suspends_says_so_and_how_to_resume_it(found: Pod | 
             "FailedMount",
             "FailedMount: configmap not found; mend",
         ),
+        (
+            Said("FailedMount", 'MountVolume.SetUp failed for volume "secret-0" : secret "hub" not found'),
+            "FailedMount",
+            'secret "hub" not found; mend the volume, or create what is not found: the pod then starts by itself',
+        ),
         (Said("FailedAttachVolume", "still attached"), "FailedMount", "FailedAttachVolume: still attached; mend"),
         (Said("FailedCreatePodSandBox", "no network"), "Pending", "FailedCreatePodSandBox: no network"),
         (None, "Pending", PLAIN),

@@ -45,6 +45,28 @@ terminationGracePeriodSeconds: 600
 env: [{name: HF_ENDPOINT, value: "https://mirror.example"}]
 """
 SAMPLES = ROOT / "manifests/samples"
+LONGEST = ".".join(("a" * 63, "b" * 63, "c" * 63, "d" * 60))
+
+
+def many_sources() -> dict[str, Any]:
+    """As many claims and Secrets as a spec can name, with the longest names."""
+
+    def source(number: int) -> dict[str, Any]:
+        name = f"{LONGEST}{number:x}"
+        return {"source": f"pvc://{name}/a", "secretRef": {"name": name}}
+
+    mixture = [{"name": f"m{number}", **source(number)} for number in range(8)]
+    return {
+        "metadata": {"name": "many", "namespace": "ml"},
+        "spec": {
+            "model": source(8),
+            "dataset": {**source(9), "mixture": mixture},
+            "evaluation": {"dataset": source(10)},
+            "output": {"destination": f"pvc://{LONGEST}f/a"},
+        },
+    }
+
+
 CASES: dict[str, tuple[dict[str, Any], str, Gateway | None]] = {
     "full-profile": (
         yaml.safe_load((SAMPLES / "medqa-finetune.yaml").read_text()),
@@ -64,6 +86,8 @@ CASES: dict[str, tuple[dict[str, Any], str, Gateway | None]] = {
         PLAIN + "cacheClaim: weights\n",
         None,
     ),
+    "mixture": (yaml.safe_load((SAMPLES / "mixture-finetune.yaml").read_text()), PLAIN, None),
+    "many-sources": (many_sources(), PLAIN, None),
 }
 
 
@@ -105,7 +129,7 @@ Dumper.add_representer(
 )
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [case for case in CASES if case != "many-sources"])
 def test_the_children_of_a_spec_are_what_the_golden_file_says(case: str) -> None:
     path = GOLDEN / f"{case}.yaml"
     text = yaml.dump_all(children(case), Dumper=Dumper, sort_keys=False, width=1000)
@@ -181,6 +205,25 @@ def test_only_the_output_claim_is_mounted_for_writing() -> None:
 def test_a_claim_that_is_also_the_cache_is_one_volume() -> None:
     volumes = [volume for volume in pod("training-only")["volumes"] if "persistentVolumeClaim" in volume]
     assert [volume["persistentVolumeClaim"]["claimName"] for volume in volumes] == ["weights", "rows.v2"]
+
+
+def test_a_secret_that_two_sources_name_is_mounted_once_and_for_reading() -> None:
+    spec = pod("mixture")
+    assert [one["secret"] for one in spec["volumes"] if "secret" in one] == [{"secretName": "rows-bucket"}]
+    mounts = [one for one in spec["containers"][0]["volumeMounts"] if one["name"] == "secret-0"]
+    assert mounts == [{"name": "secret-0", "mountPath": "/mnt/secrets/rows-bucket", "readOnly": True}]
+    assert [(one.name, one.path) for one in order("mixture").config().secrets] == [
+        ("rows-bucket", "/mnt/secrets/rows-bucket")
+    ]
+
+
+def test_as_many_claims_and_secrets_as_a_spec_can_name_are_mounted_whatever_their_names() -> None:
+    volumes = pod("many-sources")["volumes"]
+    assert len([one for one in volumes if "secret" in one]) == 11
+    assert len([one for one in volumes if "persistentVolumeClaim" in one]) == 12
+    assert max(len(one["name"]) for one in volumes) <= 63
+    config = order("many-sources").config()
+    assert (len(config.mounts), len(config.secrets), len(config.secrets[0].name)) == (12, 11, 253)
 
 
 def test_gpus_are_asked_for_by_the_profile_s_resource_and_only_when_wanted() -> None:
