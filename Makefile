@@ -28,7 +28,7 @@ JUNIT ?= $(FINETUNE_STATE_DIR)/log/junit.xml
 
 .PHONY: help
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 ## Set-up ---------------------------------------------------------------------------------------------------------
 
@@ -61,6 +61,10 @@ venv: .venv/.ready ## Make .venv with the locked dependencies of operator, train
 kubernetes: system ## Build Kubernetes 1.34 and CoreDNS for the embedded cluster (Go)
 	@$(PHASE) 'build Kubernetes' $(PYTHON) -m embedded_cluster build
 
+.PHONY: s3-server
+s3-server: system ## Build the S3 server that tests of sources run against (Go)
+	@$(PHASE) 'build the S3 server' $(PYTHON) -m embedded_cluster build-s3-server
+
 .PHONY: images
 images: system $(UV) ## Build the container images and push them to the embedded registry, or to REGISTRY
 	@$(PHASE) 'build and push images' $(PYTHON) -m embedded_cluster.images push
@@ -78,17 +82,22 @@ begin:
 PARTS := models images $(if $(filter embedded,$(CLUSTER)),kubernetes)
 ready: begin ## Set up all that tests and demo need
 	@$(MAKE) system
+	@$(MAKE) --jobs=3 $(PARTS) s3-server
+
+.PHONY: ready-for-demo
+ready-for-demo: begin
+	@$(MAKE) system
 	@$(MAKE) --jobs=3 $(PARTS)
 
 ## Run ------------------------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: ready ## From nothing to a fine-tuned, evaluated adapter on a real Kubernetes
+demo: ready-for-demo ## From nothing to a fine-tuned, evaluated adapter on a real Kubernetes
 	@if [ "$(CLUSTER)" = embedded ]; then $(PHASE) 'start the cluster' $(BIN)/python -m embedded_cluster up; fi
 	@$(BIN)/python -m cluster_setup.demo
 
 .PHONY: up
-up: ready ## Start the embedded cluster and install the operator there
+up: ready-for-demo ## Start the embedded cluster and install the operator there
 	@$(BIN)/python -m embedded_cluster up
 	@$(BIN)/python -m cluster_setup.install
 
@@ -115,7 +124,7 @@ test-apiserver: venv kubernetes ## Tests against a real kube-apiserver
 	$(BIN)/python -m pytest tests/apiserver
 
 .PHONY: test-trainer
-test-trainer: models ## The trainer with the real Unsloth on the CPU
+test-trainer: models s3-server ## The trainer with the real Unsloth on the CPU
 	$(BIN)/python -m pytest tests/trainer
 
 .PHONY: test-cluster

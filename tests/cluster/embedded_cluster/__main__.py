@@ -1,16 +1,17 @@
-"""The command line: ``python -m embedded_cluster build|up|down|status|env``."""
+"""The command line: ``python -m embedded_cluster build|build-s3-server|up|down|status|env``."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from embedded_cluster.build import build
+from embedded_cluster.build import build, build_s3_server
 from embedded_cluster.errors import ClusterError
 from embedded_cluster.state import State
 
 DESCRIPTION = "A real one-node Kubernetes on this machine, without Docker. Everything lies below FINETUNE_STATE_DIR."
 VERBS = {
     "build": "build the binaries that are missing (needs Go only)",
+    "build-s3-server": "build the S3 server that tests of sources run against (needs Go only)",
     "up": "start the cluster; what runs already is left alone",
     "down": "stop it and remove all but built binaries, images, logs and volumes",
     "status": "list the components; exits 1 unless all run",
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(verb: str, state: State) -> int:
     if verb == "build":
         build(state)
+        return 0
+    if verb == "build-s3-server":
+        build_s3_server(state)
         return 0
     exports = f"export KUBECONFIG={state.kubeconfig} PATH={state.binaries}:$PATH"
     if verb == "env":

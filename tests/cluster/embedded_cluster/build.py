@@ -1,4 +1,4 @@
-"""Builds the Kubernetes components and CoreDNS from their Go modules, once for each content of those modules.
+"""Builds Kubernetes, CoreDNS and the tests' S3 server from their Go modules, once for each content of those modules.
 
 Needs Python's standard library and Go only, so that it can run before any virtual environment exists.
 """
@@ -25,19 +25,20 @@ VERSION_VARIABLES = "k8s.io/component-base/version"
 
 @dataclass(frozen=True)
 class Module:
-    """A Go module below tests/cluster whose ``main`` becomes one binary, with a link for each name in ``links``."""
+    """A Go module below tests/cluster. ``package`` becomes one binary, with a link for each name in ``links``."""
 
     name: str
     links: Sequence[str] = ()
     linker_flags: Sequence[str] = ("-s", "-w")
+    package: str = "."  # with a main; another module's where go.mod names it as a tool
 
     @property
     def folder(self) -> Path:
         return MODULES / self.name
 
     def digest(self) -> str:
-        """SHA-256 of all that decides what is built: the module's files and the linker flags."""
-        sha256 = hashlib.sha256(" ".join(self.linker_flags).encode())
+        """SHA-256 of all that decides what is built: the module's files, the linker flags and the package."""
+        sha256 = hashlib.sha256(" ".join((*self.linker_flags, *self.package.removeprefix(".").split())).encode())
         for path in sorted([*self.folder.glob("*.go"), self.folder / "go.mod", self.folder / "go.sum"]):
             content = path.read_bytes()
             sha256.update(f"\0{path.name}\0{len(content)}\0".encode() + content)
@@ -70,6 +71,9 @@ def version_flags(go_mod: str) -> list[str]:
     return [word for key, value in values.items() for word in ("-X", f"{VERSION_VARIABLES}.{key}={value}")]
 
 
+S3_SERVER = Module("versitygw", package="github.com/versity/versitygw/cmd/versitygw")
+
+
 def modules() -> tuple[Module, Module]:
     versions = version_flags((MODULES / "kubernetes/go.mod").read_text())
     return Module("kubernetes", COMPONENTS, ("-s", "-w", *versions)), Module("coredns")
@@ -83,6 +87,11 @@ def build(state: State, report: Callable[[str], None] = print) -> Binaries:
     """
     kubernetes, coredns = (_build(state, module, report) for module in modules())
     return Binaries(kubernetes, coredns)
+
+
+def build_s3_server(state: State, report: Callable[[str], None] = print) -> Path:
+    """The program of the S3 server that tests of sources run against. Raises ClusterError as :func:`build` does."""
+    return _build(state, S3_SERVER, report) / S3_SERVER.name
 
 
 def _build(state: State, module: Module, report: Callable[[str], None]) -> Path:
@@ -106,12 +115,12 @@ def _build(state: State, module: Module, report: Callable[[str], None]) -> Path:
 
 def _compile(module: Module, output: Path, log: Path) -> None:
     if shutil.which("go") is None:
-        raise ClusterError("go is not on the PATH: install Go 1.24 or newer (https://go.dev/dl)")
+        raise ClusterError("go is not on the PATH: install Go 1.25 or newer (https://go.dev/dl)")
     flags = ["-trimpath", "-buildvcs=false", "-ldflags", " ".join(module.linker_flags)]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file:
         done = subprocess.run(
-            ["go", "build", *flags, "-o", output, "."],
+            ["go", "build", *flags, "-o", output, module.package],
             cwd=module.folder,
             env=os.environ | {"CGO_ENABLED": "0"},
             stdout=file,

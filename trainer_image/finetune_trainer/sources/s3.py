@@ -29,7 +29,7 @@ _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"}
 # What the client's errors say of who asks. Arrow gives them as text only.
 _REJECTED = re.compile(
     r"AWS Error (ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|INVALID_CLIENT_TOKEN_ID|"
-    r"MISSING_AUTHENTICATION_TOKEN|UNRECOGNIZED_CLIENT|INVALID_SIGNATURE|REQUEST_EXPIRED)|HTTP status 40[13]|"
+    r"MISSING_AUTHENTICATION_TOKEN|UNRECOGNIZED_CLIENT|INVALID_SIGNATURE|REQUEST_EXPIRED)|HTTP status 40[013]|"
     r"(InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|AccessDenied|XAdminUserNotFound)"
 )
 _MISSING = re.compile(r"AWS Error (NO_SUCH_BUCKET|NO_SUCH_KEY|RESOURCE_NOT_FOUND)|HTTP status 404|NoSuchBucket")
@@ -131,7 +131,7 @@ class Bucket:
                 ) from error
             if isinstance(error, FileNotFoundError) or _MISSING.search(str(error)):
                 raise StageError(missing, f"{location} is not there: {text}") from error
-            raise
+            raise ConnectionError(f"{location}: {text}") from error  # a busy server or a lost connection
 
 
 class _Stream(io.RawIOBase):

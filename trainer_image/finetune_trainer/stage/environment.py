@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 from finetune_api.config import RunConfig
-from finetune_api.uris import ClaimPath, parse_source
+from finetune_api.sources import sources_of
+from finetune_api.uris import HubSource, parse_source
 
 
 def prepare_environment(config: RunConfig) -> None:
@@ -45,8 +46,4 @@ def environment(config: RunConfig) -> dict[str, str]:
 
 
 def _needs_hub(config: RunConfig) -> bool:
-    spec = config.spec
-    sources = [spec.model.source, spec.dataset.source]
-    if spec.evaluation:
-        sources.append(spec.evaluation.dataset.source)
-    return not all(isinstance(parse_source(source), ClaimPath) for source in sources)
+    return any(isinstance(parse_source(one.uri), HubSource) for one in sources_of(config.spec))
