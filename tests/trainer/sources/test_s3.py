@@ -104,3 +104,14 @@ def test_a_public_bucket_needs_no_credentials(s3_server: S3Server, new_bucket: N
     none = {name: s3_server.environment[name] for name in ("AWS_REGION", "AWS_ENDPOINT_URL")}
     rows = bucket_rows(BucketPath(bucket, "train.jsonl"), "train", "spec.dataset", Credentials(none, "none", {}))
     assert [raw for _, raw in rows.rows()] == ROWS
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_refused(
+    s3_server: S3Server, new_bucket: NewBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune_trainer.sources.s3._BLOCK", 100)
+    bucket = new_bucket({"train.jsonl": LINES})
+    rows = bucket_rows(BucketPath(bucket, "train.jsonl"), "train", "spec.dataset", credentials(s3_server)).rows()
+    assert next(rows)[1] == ROWS[0]
+    s3_server.put(bucket, {"train.jsonl": LINES.replace(b"one", b"two")})
+    assert "train.jsonl was replaced while it was read" in refusal(lambda: list(rows), Reason.DATASET_INVALID)

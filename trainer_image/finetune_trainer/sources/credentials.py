@@ -50,4 +50,11 @@ def credentials_of(config: RunConfig, reference: SecretReference | None) -> Cred
             f"Secret {reference.name} holds {found}, and none of {', '.join((HUB_TOKEN, *S3_KEYS))}",
             "name its keys so",
         )
+    pair = [key for key in S3_KEYS[:2] if key in values]
+    if len(pair) == 1:
+        raise StageError(
+            Reason.CREDENTIALS_REJECTED,
+            f"Secret {reference.name} holds {pair[0]} without the other of {' and '.join(S3_KEYS[:2])}",
+            "add it",
+        )
     return Credentials(values, f"Secret {reference.name}", files)

@@ -104,11 +104,15 @@ class Bucket:
         """An object, read in blocks. Raises StageError (DatasetInvalid) when it isn't the one that was found."""
         with self.told(location):
             stream = self._files.open_input_file(stored.path)
-            if _etag(stream) != stored.etag:
-                name = stored.path.rpartition("/")[2]
-                problem = f"{location}: {name} was replaced while it was read"
-                raise StageError(Reason.DATASET_INVALID, problem, "run again")
-        return cast(BinaryIO, io.BufferedReader(_Stream(stream, self, location), _BLOCK))
+        self.check(stored, location)
+        return cast(BinaryIO, io.BufferedReader(_Stream(stream, self, stored, location), _BLOCK))
+
+    def check(self, stored: StoredObject, location: BucketPath) -> None:
+        """Raises StageError (DatasetInvalid) when an object isn't the one that was found any more."""
+        if self.stored(stored.path, location) != stored:
+            name = stored.path.rpartition("/")[2]
+            problem = f"{location}: {name} was replaced while it was read"
+            raise StageError(Reason.DATASET_INVALID, problem, "apply the job again once nobody writes there")
 
     def download(self, path: str, target: Path, location: BucketPath) -> None:
         """Copies an object to a file."""
@@ -135,10 +139,13 @@ class Bucket:
 
 
 class _Stream(io.RawIOBase):
-    """An object as Python reads files. A lost connection is not the file's fault."""
+    """An object as Python reads files. A lost connection is not the file's fault.
 
-    def __init__(self, stream: Any, bucket: Bucket, location: BucketPath) -> None:
-        self._stream, self._bucket, self._location = stream, bucket, location
+    Blocks are requests of their own, so that each is followed by a look whether the object is still the same.
+    """
+
+    def __init__(self, stream: Any, bucket: Bucket, stored: StoredObject, location: BucketPath) -> None:
+        self._stream, self._bucket, self._stored, self._location = stream, bucket, stored, location
 
     def readable(self) -> bool:
         return True
@@ -155,6 +162,7 @@ class _Stream(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         with self._bucket.told(self._location):
             data = self._stream.read(len(buffer))
+        self._bucket.check(self._stored, self._location)
         buffer[: len(data)] = data
         return len(data)
 
