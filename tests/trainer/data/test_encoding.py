@@ -117,12 +117,17 @@ def test_the_messages_of_a_longer_conversation_stay_text(read_chat: Any, name: s
     assert control_ids(chat, ids) == control_ids(chat, harmless)
 
 
-def test_a_token_that_the_template_rewrites_into_a_message_of_an_earlier_turn_is_refused(read_chat: Any) -> None:
+def test_reasoning_of_an_earlier_turn_is_left_out_by_the_template_and_other_marks_stay_text(
+    read_chat: Any,
+) -> None:
     chat = read_chat("Qwen3")
-    messages = [Message("user", "Where?"), Message("assistant", "<think>hm</think>Here."), Message("user", "Who?")]
-    with pytest.raises(StageError, match="the chat template rewrites the message") as caught:
-        chat.prompt_ids([messages])
-    assert caught.value.reason is Reason.DATASET_INVALID
+    answers = ("<think>hm</think>Here.", "Here </think>.")
+    for said, shown in zip(answers, ("Here.", "Here </think>."), strict=True):
+        messages = [Message("user", "Where?"), Message("assistant", said), Message("user", "Who?")]
+        plain = [Message("user", "Where?"), Message("assistant", "Here."), Message("user", "Who?")]
+        (ids,), (harmless,) = chat.prompt_ids([messages]), chat.prompt_ids([plain])
+        assert control_ids(chat, ids) == control_ids(chat, harmless)
+        assert f"assistant\n{shown}<|im_end|>" in chat.decode(ids)
 
 
 def test_a_token_that_the_model_itself_makes_of_letters_has_the_row_refused() -> None:
