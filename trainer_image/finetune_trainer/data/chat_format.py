@@ -15,6 +15,7 @@ from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_template import Template
 from finetune_trainer.data.encoding import Piece, TextEncoder
 from finetune_trainer.data.example import Message
+from finetune_trainer.data.named_templates import is_name, use_named
 from finetune_trainer.data.shapes import Shapes
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.protocols import Tokenizer
@@ -132,7 +133,7 @@ def read_chat_format(tokenizer: Tokenizer, model: ModelSpec, embedding_rows: int
     saved with the adapter. Raises StageError (InvalidSpec) when there is no template, when it fails or doesn't print
     the messages as they are, and when a token of it lies beyond the embedding.
     """
-    tokenizer.chat_template = _chosen_template(tokenizer.chat_template, model.chat_template)
+    named_note = _choose_template(tokenizer, model.chat_template, embedding_rows)
     template, encoder = Template(tokenizer, model), TextEncoder(tokenizer)
     before, prompt_end = template.frame(("user",)).texts
     whole = template.render([Message("user", "qprobe0Q"), Message("assistant", _RESPONSE)], generate=False)
@@ -144,6 +145,7 @@ def read_chat_format(tokenizer: Tokenizer, model: ModelSpec, embedding_rows: int
     lead = middle.removeprefix(prompt_end) if follows else ""
     terminator, stop_id = _terminator(tokenizer, template, encoder, suffix)
     notes = [
+        named_note,
         ""
         if follows
         else f"a served prompt ends in {prompt_end!r}, a whole conversation has {middle!r} there and "
@@ -174,6 +176,18 @@ def read_chat_format(tokenizer: Tokenizer, model: ModelSpec, embedding_rows: int
     chat = replace(chat, terminator_ids=tuple(ids[len(open_end) :]) if ids[: len(open_end)] == open_end else (stop_id,))
     _check_own_tokens(chat)
     return chat
+
+
+def _choose_template(tokenizer: Tokenizer, given: str, embedding_rows: int | None) -> str:
+    """Gives the tokenizer its template; returns what the log should say about it. Its own names come first."""
+    own = tokenizer.chat_template
+    names = sorted(own) if isinstance(own, dict) else []
+    if is_name(given) and given not in names:
+        named = use_named(given, names, tokenizer, embedding_rows)
+        tokenizer.chat_template = named.text
+        return named.note
+    tokenizer.chat_template = _chosen_template(own, given)
+    return ""
 
 
 def _chosen_template(own: str | dict[str, str] | None, given: str) -> str | dict[str, str]:
