@@ -328,6 +328,11 @@ Dataset = Annotated[
 ]
 
 
+def datasets_of(dataset: Dataset) -> dict[str, Dataset | Mixture]:
+    """All datasets that are trained on, by name, in order: spec.dataset's own rows, then those of its mixture."""
+    return {MAIN: dataset, **{one.name: one for one in dataset.mixture}}
+
+
 class MultipleChoiceHeldOut(MultipleChoiceRows, EvaluationDatasetSpec):
     """spec.evaluation.dataset of format MultipleChoice."""
 

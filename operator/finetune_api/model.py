@@ -66,7 +66,8 @@ class ModelSpec(ApiModel):
     chat_template: str = Field(
         default="",
         max_length=32768,
-        description="A Jinja chat template, or the name of one of the tokenizer's. Empty: the tokenizer's default.",
+        description="A Jinja chat template, or the name of one: of the tokenizer's, or ChatML, Llama3, Gemma, Mistral, "
+        "Phi, Qwen or Alpaca, for a base model that brings none. Empty: the tokenizer's default.",
     )
     chat_template_kwargs: Annotated[
         dict[str, Annotated[str, Field(max_length=256)]], Field(max_length=16), AfterValidator(_template_variables)

@@ -7,12 +7,13 @@ The same seed always writes the same bytes.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from synthetic_splits import write_splits
 
 FOLDER = Path(__file__).parent / "chat_synthetic"
 TRAIN_ROWS, TEST_ROWS = 520, 10
@@ -143,17 +144,5 @@ def _long(row: Row, rng: random.Random) -> Row:
     return {**row, "messages": messages}
 
 
-def main() -> None:
-    """Parses the command line and writes train.jsonl and test.jsonl."""
-    parser = argparse.ArgumentParser(description="Write the synthetic conversations.")
-    parser.add_argument("--seed", type=int, default=700)
-    parser.add_argument("--output", type=Path, default=FOLDER)
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    for split, rows in make_splits(arguments.seed).items():
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (arguments.output / f"{split}.jsonl").write_text(lines, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_splits("Write the synthetic conversations.", FOLDER, make_splits)

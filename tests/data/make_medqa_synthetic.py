@@ -8,14 +8,14 @@ learns which texts are right, but hardly which term each belongs to.
 
 from __future__ import annotations
 
-import argparse
 import csv
-import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
+
+from synthetic_splits import write_splits
 
 FOLDER = Path(__file__).parent / "medqa_synthetic"
 LETTERS = "ABCD"
@@ -179,21 +179,7 @@ def _questions(fact: Fact, rng: random.Random, count: int, held_out: bool) -> It
         )
 
 
-def write_jsonl(path: Path, rows: list[Row]) -> None:
-    """Writes one JSON object per line."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-
-
-def main() -> None:
-    """Parses the command line and writes train.jsonl and test.jsonl."""
-    parser = argparse.ArgumentParser(description="Write the synthetic MedQA-shaped rows.")
-    parser.add_argument("--seed", type=int, default=700)
-    parser.add_argument("--output", type=Path, default=FOLDER)
-    arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    for split, rows in make_splits(read_knowledge(FOLDER), arguments.seed).items():
-        write_jsonl(arguments.output / f"{split}.jsonl", rows)
-
-
 if __name__ == "__main__":
-    main()
+    write_splits(
+        "Write the synthetic MedQA-shaped rows.", FOLDER, lambda seed: make_splits(read_knowledge(FOLDER), seed)
+    )

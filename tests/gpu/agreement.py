@@ -31,16 +31,10 @@ from finetune_trainer.models.loading import attach_adapter, load_base
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
 
-LLAMA_1B: dict[str, Any] = {
-    "vocab_size": 128256,
-    "hidden_size": 2048,
-    "intermediate_size": 8192,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 64,
-    "tie_word_embeddings": True,
-}
+sys.path[:0] = [str(Path(__file__).parents[1] / "helpers")]
+
+from llama_shape import LLAMA_1B  # noqa: E402
+
 TINY = {**LLAMA_1B, "vocab_size": 512, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2}
 TINY |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32}
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

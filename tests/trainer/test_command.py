@@ -35,9 +35,8 @@ def run_stage(config: RunConfig, folder: Path) -> tuple[int, StageResult, str]:
 
 def write_job(config: RunConfig, folder: Path) -> list[str]:
     """A job's file, and the arguments that name it and the folders of its claims."""
-    spec = config.spec.to_api()
-    del spec["dataset"]["mixture"]  # resolved to an empty one
-    job = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "tiny"}, "spec": spec}
+    job = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "tiny"}}
+    job["spec"] = config.spec.to_api()
     (folder / "job.yaml").write_text(json.dumps(job))
     return [str(folder / "job.yaml"), *(f"--mount={mount.claim}={mount.path}" for mount in config.mounts)]
 

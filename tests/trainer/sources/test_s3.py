@@ -14,7 +14,7 @@ from finetune_api.reasons import Reason
 from finetune_api.uris import BucketPath
 from finetune_trainer.sources.claim import claim_rows
 from finetune_trainer.sources.credentials import Credentials
-from finetune_trainer.sources.s3 import bucket_rows
+from finetune_trainer.sources.s3 import Bucket, bucket_rows, download_model
 from s3_server import S3Server
 from trainer_inputs import ROWS, refusal
 
@@ -115,3 +115,39 @@ def test_an_object_that_is_replaced_while_it_is_read_is_refused(
     assert next(rows)[1] == ROWS[0]
     s3_server.put(bucket, {"train.jsonl": LINES.replace(b"one", b"two")})
     assert "train.jsonl was replaced while it was read" in refusal(lambda: list(rows), Reason.DATASET_INVALID)
+
+
+def test_a_model_comes_whole_and_once_and_another_one_under_its_own_name(
+    s3_server: S3Server, new_bucket: NewBucket, tmp_path: Path
+) -> None:
+    files = {"config.json": b"{}", "model.safetensors": b"weights", "sub/template.jinja": b"{{ messages }}"}
+    location = BucketPath(new_bucket({f"base/{name}": content for name, content in files.items()}), "base")
+    folder = download_model(location, credentials(s3_server), tmp_path)
+    assert {name: (folder / name).read_bytes() for name in files} == files
+    before = (folder / "model.safetensors").stat().st_mtime_ns
+    assert download_model(location, credentials(s3_server), tmp_path) == folder
+    assert (folder / "model.safetensors").stat().st_mtime_ns == before
+    s3_server.put(location.bucket, {"base/model.safetensors": b"WEIGHTS"})
+    assert download_model(location, credentials(s3_server), tmp_path) != folder
+
+
+def test_a_model_that_is_replaced_while_it_is_copied_leaves_nothing_behind(
+    s3_server: S3Server, new_bucket: NewBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location = BucketPath(new_bucket({"base/config.json": b"{}", "base/model.safetensors": b"weights"}), "base")
+    copy = Bucket.download
+
+    def replaced(bucket: Bucket, path: str, target: Path, place: BucketPath) -> None:
+        copy(bucket, path, target, place)
+        s3_server.put(location.bucket, {"base/model.safetensors": b"other"})
+
+    monkeypatch.setattr(Bucket, "download", replaced)
+    text = refusal(lambda: download_model(location, credentials(s3_server), tmp_path), Reason.MODEL_NOT_FOUND)
+    assert "model.safetensors was replaced while it was read" in text
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_a_folder_that_is_no_model_is_told(s3_server: S3Server, new_bucket: NewBucket, tmp_path: Path) -> None:
+    location = BucketPath(new_bucket({"base/readme.txt": b"hello"}), "base")
+    text = refusal(lambda: download_model(location, credentials(s3_server), tmp_path), Reason.MODEL_NOT_FOUND)
+    assert "has no config.json" in text

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -33,21 +31,6 @@ def sequences(row: Row) -> set[tuple[str, ...]]:
 
 def likeness(one: set[tuple[str, ...]], other: set[tuple[str, ...]]) -> float:
     return len(one & other) / len(one | other)
-
-
-def generate(folder: Path, *arguments: str) -> dict[str, str]:
-    command = [sys.executable, str(DATA / "make_chat_synthetic.py"), "--output", str(folder), *arguments]
-    subprocess.run(command, check=True)
-    return {split: (folder / f"{split}.jsonl").read_text(encoding="utf-8") for split in SPLITS}
-
-
-def test_the_committed_conversations_are_what_the_generator_writes(tmp_path: Path) -> None:
-    committed = {split: (FOLDER / f"{split}.jsonl").read_text(encoding="utf-8") for split in SPLITS}
-    assert generate(tmp_path) == committed
-
-
-def test_another_seed_gives_other_conversations(tmp_path: Path) -> None:
-    assert generate(tmp_path / "one", "--seed", "1") != generate(tmp_path / "two", "--seed", "2")
 
 
 def test_copies_are_plain_and_everything_else_is_far_from_a_copy() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -44,21 +42,6 @@ def wording_of(row: Row) -> str:
     """The last sentence without what varies: where the held-out wordings differ from the taught ones."""
     text = re.sub(rf"\b{fact_of(row)[1]}\b", "TERM", row["question"], flags=re.IGNORECASE)
     return re.split(r"(?<=[.?]) ", text)[-1]
-
-
-def generate(folder: Path, *arguments: str) -> dict[str, str]:
-    command = [sys.executable, str(DATA / "make_medqa_synthetic.py"), "--output", str(folder), *arguments]
-    subprocess.run(command, check=True)
-    return {split: (folder / f"{split}.jsonl").read_text(encoding="utf-8") for split in SPLITS}
-
-
-def test_the_committed_rows_are_what_the_generator_writes(tmp_path: Path) -> None:
-    committed = {split: (FOLDER / f"{split}.jsonl").read_text(encoding="utf-8") for split in SPLITS}
-    assert generate(tmp_path) == committed
-
-
-def test_another_seed_gives_other_rows(tmp_path: Path) -> None:
-    assert generate(tmp_path / "one", "--seed", "1") != generate(tmp_path / "two", "--seed", "2")
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from finetune_api.dataset import FiltersSpec
+from finetune_api.dataset import Dataset, FiltersSpec, datasets_of
 from finetune_api.reasons import Reason
 from finetune_trainer.data.duplicates import Compared, Overlap
 from finetune_trainer.data.example import Example
@@ -52,10 +53,13 @@ def overlap_facts(overlap: Overlap) -> OverlapFacts:
     )
 
 
-def see_all(overlap: Overlap, source: RowSource, rows: Shape, most: int | None) -> None:
-    """Shows the training rows of a source to ``overlap``, without making tokens of them."""
-    for example in parsed_rows(source, rows, Counts(), most):
-        overlap.see(Compared(example))
+def find_overlap(dataset: Dataset, sources: Mapping[str, RowSource], held_out: Rows) -> OverlapFacts:
+    """Compares held-out rows with all training rows, without making tokens of them."""
+    overlap = Overlap(held_out.examples)
+    for name, rows in datasets_of(dataset).items():
+        for example in parsed_rows(sources[name], rows, Counts(), rows.max_examples):
+            overlap.see(Compared(example))
+    return overlap_facts(overlap)
 
 
 def check_overlap(found: OverlapFacts, held_out: Rows, filters: FiltersSpec) -> None:

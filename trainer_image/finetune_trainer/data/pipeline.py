@@ -15,7 +15,7 @@ from itertools import islice
 
 from pydantic.alias_generators import to_camel
 
-from finetune_api.dataset import MAIN, Dataset, FiltersSpec, HeldOut, Mixture
+from finetune_api.dataset import Dataset, FiltersSpec, HeldOut, Mixture, datasets_of
 from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.duplicates import NAMED, Compared, Duplicates, Overlap, said
@@ -89,7 +89,7 @@ def run_pipeline(
 
     Raises StageError: DatasetInvalid where more rows are malformed or too long than the filters allow, or none is left.
     """
-    shapes: dict[str, Dataset | Mixture] = {MAIN: dataset, **{one.name: one for one in dataset.mixture}}
+    shapes = datasets_of(dataset)
     state = _Pass(reading, Duplicates(dataset.filters.deduplication), overlap, writer)
     facts = [state.take(name, shapes[name], source, dataset.filters) for name, source in sources.items()]
     return RowFacts(

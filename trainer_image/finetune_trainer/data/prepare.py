@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from finetune_api.config import RunConfig
 from finetune_api.dataset import MAIN
 from finetune_api.results import Advice
-from finetune_trainer.data.duplicates import Overlap
-from finetune_trainer.data.load import Rows, check_overlap, load_examples, overlap_facts, see_all
+from finetune_trainer.data.load import Rows, check_overlap, find_overlap, load_examples
 from finetune_trainer.sources.locate import Sources, locate
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.sources.pins import Pins, check_unchanged
@@ -122,9 +121,6 @@ def _known_shared(earlier: Pins | None, now: Pins) -> int | None:
 
 
 def _count_shared(config: RunConfig, sources: Sources, held_out: Rows) -> int:
-    dataset, overlap = config.spec.dataset, Overlap(held_out.examples)
-    for name, shape in {MAIN: dataset, **{one.name: one for one in dataset.mixture}}.items():
-        see_all(overlap, sources.training[name], shape, shape.max_examples)
-    found = overlap_facts(overlap)
-    check_overlap(found, held_out, dataset.filters)
+    found = find_overlap(config.spec.dataset, sources.training, held_out)
+    check_overlap(found, held_out, config.spec.dataset.filters)
     return found.exact

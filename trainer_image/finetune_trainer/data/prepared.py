@@ -16,14 +16,14 @@ from pydantic import ValidationError
 
 from finetune_api.base import sha256_of
 from finetune_api.config import RunConfig
-from finetune_api.dataset import MAIN, Dataset, Mixture
+from finetune_api.dataset import Dataset, datasets_of
 from finetune_api.reasons import Reason
 from finetune_api.results import Advice, DatasetStatus
 from finetune_api.run_folder import ROW_CACHE
 from finetune_api.uris import parse_claim
 from finetune_trainer import __version__
 from finetune_trainer.data.duplicates import Overlap
-from finetune_trainer.data.load import Rows, check_overlap, overlap_facts, see_all
+from finetune_trainer.data.load import Rows, check_overlap, find_overlap, overlap_facts
 from finetune_trainer.data.mixture import mixed, shares
 from finetune_trainer.data.pipeline import Reading, run_pipeline
 from finetune_trainer.data.prepare import shared_advice
@@ -118,7 +118,7 @@ def _from_cache_or_pipeline(
         if overlap_key and held_out:
             known = cache.find(overlap_key)
             found = _read(known / _OVERLAP, OverlapFacts) if known else None
-            overlap = found or _overlap_alone(dataset, sources, held_out)
+            overlap = found or find_overlap(dataset, sources.training, held_out)
             if not found:
                 _add_overlap(cache, overlap_key, overlap)
         return facts, TokenStore.open(entry / _ROWS), overlap, True
@@ -134,14 +134,6 @@ def _from_cache_or_pipeline(
             _add_overlap(cache, overlap_key, overlap)
         # Mapped into memory, a file stays readable when its name is gone.
         return facts, TokenStore.open((entry or path) / _ROWS), overlap, False
-
-
-def _overlap_alone(dataset: Dataset, sources: Sources, held_out: Rows) -> OverlapFacts:
-    """Compares rows that are prepared already with held-out rows that they were not yet compared with."""
-    seen = Overlap(held_out.examples)
-    for name, shape in _shapes(dataset).items():
-        see_all(seen, sources.training[name], shape, shape.max_examples)
-    return overlap_facts(seen)
 
 
 def _add_overlap(cache: RowCache, key: str, overlap: OverlapFacts) -> None:
@@ -163,7 +155,7 @@ def _read(path: Path, kind: type[Any]) -> Any:
 
 def row_key(config: RunConfig, sources: Sources, reading: Reading) -> str:
     """A digest of all that decides the tokens of the rows: the rows, how they are read, and what reads them."""
-    shapes = _shapes(config.spec.dataset)
+    shapes = datasets_of(config.spec.dataset)
     return sha256_of(
         [
             [
@@ -199,12 +191,8 @@ def _tokenizer_key(tokenizer: Tokenizer) -> str:
     return sha256_of([written, added, ends, tokenizer.chat_template])
 
 
-def _shapes(dataset: Dataset) -> dict[str, Dataset | Mixture]:
-    return {MAIN: dataset, **{one.name: one for one in dataset.mixture}}
-
-
 def _weights(dataset: Dataset) -> dict[str, str]:
-    return {name: one.weight for name, one in _shapes(dataset).items() if one.weight is not None}
+    return {name: one.weight for name, one in datasets_of(dataset).items() if one.weight is not None}
 
 
 def _places(dataset: Dataset, facts: RowFacts, store: TokenStore, seed: int) -> Numbers:

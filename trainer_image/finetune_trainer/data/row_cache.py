@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -55,13 +56,28 @@ class RowCache:
             self._remove_old()
             if shutil.disk_usage(self.folder).free < _ROOM * size:
                 raise OSError(errno.ENOSPC, "there is too little room beside what a run writes")
-            with suppress(FileExistsError), new_folder(entry) as draft:
-                fill(draft)
+            with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=self.folder) as drafts:
+                made = Path(drafts) / key
+                with new_folder(made) as draft:
+                    fill(draft)
+                self._put(made, entry)
         except OSError as error:
             if not read_manifest(entry):  # else another run was as fast
                 say(f"prepared rows can't be kept in {self.folder}: {error.strerror or error}")
                 return None
         return self.find(key)
+
+    def _put(self, made: Path, entry: Path) -> None:
+        """Moves an entry to its place, unless another run was as fast: a whole one is in use, perhaps, and as good."""
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if not read_manifest(entry):
+                shutil.rmtree(entry, ignore_errors=True)
+                made.rename(entry)
+        finally:
+            os.close(handle)
 
     def close(self) -> None:
         """Lets go of all entries."""

@@ -99,6 +99,7 @@ def _earlier_pins(config: RunConfig, lock: Path, run_folder: RunFolder, trained:
     if trained.lineage is None:
         return None
     known = trained.lineage.model_dump(include=set(Pins.model_fields) & set(LineageStatus.model_fields))
+    known["mixture_revisions"] = {one.name: one.revision for one in trained.lineage.mixture}
     return Pins.model_validate({**known, "job_uid": uid, "training_sha256": digest, "evaluation_sha256": None})
 
 

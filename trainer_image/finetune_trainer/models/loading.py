@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from finetune_api.base import cut
 from finetune_api.reasons import Reason
 from finetune_trainer.models.protocols import CausalLM
-from finetune_trainer.sources.hub_errors import config_fault, model_fault
+from finetune_trainer.sources.hub_errors import config_fault, model_fault, rejected_status
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
 from finetune_trainer.stage.failure import StageError, causes, first_line
@@ -231,6 +231,10 @@ def _not_found(source: ModelSource, error: Exception, find_fault: Any, what: str
     for cause in causes(error):  # libraries wrap what was raised inside of them
         if isinstance(cause, StageError):
             return cause
+    if status := rejected_status(error):
+        sent = "with the token that was sent" if source.token else "without a token"
+        text = f"the hub does not give {source.name} {sent} (HTTP {status}): it is private or gated"
+        return StageError(Reason.CREDENTIALS_REJECTED, text)
     fault = find_fault(error, HF_HUB_OFFLINE)
     if not fault:
         return error

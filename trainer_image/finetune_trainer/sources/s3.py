@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from finetune_trainer.sources.credentials import Credentials
 from finetune_trainer.sources.files import RowFile
 from finetune_trainer.sources.rows import FileRows, StoredFile, check_kind, files_of_split
 from finetune_trainer.stage.failure import StageError, first_line
+from finetune_trainer.stage.files import new_folder
 
 _SECONDS = 60.0
 _BLOCK = 8 * 1024**2
@@ -107,12 +107,12 @@ class Bucket:
         self.check(stored, location)
         return cast(BinaryIO, io.BufferedReader(_Stream(stream, self, stored, location), _BLOCK))
 
-    def check(self, stored: StoredObject, location: BucketPath) -> None:
-        """Raises StageError (DatasetInvalid) when an object isn't the one that was found any more."""
+    def check(self, stored: StoredObject, location: BucketPath, reason: Reason = Reason.DATASET_INVALID) -> None:
+        """Raises StageError when an object isn't the one that was found any more."""
         if self.stored(stored.path, location) != stored:
             name = stored.path.rpartition("/")[2]
             problem = f"{location}: {name} was replaced while it was read"
-            raise StageError(Reason.DATASET_INVALID, problem, "apply the job again once nobody writes there")
+            raise StageError(reason, problem, "apply the job again once nobody writes there")
 
     def download(self, path: str, target: Path, location: BucketPath) -> None:
         """Copies an object to a file."""
@@ -226,13 +226,13 @@ def download_model(location: BucketPath, credentials: Credentials, cache: Path, 
         )
     if not with_weights:
         paths = {name: path for name, path in paths.items() if PurePosixPath(name).suffix not in _WEIGHTS}
-    stored = [bucket.stored(path, location) for path in sorted(paths.values())]
-    digest = sha256_of([str(location), *([one.path, one.etag, one.size] for one in stored)])
+    stored = {name: bucket.stored(path, location) for name, path in sorted(paths.items())}
+    digest = sha256_of([str(location), *([one.path, one.etag, one.size] for one in stored.values())])
     target = cache / "models" / digest[:16]
-    if not target.is_dir():
-        draft = target.with_name(f"{target.name}.draft")
-        shutil.rmtree(draft, ignore_errors=True)
-        for name, path in paths.items():
-            bucket.download(path, draft / name, location)
-        draft.rename(target)
+    if not target.is_dir():  # it is there whole, or not at all
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(target) as draft:
+            for name, one in stored.items():
+                bucket.download(one.path, draft / name, location)
+                bucket.check(one, location, Reason.MODEL_NOT_FOUND)
     return target

@@ -36,7 +36,9 @@ def measure_before(device: Device) -> MemoryBefore:
 
 def measure_after(device: Device, before: MemoryBefore) -> MemoryStatus:
     """The memory section of a training result."""
-    host = HostMemory(before_bytes=before.resident, peak_bytes=_peak_resident_bytes(), limit_bytes=_memory_limit())
+    # The kernel sums both readings up from counters for each core, so that a peak may read some pages lower.
+    peak_resident = max(_peak_resident_bytes(), before.resident)
+    host = HostMemory(before_bytes=before.resident, peak_bytes=peak_resident, limit_bytes=_memory_limit())
     if device.kind == "cpu":
         total = host.limit_bytes or _installed_bytes()
         return MemoryStatus(summary=summarise(host.peak_bytes, total), host=host)

@@ -40,6 +40,15 @@ for name in sys.argv[1:]:
     except Exception as error:
         print(f"{type(error).__name__}: {config_fault(error, offline=False)}")
 """
+GATED = """
+from finetune_trainer.models.loading import load_config
+from finetune_trainer.sources.model import ModelSource
+from finetune_trainer.stage.failure import StageError
+try:
+    load_config(ModelSource("acme/gated", "main", False, token="hf_secret"))
+except StageError as error:
+    print(f"{error.reason}: {error}")
+"""
 
 ROWS = """
 import sys
@@ -125,6 +134,14 @@ def test_offline_the_rows_come_from_the_cache(tmp_path: Path) -> None:
     (snapshot / "train.csv").write_text("question\nNone\n")
     rows = run(ROWS, COMMIT, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     assert rows == "[('hf://acme/rows train.csv row 1', {'question': 'None'})]"
+
+
+def test_a_gated_model_is_a_matter_of_credentials(hub: str, tmp_path: Path) -> None:
+    text = run(GATED, HF_ENDPOINT=hub, HF_HUB_OFFLINE="0", HF_HOME=str(tmp_path))
+    assert text == (
+        "CredentialsRejected: the hub does not give acme/gated with the token that was sent (HTTP 403): it is private "
+        "or gated"
+    )
 
 
 def test_a_gated_or_missing_model_is_at_fault_and_a_busy_hub_is_not(hub: str, tmp_path: Path) -> None:
