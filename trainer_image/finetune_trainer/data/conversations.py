@@ -14,9 +14,10 @@ from typing import Any
 
 from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_format import ChatFormat
-from finetune_trainer.data.encoding import Piece
+from finetune_trainer.data.encoding import Encoded, Piece
 from finetune_trainer.data.example import ASSISTANT, Example, Message
 from finetune_trainer.data.reasoning import CLOSE, FIELD, OPEN, reasoning_of, with_reasoning
+from finetune_trainer.data.shapes import Shape
 from finetune_trainer.data.stand_ins import StandIns
 from finetune_trainer.stage.failure import StageError
 
@@ -88,19 +89,31 @@ def whole_conversation(example: Example, chat: ChatFormat) -> Whole | None:
     shape = chat.shapes.of(roles) if renderings.is_plain else None
     if renderings.is_plain and not shape:
         return None
-    places, last = assistant_turns(example.messages), len(roles) - 1
-    text = renderings.until(last)
-    turns = None
-    if shape:
-        starts = next((shape.starts(said) for said in renderings.contents() if shape.text(said) == text), None)
-        # A template that reads what is said, and not in the whole, would show it in what it says before the last turn.
-        if starts and text[: starts[places[-1]]] == renderings.prompt(places[-1]):
-            turns = {place: _plain_turn(renderings, text, start, place) for place, start in starts.items()}
-    turns = turns or {place: _turn(renderings, text, place) for place in places}
-    found = {place: turn for place, turn in turns.items() if turn}
+    if shape and (whole := _foretold(renderings, shape)):
+        return whole
+    places, text = assistant_turns(example.messages), renderings.until(len(roles) - 1)
+    found = {place: turn for place in places if (turn := _turn(renderings, text, place))}
     if len(found) < len(places):
         return None
     return Whole(text[: found[places[-1]].end], renderings.stand_ins, found)
+
+
+def _foretold(renderings: _Renderings, shape: Shape) -> Whole | None:
+    """The conversation as its shape foretells it, where the template writes all before the last turn just so.
+
+    What is before the last turn holds all that was said earlier, so that a template which reads it would show it there.
+    """
+    last = len(renderings.messages) - 1
+    prompt = renderings.prompt(last)
+    for said in renderings.contents():
+        text, starts = shape.text(said), shape.starts(said)
+        if last in starts and text[: starts[last]] == prompt:
+            found = {
+                place: turn for place, start in starts.items() if (turn := _plain_turn(renderings, text, start, place))
+            }
+            if len(found) == len(starts):
+                return Whole(text[: found[last].end], renderings.stand_ins, found)
+    return None
 
 
 def _plain_turn(renderings: _Renderings, text: str, start: int, place: int) -> Turn | None:
@@ -181,22 +194,22 @@ def _unprinted(renderings: _Renderings, place: int, body: str) -> str:
 
 
 def token_turns(
-    wholes: Sequence[Whole], ids: Sequence[Sequence[int]], chat: ChatFormat
+    wholes: Sequence[Whole], encoded: Sequence[Encoded], chat: ChatFormat
 ) -> list[dict[int, tuple[int, int]] | None]:
     """Where the turns lie among the token ids of each whole conversation, BOS not counted, by the message's index.
 
     None where a prompt's tokens would be others without what follows it.
     """
-    borders = [_borders(whole, one, chat) for whole, one in zip(wholes, ids, strict=True)]
+    borders = [_borders(whole, one, chat) for whole, one in zip(wholes, encoded, strict=True)]
     contexts = list(dict.fromkeys(border.context for one in borders for border in one or ()))
     known = dict(zip(contexts, chat.encoder.encode(contexts), strict=True))
     found: list[dict[int, tuple[int, int]] | None] = []
-    for one, tokens in zip(borders, ids, strict=True):
+    for one, (ids, _) in zip(borders, encoded, strict=True):
         spans: dict[int, tuple[int, int]] | None = None if one is None else {}
         for border in one or ():
             context = known[border.context]
             begin = border.place + len(context)
-            if spans is not None and list(tokens[border.place : begin]) == context:
+            if spans is not None and ids[border.place : begin] == context:
                 spans[border.message] = (begin, border.end)
             else:
                 spans = None
@@ -214,9 +227,9 @@ class _Border:
     end: int  # behind the token that ends the turn, among the ids
 
 
-def _borders(whole: Whole, ids: Sequence[int], chat: ChatFormat) -> list[_Border] | None:
+def _borders(whole: Whole, encoded: Encoded, chat: ChatFormat) -> list[_Border] | None:
     """Those of all turns; None where control tokens of text and ids don't match."""
-    spans, places = chat.encoder.control_ends(whole.text), chat.encoder.control_positions(ids)
+    spans, places = chat.encoder.control_ends(whole.text), encoded.controls
     if len(spans) != len(places):
         return None
     starts, ends = [0, *(start for start, _ in spans)], [end for _, end in spans]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from finetune_trainer.data.example import ASSISTANT, Example
+from finetune_trainer.data.example import ASSISTANT, Example, Role
 from finetune_trainer.data.similar_texts import Shingles, SimilarTexts, shingles
 
 EXACT, NEAR = "ExactDuplicate", "NearDuplicate"
@@ -52,11 +52,21 @@ class Compared:
     def exact(self) -> bytes:
         """Digest of who says what, and of what else the row tells the model."""
         example = self.example
-        parts = [example.text or "", *(part for one in example.messages for part in (one.role, one.content))]
+        parts = [folded(example.text or "")]
+        parts += (part for one, text in zip(example.messages, self._folded, strict=True) for part in (one.role, text))
         others = [dict(one.extra) for one in example.messages if one.extra]
         # Rows hold no control characters, so that the borders are unmistakable.
-        text = f"{folded(_BORDER.join(parts))}{_BORDER}{[others, example.tools] if others or example.tools else ''}"
+        text = f"{_BORDER.join(parts)}{_BORDER}{[others, example.tools] if others or example.tools else ''}"
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
+
+    @cached_property
+    def _folded(self) -> list[str]:
+        """What the messages say, each as it is compared."""
+        return [folded(message.content) for message in self.example.messages]
+
+    def _folded_of(self, role: Role) -> str:
+        texts = zip(self.example.messages, self._folded, strict=True)
+        return " ".join(text for message, text in texts if message.role == role)
 
     @cached_property
     def _question(self) -> str:
@@ -77,7 +87,7 @@ class Compared:
 
     @cached_property
     def said(self) -> str:
-        return folded(said(self.example))
+        return folded(said(self.example)) if self.example.choices else self._folded_of(ASSISTANT)
 
 
 @dataclass(frozen=True)

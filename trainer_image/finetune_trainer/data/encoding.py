@@ -36,6 +36,13 @@ class Piece(NamedTuple):
     is_user: bool  # whose added tokens are mere text
 
 
+class Encoded(NamedTuple):
+    """Token ids of a text."""
+
+    ids: list[int]
+    controls: list[int]  # where control tokens stand among them
+
+
 class TextEncoder:
     """Tokenises pieces as one text, in which only the template's pieces hold added tokens."""
 
@@ -58,6 +65,8 @@ class TextEncoder:
         self._beginnings = frozenset(name[:length] for name in names for length in range(1, len(name)))
         self._endings = frozenset(name[length:] for name in names for length in range(1, len(name)))
         self._longest = max(map(len, names), default=0)
+        # By one sign it is told of most texts that they have neither at their ends.
+        self._first_signs, self._last_signs = {name[0] for name in names}, {name[-1] for name in names}
 
     def encode(self, texts: Sequence[Sequence[Piece]]) -> list[list[int]]:
         """Token ids of each text, without BOS or EOS of the tokenizer's own.
@@ -65,11 +74,16 @@ class TextEncoder:
         They are the tokenizer's own ids of the whole text, unless a user's piece spells out an added token. Raises
         StageError (DatasetInvalid) for a text that this tokenizer can't read as text.
         """
+        return [one.ids for one in self.encode_marked(texts)]
+
+    def encode_marked(self, texts: Sequence[Sequence[Piece]]) -> list[Encoded]:
+        """The same with the places of control tokens."""
         merged = [list(_merged(pieces)) for pieces in texts]
         ids = self.plain_ids(["".join(piece.text for piece in pieces) for pieces in merged])
+        found = (Encoded(one, self._control_positions(one)) for one in ids)
         return [
-            one if self._is_safe(pieces, one) else self.guarded_ids(pieces)
-            for one, pieces in zip(ids, merged, strict=True)
+            one if self._is_safe(pieces, one) else self._guarded(pieces)
+            for one, pieces in zip(found, merged, strict=True)
         ]
 
     def plain_ids(self, texts: list[str]) -> list[list[int]]:
@@ -93,18 +107,17 @@ class TextEncoder:
 
     def token_edges(self, text: str) -> tuple[int, int]:
         """Characters at the beginning that may end an added token, and at the end that may begin one."""
-        lengths = range(min(self._longest - 1, len(text)), 0, -1)
-        start = next((length for length in lengths if text[:length] in self._endings), 0)
-        end = next((length for length in lengths if text[-length:] in self._beginnings), 0)
+        longest = min(self._longest - 1, len(text))
+        start = end = 0
+        if longest and not self._last_signs.isdisjoint(text[:longest]):
+            start = next((length for length in range(longest, 0, -1) if text[:length] in self._endings), 0)
+        if longest and not self._first_signs.isdisjoint(text[-longest:]):
+            end = next((length for length in range(longest, 0, -1) if text[-length:] in self._beginnings), 0)
         return start, min(end, len(text) - start)
 
     def replace_tokens(self, text: str, by: Callable[[str], str]) -> str:
         """The text with each added token in it replaced."""
         return self._pattern.sub(lambda match: by(match[0]), text)
-
-    def control_positions(self, ids: Sequence[int]) -> list[int]:
-        """Where control tokens stand among ids."""
-        return list(compress(range(len(ids)), map(self._control.__contains__, ids)))
 
     def control_ends(self, text: str) -> list[tuple[int, int]]:
         """Where control tokens begin and end in a text of the template's."""
@@ -114,33 +127,37 @@ class TextEncoder:
         """The id of an added token."""
         return self._ids[token]
 
-    def _is_safe(self, pieces: list[Piece], ids: list[int]) -> bool:
+    def _control_positions(self, ids: Sequence[int]) -> list[int]:
+        return list(compress(range(len(ids)), map(self._control.__contains__, ids)))
+
+    def _is_safe(self, pieces: list[Piece], encoded: Encoded) -> bool:
         """Whether ids hold the template's added tokens only. A normaliser may make one from text that looks otherwise.
 
         The tokens are compared as well as the text, since one may also form across a border.
         """
         spelled = any(piece.is_user and self._pattern.search(piece.text) for piece in pieces)
-        return not spelled and self._control_ids(ids) == self._own_ids(pieces)
-
-    def _control_ids(self, ids: Iterable[int]) -> list[int]:
-        return list(filter(self._control.__contains__, ids))
+        return not spelled and [encoded.ids[place] for place in encoded.controls] == self._own_ids(pieces)
 
     def _own_ids(self, pieces: Iterable[Piece]) -> list[int]:
         """Ids of the added tokens that the template wrote."""
         found = (match[0] for piece in pieces if not piece.is_user for match in self.added_tokens(piece.text))
-        return self._control_ids(self._ids[token] for token in found)
+        return [id_ for token in found if (id_ := self._ids[token]) in self._control]
 
     def guarded_ids(self, pieces: Sequence[Piece]) -> list[int]:
         """Token ids of one text by way of the twin: the same, but for added tokens in a user's pieces."""
+        return self._guarded(pieces).ids
+
+    def _guarded(self, pieces: Sequence[Piece]) -> Encoded:
         ids = self._by_twin(pieces) if self._tokenizer.is_fast else self._by_stretches(pieces)
-        if self._control_ids(ids) != self._own_ids(pieces):
+        controls = self._control_positions(ids)
+        if [ids[place] for place in controls] != self._own_ids(pieces):
             text = "".join(piece.text for piece in pieces if piece.is_user)
             raise StageError(
                 Reason.DATASET_INVALID,
                 f"this model's tokenizer takes part of a row's text for a control token: {cut(text, 200)!r}",
                 "take the token out of the row",
             )
-        return ids
+        return Encoded(ids, controls)
 
     def _by_twin(self, pieces: Sequence[Piece]) -> list[int]:
         guards = 1

@@ -101,9 +101,9 @@ def _rows_of(examples: Sequence[Example], chat: ChatFormat, loss_on: LossOn) -> 
     rows: list[list[TokenRow]] = [[] for _ in examples]
     wanted = [trained_turns(example, loss_on) for example in examples]
     wholes = {place: whole for place, example in enumerate(examples) if (whole := whole_conversation(example, chat))}
-    encoded = chat.encoder.encode([whole.pieces for whole in wholes.values()])
+    encoded = chat.encoder.encode_marked([whole.pieces for whole in wholes.values()])
     all_spans = token_turns(list(wholes.values()), encoded, chat)
-    for place, ids, spans in zip(wholes, encoded, all_spans, strict=True):
+    for place, (ids, _), spans in zip(wholes, encoded, all_spans, strict=True):
         if spans:
             rows[place] = [_marked(ids, spans, wanted[place], loss_on, chat)]
     alone = [(place, turn) for place, turns in enumerate(wanted) if not rows[place] for turn in turns]
