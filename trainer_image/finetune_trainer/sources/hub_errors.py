@@ -7,6 +7,7 @@ from finetune_trainer.stage.failure import causes, failure_of, first_line
 
 _BUSY = 429
 _BROKEN_PICKLE = "PytorchStreamReader failed"  # the start of PyTorch's RuntimeError for a .bin file that is no archive
+_GATED = "is a gated dataset on the Hub"  # of datasets, which loses the hub's own error on its way
 _UNSLOTH_WRAPPER = "Unsloth: Failed to load model."  # its cause says it better
 
 
@@ -32,6 +33,8 @@ def rejected_status(error: BaseException) -> int | None:
     """The hub's 401 or 403 behind an exception, by which it wants another token."""
     from huggingface_hub.errors import HfHubHTTPError
 
+    if _GATED in str(error):
+        return 401 if "authenticated" in str(error) else 403
     codes = [cause.response.status_code for cause in causes(error) if isinstance(cause, HfHubHTTPError)]
     return next((code for code in codes if code in (401, 403)), None)
 
