@@ -52,6 +52,11 @@ def test_loss_on_all_leaves_no_token_out(chat: ChatFormat) -> None:
     assert response.input_ids == row.input_ids
 
 
+def test_a_users_turn_that_may_not_be_trained_on_leaves_the_loss_on_all_the_responses_only(chat: ChatFormat) -> None:
+    hidden = replace(SHORT, messages=(replace(SHORT.messages[0], train=False), SHORT.messages[1]))
+    assert rows_of([hidden], chat, 192, "All") == rows_of([SHORT], chat)
+
+
 def test_a_document_is_text_that_the_loss_sees_whole(read_chat: Any) -> None:
     chat = read_chat("Llama 2")
     text = Example(text="Otters live by the river.")

@@ -16,7 +16,7 @@ from finetune_trainer.data.conversations import (
     token_turns,
     whole_conversation,
 )
-from finetune_trainer.data.example import Example, Message
+from finetune_trainer.data.example import ASSISTANT, Example, Message
 from finetune_trainer.data.reasoning import with_reasoning
 from finetune_trainer.stage.failure import StageError
 
@@ -105,7 +105,8 @@ def _rows_of(examples: Sequence[Example], chat: ChatFormat, loss_on: LossOn) -> 
     all_spans = token_turns(list(wholes.values()), encoded, chat)
     for place, (ids, _), spans in zip(wholes, encoded, all_spans, strict=True):
         if spans:
-            rows[place] = [_marked(ids, spans, wanted[place], loss_on, chat)]
+            sees_all = loss_on == "All" and _may_be_seen(examples[place])
+            rows[place] = [_marked(ids, spans, wanted[place], sees_all, chat)]
     alone = [(place, turn) for place, turns in enumerate(wanted) if not rows[place] for turn in turns]
     pairs = pair_ids([_ending(examples[place], turn) for place, turn in alone], chat)
     for (place, turn), (prompt, response) in zip(alone, pairs, strict=True):
@@ -115,6 +116,11 @@ def _rows_of(examples: Sequence[Example], chat: ChatFormat, loss_on: LossOn) -> 
         labels = (prompt if sees_prompt else [IGNORED] * len(prompt)) + response
         rows[place].append(TokenRow(prompt + response, labels))
     return rows
+
+
+def _may_be_seen(example: Example) -> bool:
+    """Whether the loss may see what isn't the assistant's: it can't be told apart further, so all of it or nothing."""
+    return all(message.train for message in example.messages if message.role != ASSISTANT)
 
 
 def _ending(example: Example, turn: int) -> Example:
@@ -129,16 +135,16 @@ def trained_turns(example: Example, loss_on: LossOn) -> list[int]:
 
 
 def _marked(
-    ids: list[int], spans: Mapping[int, tuple[int, int]], turns: list[int], loss_on: LossOn, chat: ChatFormat
+    ids: list[int], spans: Mapping[int, tuple[int, int]], turns: list[int], sees_all: bool, chat: ChatFormat
 ) -> TokenRow:
     """The row of a whole conversation, up to the end of the last turn that counts."""
-    labels = list(ids) if loss_on == "All" else [IGNORED] * len(ids)
+    labels = list(ids) if sees_all else [IGNORED] * len(ids)
     for turn, (start, end) in spans.items():
         labels[start:end] = ids[start:end] if turn in turns else [IGNORED] * (end - start)
-    end = len(ids) if loss_on == "All" else spans[turns[-1]][1]
+    end = len(ids) if sees_all else spans[turns[-1]][1]
     with_bos = chat.with_bos(ids[:end])
     bos = with_bos[: len(with_bos) - end]
-    return TokenRow(with_bos, (bos if loss_on == "All" else [IGNORED] * len(bos)) + labels[:end])
+    return TokenRow(with_bos, (bos if sees_all else [IGNORED] * len(bos)) + labels[:end])
 
 
 def pair_ids(examples: Sequence[Example], chat: ChatFormat) -> list[tuple[list[int], list[int]]]:
