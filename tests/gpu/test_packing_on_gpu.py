@@ -40,8 +40,9 @@ def test_packed_steps_have_the_losses_of_unpacked_ones_within_what_rounding_does
         assert len(set(one["packed"]["losses"])) > 1
 
 
-def test_a_packed_run_gives_the_same_losses_again(figures: list[dict[str, Any]]) -> None:
-    assert all(one["repeats"] for one in figures)
+def test_a_packed_run_gives_the_same_losses_again_within_what_rounding_does(figures: list[dict[str, Any]]) -> None:
+    for one in figures:
+        assert one["again"] <= max(3 * one["noise"], 5e-3), one
 
 
 def test_packing_leaves_less_padding_in_no_more_memory(figures: list[dict[str, Any]]) -> None:

@@ -1,6 +1,9 @@
 """What of the cluster is still on the host; after ``down`` it must be nothing."""
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from embedded_cluster import network
@@ -13,15 +16,23 @@ from embedded_cluster.state import State
 def leftovers(state: State) -> list[str]:
     """A line for each container process, mount, bridge and packet filter rule."""
     bridge = [f"bridge {network.BRIDGE}"] if network.exists() else []
-    return [*_processes(state), *(f"mount {path}" for path in mounts_below(state.run)), *bridge, *_rules()]
+    processes = (f"process {pid} ({_content(Path(f'/proc/{pid}/comm')).decode().strip()})" for pid in _processes(state))
+    return [*processes, *(f"mount {path}" for path in mounts_below(state.run)), *bridge, *_rules()]
 
 
-def _processes(state: State) -> Iterator[str]:
-    """A shim is known by the socket that it was given, a container's process by the snapshot that is its root."""
+def end_forgotten(state: State) -> None:
+    """Ends containers' processes once no containerd runs: one that is killed while a sandbox ends forgets its shim."""
+    for pid in _processes(state):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _processes(state: State) -> Iterator[int]:
+    """Of containers: a shim is known by the socket that it was given, others by the snapshot that is their root."""
     marks = (("cmdline", str(containerd_socket(state))), ("mountinfo", f"={containerd_root(state)}/"))
     for process in Path("/proc").glob("[0-9]*"):
         if any(mark.encode() in _content(process / file) for file, mark in marks):
-            yield f"process {process.name} ({_content(process / 'comm').decode().strip()})"
+            yield int(process.name)
 
 
 def _content(path: Path) -> bytes:

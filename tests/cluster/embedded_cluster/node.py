@@ -10,6 +10,7 @@ from pathlib import Path
 from embedded_cluster import network, node_config
 from embedded_cluster.command import run, succeeds
 from embedded_cluster.control_plane import ControlPlane
+from embedded_cluster.leftovers import end_forgotten
 from embedded_cluster.mounts import unmount_below
 from embedded_cluster.pki import Identity
 from embedded_cluster.ports import accepts_connections
@@ -80,6 +81,7 @@ class Node:
             self.start_containerd()
             self._remove_containers()
             self.containerd().stop()
+        end_forgotten(self.state)
         unmount_below(self.state.run)
         shutil.rmtree(node_config.pod_logs(self.state), ignore_errors=True)
         _remove_empty_cgroups()
