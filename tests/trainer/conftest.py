@@ -70,7 +70,9 @@ MakeConfig = Callable[..., RunConfig]
 def make_config(tiny_model: Path) -> MakeConfig:
     """Builds the configuration of a run in a folder; ``sections`` are merged into the spec's."""
 
-    def make(folder: Path, uid: str = "uid-1", model: Path = tiny_model, **sections: Any) -> RunConfig:
+    def make(
+        folder: Path, uid: str = "uid-1", model: Path = tiny_model, chat_template: str = "", **sections: Any
+    ) -> RunConfig:
         if not (folder / "rows").is_dir():
             write_rows(folder / "rows" / "train.jsonl", 32)
             write_rows(folder / "rows" / "test.jsonl", 12, start=100)
@@ -86,6 +88,8 @@ def make_config(tiny_model: Path) -> MakeConfig:
         }
         for name, section in sections.items():
             document[name] = {**document.get(name, {}), **section}
+        if chat_template:
+            document["model"]["chatTemplate"] = chat_template
         return run_config(document, {"work": folder, "models": model.parent}, uid)
 
     return make

@@ -17,6 +17,7 @@ from finetune_api.run_folder import ROW_CACHE
 from finetune_api.termination import LIMIT_BYTES, decode, encode
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.files import MANIFEST, read_manifest, sha256_of_file
+from finetune_trainer.stage.progress import ProgressPusher
 
 
 def test_the_loss_falls_and_the_result_says_how(run: Any) -> None:
@@ -269,3 +270,30 @@ def test_perplexity_is_the_exponential_of_what_the_report_adds_up(run: Any) -> N
     tokens = sum(row["tuned"]["Perplexity"]["rightTokens"] for row in rows)
     perplexity = run.evaluation.evaluation.metric("Perplexity").tuned.value
     assert float(perplexity) == pytest.approx(math.exp(-total / tokens), rel=1e-3)
+
+
+@pytest.mark.parametrize(("template", "end"), [("ChatML", "<|im_end|>"), ("Llama3", ""), ("Alpaca", "")])
+def test_a_base_model_without_a_template_is_trained_and_scored_with_a_named_one(
+    make_config: Any, tiny_model: Path, tmp_path: Path, template: str, end: str
+) -> None:
+    from transformers import AutoTokenizer
+
+    from finetune_trainer.evaluation.evaluate import evaluate
+    from finetune_trainer.training.train import train
+
+    bare = tmp_path / "models" / "bare"
+    shutil.copytree(tiny_model, bare)
+    (bare / "chat_template.jinja").unlink()
+    training = {"maxSteps": 40, "learningRate": "2e-2"}
+    config = make_config(tmp_path, model=bare, chat_template=template, training=training)
+    train(config, ProgressPusher(lambda _: None))
+    evaluation = evaluate(config, ProgressPusher(lambda _: None)).evaluation
+    assert evaluation
+    accuracy = evaluation.metric("Accuracy")
+    assert float(accuracy.tuned.value) > float(accuracy.base.value)
+    # What is saved with the adapter renders and ends turns as training did, whoever serves it.
+    tokenizer: Any = AutoTokenizer.from_pretrained(next((tmp_path / "out").glob("*/adapter")))
+    turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}]
+    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    assert text.rstrip("\n").endswith(f"Here.{end or tokenizer.eos_token}"), text
+    assert all(sample.tuned.text.startswith("The correct answer is") for sample in evaluation.samples)
