@@ -107,6 +107,8 @@ def tokenizer_alone(config: RunConfig, count: int) -> dict[str, Any]:
     from finetune_trainer.models.loading import load_tokenizer
     from finetune_trainer.sources.locate import locate
 
+    # Its own threads, which the preparation replaces by others.
+    os.environ |= {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": str(config.spec.dataset.workers)}
     tokenizer: Any = load_tokenizer(locate(config, None, with_weights=False).model)
     seconds, cpu_seconds, tokens, texts = 0.0, 0.0, 0, []
     for number, row in enumerate(make_rows(count), 1):

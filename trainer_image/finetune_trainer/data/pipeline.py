@@ -40,8 +40,6 @@ MALFORMED, NOT_SAMPLED = "Malformed", "NotSampled"
 # What one pass reads of one dataset without being asked for fewer.
 MOST_ROWS = 5_000_000
 _BATCH = 256
-# Batches that wait for their token ids while rows are read on.
-_AHEAD = 2
 # Of the answers that rows give, so many different ones are counted before they count as free text.
 _ANSWERS = 64
 _LONGEST_ANSWER = 80
@@ -60,6 +58,7 @@ class Reading:
     limit: int  # tokens that a row may have
     loss_on: LossOn
     context: int | None = None  # of the model, where it names one
+    threads: int = 1  # that tokenise
 
 
 @dataclass
@@ -264,21 +263,21 @@ def _tokens(batch: Sequence[Example], reading: Reading) -> list[Tokens]:
 
 
 def _tokenised(examples: Iterator[Example], reading: Reading) -> Iterator[tuple[list[Example], list[Tokens]]]:
-    """Batches with their token ids, in order. A thread tokenises, which frees the interpreter to read on."""
+    """Batches with their token ids, in order. Threads tokenise, which frees the interpreter to read on."""
     waiting: deque[tuple[list[Example], Future[list[Tokens]]]] = deque()
-    with ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(reading.threads) as threads:
         try:
             while batch := list(islice(examples, _BATCH)):
-                task = thread.submit(_tokens, batch, reading)
+                task = threads.submit(_tokens, batch, reading)
                 waiting.append((batch, task))
-                if len(waiting) > _AHEAD:
+                if len(waiting) > reading.threads + 1:  # each has one, and finds the next
                     done, tokens = waiting.popleft()
                     yield done, tokens.result()
             while waiting:
                 done, tokens = waiting.popleft()
                 yield done, tokens.result()
         finally:
-            thread.shutdown(cancel_futures=True)
+            threads.shutdown(cancel_futures=True)
 
 
 def _check_lengths(counts: Counts, filters: FiltersSpec, source: RowSource, limit: int) -> None:

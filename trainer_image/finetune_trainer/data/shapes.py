@@ -47,11 +47,14 @@ class Shapes:
 
     def of(self, roles: tuple[str, ...]) -> Shape | None:
         """The shape of a conversation; None where a server would see the beginning of one otherwise."""
-        if roles not in self._known:
-            if len(self._known) >= _KEPT:
-                self._known.clear()
-            self._known[roles] = self._read(roles)
-        return self._known[roles]
+        try:
+            return self._known[roles]
+        except KeyError:
+            shape = self._read(roles)
+        if len(self._known) >= _KEPT:  # other threads may read in between
+            self._known.clear()
+        self._known[roles] = shape
+        return shape
 
     def _read(self, roles: tuple[str, ...]) -> Shape | None:
         try:

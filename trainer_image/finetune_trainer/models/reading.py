@@ -53,7 +53,7 @@ def read_model(source: ModelSource, spec: ResolvedSpec) -> Reading:
     if limit < spec.model.max_sequence_length:
         say(f"maxSequenceLength: {limit}, the model's context, in place of {spec.model.max_sequence_length}")
     chat = read_chat_format(load_tokenizer(source), spec.model, settings.get_text_config().vocab_size)
-    return Reading(chat, limit, spec.training.loss_on, context)
+    return Reading(chat, limit, spec.training.loss_on, context, spec.dataset.workers)
 
 
 def longest_row(wanted: int, context: int | None) -> int:

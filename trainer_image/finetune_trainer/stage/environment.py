@@ -29,9 +29,8 @@ def environment(config: RunConfig) -> dict[str, str]:
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TRANSFORMERS_VERBOSITY": "error",
-        # Fast tokenizers work in threads of their own.
-        "TOKENIZERS_PARALLELISM": "true",
-        "RAYON_NUM_THREADS": str(config.spec.dataset.workers),
+        # Rows are tokenised in threads of ours, a batch in each; more threads within a batch would wait for each other.
+        "TOKENIZERS_PARALLELISM": "false",
     }
     if config.spec.runtime.gpus_per_node:
         variables["UNSLOTH_DISABLE_CPU_FALLBACK"] = "1"

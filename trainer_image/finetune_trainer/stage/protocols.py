@@ -35,6 +35,7 @@ class Tokenizer(Protocol):
     eos_token_id: int | None
     unk_token_id: int | None
     is_fast: bool
+    split_special_tokens: bool
     backend_tokenizer: Any  # of a fast one: the Rust library's, which has no types
 
     @property
