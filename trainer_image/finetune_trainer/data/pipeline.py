@@ -151,7 +151,9 @@ def check_malformed(counts: Counts, filters: FiltersSpec, name: str, advice: str
     """Raises StageError (DatasetInvalid) when more rows are malformed than the filters allow, naming the first."""
     bad, allowed = counts.dropped[MALFORMED], float(filters.max_malformed)
     if not counts.read:
-        raise StageError(Reason.DATASET_INVALID, f"{name} has no rows")
+        raise StageError(
+            Reason.DATASET_INVALID, f"{name} has no rows", "write rows into it, or name another file or split"
+        )
     if bad and (bad == counts.read or bad > allowed * counts.read):
         share = f"{bad:,} of {counts.read:,} rows of {name} can't be used ({bad / counts.read:.1%})"
         share += f", at most {allowed:.1%} may" if allowed else ""
