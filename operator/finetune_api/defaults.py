@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from finetune_api.base import sha256_of
 from finetune_api.dataset import Dataset, HeldOut
 from finetune_api.row_formats import FORMAT_FIELDS
-from finetune_api.spec import EvaluationSpec, FineTuneJobSpec, LearningRate, LoraSpec, TrainingSpec
+from finetune_api.spec import CheckpointSpec, EvaluationSpec, FineTuneJobSpec, LearningRate, LoraSpec, TrainingSpec
 from finetune_api.uris import parse_claim
 
 EPOCHS = 3
@@ -24,7 +24,7 @@ _DECIMALS = ("dropout", "learningRate", "maxMalformed", "maxOverlap", "maxTooLon
 _INDIFFERENT: dict[str, Any] = {
     "model": {"secret_ref"},
     "dataset": {"workers": True, "secret_ref": True, "mixture": {"__all__": {"secret_ref"}}},
-    "training": {"logging_steps"},
+    "training": {"logging_steps", "checkpoint"},
 }
 # What makes up a shape of rows, by the names of the API.
 _SHAPE = ("format", "columns", "promptTemplate", "optionTemplate", "inputTemplate", "responseTemplate", "endOfText")
@@ -34,6 +34,7 @@ class ResolvedTraining(TrainingSpec):
     """spec.training with its conditional defaults filled in: exactly one of max_steps and epochs is set."""
 
     learning_rate: LearningRate
+    checkpoint: CheckpointSpec = CheckpointSpec()
 
 
 class ResolvedEvaluation(EvaluationSpec):

@@ -81,7 +81,10 @@ class TrainingStatus(StatusModel):
     final_gradient_norm: Number | None = Field(
         default=None, description="Norm of the gradient at the last logged step, before clipping."
     )
-    runtime_seconds: Count = Field(description="Wall-clock seconds of training, without loading.")
+    resumed_from_step: Count = Field(
+        default=0, description="Step of the checkpoint that the last attempt went on from; 0: it began anew."
+    )
+    runtime_seconds: Count = Field(description="Wall-clock seconds of training over all attempts, without loading.")
     runtime: Short | None = Field(default=None, description="The same for people, such as '1m 42s'.")
     trained_tokens: Count = Field(default=0, description="Tokens that went through the model.")
     examples_seen: Count = Field(default=0, description="Rows that went through the model, repeats counted.")

@@ -9,6 +9,7 @@ DIGEST_LENGTH = 12
 ADAPTER = "adapter"
 RESULT = "result.json"
 METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
 DATASET = "dataset.json"
 LOCK = "run.lock.json"
 # Prepared rows, in a folder for each content hash, beside the run folders of a destination.

@@ -93,6 +93,21 @@ MicroBatchSize = Annotated[
 LearningRate = Annotated[Decimal, Within(0, 1, above=True)]
 
 
+class CheckpointSpec(ApiModel):
+    """How often a run brings its state into safety."""
+
+    every_steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Steps between two checkpoints. Left out: as often as takes a twentieth of the time, and every 30 "
+        "seconds at most.",
+    )
+    keep: int = Field(
+        default=2, ge=1, le=100, description="How many of the newest checkpoints stay while the run lasts. Default: 2."
+    )
+
+
 class TrainingSpec(ApiModel):
     """The optimisation, in the terms of TRL's SFTConfig."""
 
@@ -146,6 +161,11 @@ class TrainingSpec(ApiModel):
     )
     logging_steps: int = Field(default=10, ge=1, le=100_000, description="Steps between two logged losses.")
     seed: Seed = Field(default=700, description="Seed of the row order and of dropout.")
+    checkpoint: CheckpointSpec | None = Field(
+        default=None,
+        description="How often the run's state is written to the output claim. A run that is preempted or killed goes "
+        "on from the last checkpoint, to the same adapter. Left out: the default of each field.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -17,11 +17,12 @@ from finetune_trainer.data.tokenize import IGNORED, TokenRow
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
 from finetune_trainer.training.engines import load_engine
-from finetune_trainer.training.engines.base import Schedule
+from finetune_trainer.training.engines.base import StepSettings
 from finetune_trainer.training.packing import Layout, Proof
 from finetune_trainer.training.plan import StepPlan
 from finetune_trainer.training.reporter import LoggedStep, StepReporter
 from trainer_inputs import run_config
+from training_steps import steps_of
 
 # Tokens of a row at these shares of all rows: of 1,272 medical exam questions with four options in SmolLM2's tokens,
 # mean 272.
@@ -52,8 +53,8 @@ class Stopwatch(StepReporter):
     clock: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
-    def log(self, entry: LoggedStep, total: int) -> None:
-        super().log(entry, total)  # its loss was read: the device is done with the step
+    def step(self, entry: LoggedStep, total: int) -> None:
+        super().step(entry, total)  # its loss was read: the device is done with the step
         self.clock.append(time.monotonic())
         self.cpu.append(time.process_time())
 
@@ -107,7 +108,7 @@ class Bench:
         training = self._spec().training
         plan = StepPlan(self.batch, self.micro_batch, "Disabled")
         watch = Stopwatch(None)
-        trained = load_engine().train(model, tokenizer, rows, Schedule(training, plan, 0, self.device, layout), watch)
+        trained = steps_of(model, tokenizer, rows, StepSettings(training, plan, self.device, layout), watch)
         share = rows.lengths.mean() * self.batch  # tokens of a step
         seconds = self._median(watch.clock)
         return Measured(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from finetune_api.config import RunConfig
@@ -14,11 +15,14 @@ from finetune_trainer.data.token_store import TokenStore
 from finetune_trainer.data.tokenize import tokenise
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
+from finetune_trainer.stage.interruption import Interruption
+from finetune_trainer.training.checkpoints import Checkpoints, Identity, SavedPlan
 from finetune_trainer.training.engines import load_engine
-from finetune_trainer.training.engines.base import Schedule, Trained
+from finetune_trainer.training.engines.base import StepSettings
 from finetune_trainer.training.packing import Layout
-from finetune_trainer.training.plan import Checkpointing, StepPlan
+from finetune_trainer.training.plan import Checkpointing, StepPlan, total_steps
 from finetune_trainer.training.reporter import StepReporter
+from finetune_trainer.training.schedule import LearningRates
 
 CPU = Device("cpu", "CPU", 0, "float32")
 LONGEST = 192
@@ -30,7 +34,7 @@ class Steps:
 
     losses: list[float]
     gradient_norms: list[float | None]
-    trained: Trained
+    trained: Any  # a finetune_trainer.training.loop.Trained, which imports torch
     model: Any
     tokenizer: Any
 
@@ -62,6 +66,29 @@ def take_steps(
     plan = StepPlan(spec.training.batch_size, micro_batch, checkpointing, may_shrink)
     model = engine.add_adapter(base, spec.lora, plan.checkpointing, source)
     reporter = StepReporter(None)
-    trained = engine.train(model, tokenizer, rows, Schedule(spec.training, plan, 0, CPU, packed), reporter)
+    trained = steps_of(model, tokenizer, rows, StepSettings(spec.training, plan, CPU, packed), reporter)
     history = reporter.history
     return Steps([one.loss for one in history], [one.gradient_norm for one in history], trained, model, tokenizer)
+
+
+def steps_of(model: Any, tokenizer: Any, rows: TokenStore, settings: StepSettings, reporter: StepReporter) -> Any:
+    """Takes all steps of a training without warm-up on rows, with no checkpoint."""
+    from finetune_trainer.training.batches import Batches
+    from finetune_trainer.training.loop import Run
+
+    training, plan = settings.training, settings.plan
+    none = Identity(training_sha256="0" * 64, dataset_sha256="0" * 64, engine="Unsloth")
+    run = Run(
+        stepper=load_engine().stepper(model, tokenizer, settings),
+        batches=Batches(rows, plan.batch, training.seed, tokenizer.pad_token_id or 0),
+        rates=LearningRates(training.scheduler, float(training.learning_rate), 0, total_steps(training, len(rows))),
+        plan=SavedPlan(
+            device="CPU", packages="", micro_batch=plan.micro_batch, checkpointing=plan.checkpointing, packing=""
+        ),
+        checkpoints=Checkpoints(Path("/nonexistent"), none, 1),
+        every_steps=1_000_000,
+        reporter=reporter,
+        interruption=Interruption(),
+        confirm=lambda: None,
+    )
+    return run.take_steps(None)

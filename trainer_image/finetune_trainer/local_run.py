@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from finetune_api.defaults import ResolvedSpec, resolve
 from finetune_api.job import FineTuneJob
 from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.names import CONFIG_FILE
-from finetune_api.reasons import Reason, exit_code
+from finetune_api.reasons import Reason
 from finetune_api.results import DatasetStatus, MetricStatus, MetricValue, RowCount, StageResult
 from finetune_api.sources import claims_read
 from finetune_api.stages import Stage, stages_of
@@ -67,10 +68,7 @@ def run_locally(config: RunConfig) -> int:
         file, message = Path(scratch) / CONFIG_FILE, Path(scratch) / "result.json"
         file.write_text(config.model_dump_json(by_alias=True, exclude_none=True))
         for stage in stages_of(config.spec):
-            try:
-                code = _run_stage(stage, file, message)
-            except KeyboardInterrupt:  # the stage got it, too, and said so
-                return exit_code(Reason.INTERRUPTED)
+            code = _run_stage(stage, file, message)
             if code:
                 return code
             if result := termination.decode(message.read_text()):
@@ -83,7 +81,13 @@ def run_locally(config: RunConfig) -> int:
 def _run_stage(stage: Stage, config: Path, message: Path) -> int:
     command = [sys.executable, "-m", "finetune_trainer", stage.command]
     options = ["--config", str(config), "--termination-log", str(message)]
-    return subprocess.run([*command, *options], check=False).returncode
+    # Ctrl-C reaches the stage, too, which first brings its work into safety. A handler of ours, since a signal that is
+    # ignored would be ignored by the stage.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return subprocess.run([*command, *options], check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def summary(config: RunConfig, results: list[StageResult]) -> list[str]:

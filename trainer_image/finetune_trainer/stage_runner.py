@@ -8,7 +8,6 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from types import FrameType
 
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason, exit_code
@@ -17,6 +16,7 @@ from finetune_api.stages import TRAIN, Stage
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.environment import prepare_environment
 from finetune_trainer.stage.failure import failure_of
+from finetune_trainer.stage.interruption import INTERRUPTION
 from finetune_trainer.stage.progress import ProgressPusher, http_sender
 from finetune_trainer.stage.result import failed_result, write_termination_message
 from finetune_trainer.stage.writer_lock import release_all
@@ -59,12 +59,12 @@ def _end_with_failure(stage: Stage, config: RunConfig, termination_log: Path | N
 
 
 def _exit_on_sigterm(stage: Stage, config: RunConfig, termination_log: Path | None) -> None:
-    """PID 1 ignores SIGTERM unless it asks for it. Artefacts are written to drafts, so leaving at once is safe."""
+    """Artefacts are written to drafts, so leaving at once is safe, and work that can wait for a step's end says so."""
 
-    def leave(signum: int, frame: FrameType | None) -> None:
+    def leave(number: signal.Signals) -> None:
         failure = FailureStatus(
             reason=Reason.INTERRUPTED,
-            message="stopped by SIGTERM before the stage was done",
+            message=f"stopped by {number.name} before the stage was done",
             exit_code=exit_code(Reason.INTERRUPTED),
         )
         # Not say(): print is not re-entrant, and the signal may have come in the middle of one.
@@ -75,4 +75,4 @@ def _exit_on_sigterm(stage: Stage, config: RunConfig, termination_log: Path | No
             child.terminate()
         os._exit(exit_code(Reason.INTERRUPTED))  # no clean-up of libraries, which may hang in the middle of a step
 
-    signal.signal(signal.SIGTERM, leave)
+    INTERRUPTION.handle(leave)

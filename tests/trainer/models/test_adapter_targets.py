@@ -16,10 +16,11 @@ from finetune_trainer.models.loading import attach_adapter, load_base, load_conf
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
 from finetune_trainer.training.engines import load_engine
-from finetune_trainer.training.engines.base import Schedule
+from finetune_trainer.training.engines.base import StepSettings
 from finetune_trainer.training.plan import StepPlan
 from finetune_trainer.training.reporter import StepReporter
 from trainer_inputs import refusal
+from training_steps import steps_of
 
 CPU = Device("cpu", "CPU", 0, "float32")
 # The article's, and what most Llama-likes have.
@@ -58,8 +59,8 @@ def train(source: ModelSource, lora: LoraSpec, folder: Path) -> Any:
     base, tokenizer = engine.load_base(source, 256, CPU)
     model = engine.add_adapter(base, lora, "Disabled", source)
     training = ResolvedTraining(learning_rate="1e-2", max_steps=2, batch_size=4, logging_steps=1, warmup_steps=0)
-    schedule = Schedule(training, StepPlan(4, 2, "Disabled"), 0, CPU)
-    engine.train(model, tokenizer, ROWS, schedule, StepReporter(None))
+    settings = StepSettings(training, StepPlan(4, 2, "Disabled"), CPU)
+    steps_of(model, tokenizer, ROWS, settings, StepReporter(None))
     model.save_pretrained(folder)
     return model
 
@@ -160,4 +161,5 @@ def test_names_are_whole_where_their_ends_would_also_match_something_else() -> N
 
 
 def test_room_is_for_a_draft_beside_what_an_earlier_attempt_left() -> None:
-    assert room_needed(100, 10) == 220 + (1 << 20)
+    # Adapter and tokenizer twice; two checkpoints and the next one, of weights and two moments each.
+    assert room_needed(100, 10, 2) == 220 + 900 + (1 << 20)

@@ -173,22 +173,15 @@ def test_weights_that_were_trained_outlive_a_tokenizer_that_can_not_be_saved(
     assert not folder.adapter.exists()
 
 
-def test_trained_weights_are_kept_in_32_bit_and_padding_goes_to_the_right_whatever_a_library_did(
-    whole_batch: Steps,
-) -> None:
+def test_trained_weights_are_kept_in_32_bit_whatever_a_library_did(whole_batch: Steps) -> None:
     import torch
 
-    from finetune_trainer.training.engines.unsloth.trainer import collator, keep_master_weights
+    from finetune_trainer.training.engines.unsloth.trainer import keep_master_weights
 
     layer: Any = torch.nn.Linear(2, 2, dtype=torch.bfloat16)
     layer.lora_A = torch.nn.Linear(2, 2, bias=False, dtype=torch.bfloat16)
     keep_master_weights(layer, Device("cuda", "H100", 1, "bfloat16"))
     assert (layer.lora_A.weight.dtype, layer.bias.dtype) == (torch.float32, torch.bfloat16)
-    whole_batch.tokenizer.padding_side = "left"
-    rows = [{"input_ids": [5, 6, 7], "labels": [5, 6, 7]}, {"input_ids": [5], "labels": [5]}]
-    batch = collator(whole_batch.tokenizer)(rows)
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert batch["labels"].tolist() == [[5, 6, 7], [5, -100, -100]]
 
 
 def test_a_step_in_which_the_loss_sees_nothing_is_refused_not_a_loss_of_zero(make_config: Any, tmp_path: Path) -> None:
@@ -229,10 +222,8 @@ def test_rows_come_in_the_order_that_the_seed_gives_and_none_is_held_in_memory(
 
     rows = Watched.of([TokenRow([5, 6, number], [-100, 6, number]) for number in range(10, 22)])
     take_steps(make_config(tmp_path, training={**LEARNING, "batchSize": 4, "seed": 7}), 4, rows=rows)
-    # As transformers samples: one permutation by a generator of the seed. The first read is TRL's look at a row.
-    order = torch.randperm(12, generator=torch.Generator().manual_seed(7)).tolist()
-    assert Watched.read[0] == 0
-    assert Watched.read[1:13] == order
+    # As transformers samples: one permutation by a generator of the seed.
+    assert Watched.read == torch.randperm(12, generator=torch.Generator().manual_seed(7)).tolist()
 
 
 def test_a_loss_that_is_no_number_ends_the_run_at_its_first_step_and_the_file_tells(

@@ -60,9 +60,12 @@ def adapter_bytes(model: CausalLM, lora: LoraSpec) -> int:
     return count * _BYTES
 
 
-def room_needed(adapter: int, tokenizer: int) -> int:
-    """What a run may write before it is done, with draft and earlier attempt side by side. All in bytes."""
-    return 2 * (adapter + tokenizer) + _BESIDES
+def room_needed(adapter: int, tokenizer: int, checkpoints: int) -> int:
+    """What a run may write before it is done, with draft and earlier attempt side by side. All in bytes.
+
+    A checkpoint holds what is trained and two moments of each weight, and a new one is whole before an old one goes.
+    """
+    return 2 * (adapter + tokenizer) + (checkpoints + 1) * 3 * adapter + _BESIDES
 
 
 def _linear_layers(model: CausalLM) -> dict[str, Module]:

@@ -81,9 +81,14 @@ def stage_lineage(config: RunConfig, device: str | None = None) -> StageLineage:
         image=config.image or None,
         profile_sha256=config.profile_sha256,
         trainer_version=__version__,
-        packages=" ".join(f"{name}=={importlib.metadata.version(name)}" for name in _PACKAGES),
+        packages=packages(),
         device=device,
     )
+
+
+def packages() -> str:
+    """Versions of the libraries that decide a result's digits."""
+    return " ".join(f"{name}=={importlib.metadata.version(name)}" for name in _PACKAGES)
 
 
 def is_identical(result: StageResult, inputs: LineageStatus, runner: StageLineage) -> bool:

@@ -71,6 +71,14 @@ class RunFolder(Folder):
         return str(self.uri / naming.METRICS)
 
     @property
+    def checkpoints(self) -> Path:
+        return self.path / naming.CHECKPOINTS
+
+    @property
+    def checkpoints_uri(self) -> str:
+        return str(self.uri / naming.CHECKPOINTS)
+
+    @property
     def dataset(self) -> Path:
         return self.path / naming.DATASET
 

@@ -49,6 +49,15 @@ def measure_after(device: Device, before: MemoryBefore) -> MemoryStatus:
     return MemoryStatus(summary=summarise(peak, device.total_bytes), devices=[memory], host=host)
 
 
+def reserved_bytes(device: Device) -> int | None:
+    """GPU memory that is reserved now; None on a CPU."""
+    if device.kind == "cpu":
+        return None
+    import torch
+
+    return torch.cuda.memory_reserved()
+
+
 def device_memory(device: Device, before: int, peak: int, after: int) -> DeviceMemory:
     """One GPU's entry; all arguments in bytes."""
     return DeviceMemory(

@@ -18,6 +18,7 @@ from finetune_trainer.data.tokenize import TokenRow
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.stage.device import Device
 from finetune_trainer.training.micro_batches import Batch, lay_out
+from finetune_trainer.training.modes import keep_modes, stop_dropout
 from finetune_trainer.training.packing import SEQUENCE, Layout, Proof
 
 _LENGTHS = (24, 13, 8)
@@ -47,7 +48,7 @@ def prove_packing(model: CausalLM, rows: Sequence[TokenRow], longest: int, devic
         tolerance = _TOLERANCE[device.dtype]
         alone = [_logits(model, _single(probe, row))[0] for row in range(len(_LENGTHS))]
         if _distance(_logits(model, _single(probe, 0))[0], alone[0], alone) > 0:  # dropout, of whatever kind
-            _stop_dropout(model)
+            stop_dropout(model)
             alone = [_logits(model, _single(probe, row))[0] for row in range(len(_LENGTHS))]
         if _mixed_distance(model, probe, alone) <= 2 * tolerance:
             return Proof(None, f"{name}: the model's logits don't tell whether packed examples see each other")
@@ -68,29 +69,21 @@ def prove_packing(model: CausalLM, rows: Sequence[TokenRow], longest: int, devic
 @contextmanager
 def _undisturbed(model: CausalLM, device: Device) -> Iterator[None]:
     """Without gradients, in training mode, in the type that training computes in; all as before afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
     on_gpu = device.kind == "cuda"
     dtype = getattr(torch, device.dtype)
     with (
         torch.random.fork_rng(devices=[device.index] if on_gpu else []),
         torch.no_grad(),
         torch.autocast(device.kind, dtype, enabled=device.dtype != "float32"),
+        keep_modes(model),
     ):
         module: Any = model
         module.train()
         try:
             yield
         finally:
-            for one, was_training in modes:
-                one.training = was_training
             if on_gpu:
                 torch.cuda.empty_cache()  # what is reserved before training is the model
-
-
-def _stop_dropout(model: CausalLM) -> None:
-    """Evaluation mode, but for 4-bit layers: on some CPUs bitsandbytes repacks their weights in it, for good."""
-    for module in model.modules():
-        module.training = type(module).__name__ == "Linear4bit"
 
 
 def _probe(rows: Sequence[TokenRow], device: Device) -> Batch:

@@ -1,68 +1,103 @@
-"""Follows the training step by step: console, progress, metrics.jsonl, and an end when the loss is no number."""
+"""Follows the training step by step: console, progress, metrics.jsonl, and an end when the loss runs away."""
 
 from __future__ import annotations
 
 import json
 import math
+import statistics
 import time
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO, Any
 
 from finetune_api.base import number
 from finetune_api.reasons import Reason
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError
+from finetune_trainer.stage.files import write_text
 from finetune_trainer.stage.progress import Pace, ProgressPusher, make_push
+
+# A run has diverged when the median loss of its last examples is so much above the lowest median that it had. Single
+# steps jump: medians of 64 examples, of 8 steps at least, don't.
+_SPIKE_NATS, _SPIKE_FACTOR = 2.0, 1.5
+_SPIKE_EXAMPLES, _SPIKE_STEPS = 64, 8
 
 
 @dataclass(frozen=True)
 class LoggedStep:
-    """What the engine logged: the loss is the mean over the steps since the last one logged."""
+    """One step, or a logged one: then its loss is the mean over the steps since the last one logged."""
 
     step: int
     epoch: float
     loss: float
     learning_rate: float
     gradient_norm: float | None  # of this step, before clipping; None where gradients overflowed in 16 bit
-    tokens: int  # through the model since the start
+    tokens: int  # through the model since the start, padding left out
     reserved_bytes: int | None  # GPU memory reserved now; None on a CPU
+    seconds: float = 0.0  # that this step took
 
 
 @dataclass
 class StepReporter:
-    """Collects logged steps and tells console, status gateway and file. Without a gateway ``pusher`` is None."""
+    """Collects steps and tells console, status gateway and file. Without a gateway ``pusher`` is None."""
 
     pusher: ProgressPusher | None
     metrics: Path | None = None
-    history: list[LoggedStep] = field(default_factory=list)
+    logging_steps: int = 1
+    batch_size: int = 1
+    history: list[LoggedStep] = field(default_factory=list)  # logged steps, also of earlier attempts
     pace: Pace = field(default_factory=lambda: Pace(0))
+    _file: IO[str] | None = None
+    _unlogged: list[float] = field(default_factory=list)
+    _tokens_before: int = 0  # of earlier attempts
+    _recent: deque[float] = field(default_factory=deque)
+    _lowest: float = math.inf
 
-    def begin(self, first_step: int, total: int) -> None:
-        """Starts the clock with the first step of this attempt; what an earlier one told and logged is void."""
+    def begin(self, first_step: int, total: int, tokens: int = 0) -> None:
+        """Starts the clock with the first step of this attempt.
+
+        What an attempt before it told of later steps is void: these are taken again.
+        """
         self.pace = Pace(first_step)
+        self._tokens_before = tokens
+        self._recent = deque(maxlen=max(_SPIKE_STEPS, -(-_SPIKE_EXAMPLES // self.batch_size)))
         if self.metrics:
-            self.metrics.unlink(missing_ok=True)
+            _keep_lines(self.metrics, first_step)
         say(f"training starts at step {first_step} of {total}")
         self.progress(first_step, total, 0.0, 0)
 
-    def log(self, entry: LoggedStep, total: int) -> None:
-        """Prints and keeps a logged step. Raises StageError (LossDiverged) when its loss is not finite, or zero."""
+    def step(self, entry: LoggedStep, total: int) -> None:
+        """Tells of a step. Raises StageError (LossDiverged) when its loss is no number, zero, or has run away."""
         speed = self._speed(entry.tokens)
         self._append(entry, speed)
-        if not math.isfinite(entry.loss):
-            raise StageError(Reason.LOSS_DIVERGED, f"the loss is {entry.loss} at step {entry.step} of {total}")
-        if entry.loss == 0.0:  # libraries give zero where the loss sees nothing; rows known by heart don't come to it
-            raise StageError(
-                Reason.LOSS_DIVERGED,
-                f"the loss is exactly zero at step {entry.step} of {total}",
-                "check what the loss sees of the row that the log shows; train for fewer steps if the rows are learnt",
+        self._check(entry, total)
+        self._unlogged.append(entry.loss)
+        if entry.step == 1 or entry.step % self.logging_steps == 0 or entry.step == total:
+            logged = replace(entry, loss=statistics.fmean(self._unlogged))
+            self._unlogged.clear()
+            self.history.append(logged)
+            norm = "" if entry.gradient_norm is None else f"gradient {entry.gradient_norm:.3g}  "
+            say(
+                f"step {entry.step}/{total}  loss {logged.loss:.4f}  {norm}lr {entry.learning_rate:.3g}  "
+                f"epoch {entry.epoch:.2f}  {speed:.0f} tokens/s"
             )
-        self.history.append(entry)
-        norm = "" if entry.gradient_norm is None else f"gradient {entry.gradient_norm:.3g}  "
-        say(
-            f"step {entry.step}/{total}  loss {entry.loss:.4f}  {norm}lr {entry.learning_rate:.3g}  "
-            f"epoch {entry.epoch:.2f}  {speed:.0f} tokens/s"
-        )
+        self.progress(entry.step, total, entry.epoch, entry.tokens)
+
+    @property
+    def unlogged(self) -> list[float]:
+        """Losses of the steps since the last one logged."""
+        return list(self._unlogged)
+
+    def go_on(self, history: list[LoggedStep], unlogged: list[float]) -> None:
+        """Takes over what an earlier attempt logged, and the losses of its steps since."""
+        self.history, self._unlogged = list(history), list(unlogged)
+
+    def end(self) -> None:
+        """Closes the file."""
+        if self._file:
+            self._file.close()
+            self._file = None
 
     def progress(self, step: int, total: int, epoch: float, tokens: int) -> None:
         """Leaves the newest state for the gateway."""
@@ -77,24 +112,66 @@ class StepReporter:
             metrics["tokens_per_second"] = str(round(self._speed(tokens, now)))
         self.pusher.push(step, make_push(step, total, self.pace.remaining_seconds(step, total, now), metrics))
 
+    def _check(self, entry: LoggedStep, total: int) -> None:
+        if not math.isfinite(entry.loss):
+            raise StageError(Reason.LOSS_DIVERGED, f"the loss is {entry.loss} at step {entry.step} of {total}")
+        if entry.loss == 0.0:  # libraries give zero where the loss sees nothing; rows known by heart don't come to it
+            raise StageError(
+                Reason.LOSS_DIVERGED,
+                f"the loss is exactly zero at step {entry.step} of {total}",
+                "check what the loss sees of the row that the log shows; train for fewer steps if the rows are learnt",
+            )
+        self._recent.append(entry.loss)
+        if len(self._recent) < (self._recent.maxlen or 0):
+            return
+        median = statistics.median_low(self._recent)
+        self._lowest = min(self._lowest, median)
+        if median > max(self._lowest + _SPIKE_NATS, self._lowest * _SPIKE_FACTOR):
+            raise StageError(
+                Reason.LOSS_DIVERGED,
+                f"the loss has run away: {median:.3g} is the median of the {len(self._recent)} steps up to step "
+                f"{entry.step} of {total}, after {self._lowest:.3g} before",
+                "lower learningRate, or lengthen warmupSteps; then apply under a new name",
+            )
+
     def _speed(self, tokens: int, now: float | None = None) -> float:
-        return tokens / max(self.pace.elapsed_seconds(now), 1e-9)
+        return (tokens - self._tokens_before) / max(self.pace.elapsed_seconds(now), 1e-9)
 
     def _append(self, entry: LoggedStep, speed: float) -> None:
         """A line for metrics.jsonl, on its way to the disk before the next step. JSON has no NaN: text instead."""
         if not self.metrics:
             return
-        line = {
+        line: dict[str, Any] = {
             "step": entry.step,
             "epoch": round(entry.epoch, 6),
             "loss": _json_number(entry.loss),
             "learningRate": entry.learning_rate,
             "gradientNorm": _json_number(entry.gradient_norm),
             "tokensPerSecond": round(speed),
+            "stepSeconds": round(entry.seconds, 6),
             "reservedBytes": entry.reserved_bytes,
         }
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({name: value for name, value in line.items() if value is not None}) + "\n")
+        if self._file is None:
+            self._file = self.metrics.open("a", encoding="utf-8", buffering=1)
+        self._file.write(json.dumps({name: value for name, value in line.items() if value is not None}) + "\n")
+
+
+def _keep_lines(metrics: Path, last_step: int) -> None:
+    """Leaves a file with the lines up to a step: whole ones, as a kill may have cut the last."""
+    if not last_step:
+        metrics.unlink(missing_ok=True)
+    elif metrics.is_file():
+        lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [line for line in lines if (step := _step_of(line)) is not None and step <= last_step]
+        write_text(metrics, "".join(f"{line}\n" for line in kept))
+
+
+def _step_of(line: str) -> int | None:
+    try:
+        found = json.loads(line)["step"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return found if isinstance(found, int) else None
 
 
 def _json_number(value: float | None) -> float | str | None:

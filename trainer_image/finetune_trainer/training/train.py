@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from finetune_api.base import number
+from finetune_api.base import cut, number
 from finetune_api.config import RunConfig
 from finetune_api.defaults import ResolvedSpec
 from finetune_api.progress import format_duration
@@ -32,17 +34,23 @@ from finetune_trainer.sources.pins import Pins, check_unchanged, read_pins, writ
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.device import Device
 from finetune_trainer.stage.files import write_text
+from finetune_trainer.stage.interruption import INTERRUPTION
 from finetune_trainer.stage.progress import ProgressPusher
 from finetune_trainer.stage.protocols import Tokenizer
-from finetune_trainer.stage.result import is_identical, lineage, stage_lineage, stage_result, write_result
+from finetune_trainer.stage.result import is_identical, lineage, packages, stage_lineage, stage_result, write_result
 from finetune_trainer.stage.run_folder import RunFolder, open_training
 from finetune_trainer.stage.storage import check_room
+from finetune_trainer.training.checkpoints import Checkpoint, Checkpoints, Identity, SavedPlan
 from finetune_trainer.training.engines import load_engine
-from finetune_trainer.training.engines.base import Engine, Schedule, Trained
-from finetune_trainer.training.memory import before_lines, measure_after, measure_before, report_lines
-from finetune_trainer.training.packing import decide_packing
+from finetune_trainer.training.engines.base import Engine, StepSettings
+from finetune_trainer.training.memory import before_lines, measure_after, measure_before, report_lines, reserved_bytes
+from finetune_trainer.training.packing import Packing, decide_packing
 from finetune_trainer.training.plan import StepPlan, optimizer_on, plan_step, shape_of, total_steps, warmup_steps
 from finetune_trainer.training.reporter import StepReporter
+from finetune_trainer.training.schedule import LearningRates
+
+if TYPE_CHECKING:
+    from finetune_trainer.training.loop import Run, Trained
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,8 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
     with open_training(config, lambda folder: finished_training(folder, config)) as turn:
         if turn.done:
             say(f"already trained: {turn.folder.result}")
-            link_latest(turn.folder)  # a kill may have come between the result and the link
+            link_latest(turn.folder)  # a kill may have come between the result and these
+            shutil.rmtree(turn.folder.checkpoints, ignore_errors=True)
             return turn.done
         earlier = read_pins(turn.earlier_lock, config.job.uid, config.training_sha256)
         inputs = prepare_training(config, earlier)
@@ -79,7 +88,8 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         write_pins(folder.lock, pins)
         dataset = _tell(rows.prepared, folder)
 
-        steps = _take_steps(config.spec, inputs, engine, rows, folder, pusher)
+        checkpoints = Checkpoints(folder.checkpoints, _identity(config, pins, engine), _keep(config.spec))
+        steps = _take_steps(config.spec, inputs, engine, rows, folder, checkpoints, pusher, turn.confirm)
 
         turn.confirm()
         adapter = save_adapter(steps.model, steps.tokenizer, folder)
@@ -97,6 +107,7 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         turn.confirm()
         write_result(folder.result, result)
         link_latest(folder)
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)  # the result can't be lost any more
         return result
 
 
@@ -127,28 +138,37 @@ def _take_steps(
     engine: Engine,
     rows: ReadRows,
     folder: RunFolder,
+    checkpoints: Checkpoints,
     pusher: ProgressPusher | None,
+    confirm: Callable[[], None],
 ) -> Steps:
     from finetune_trainer.models.adapter_targets import adapter_bytes, adapter_targets, room_needed
     from finetune_trainer.models.loading import embedding_rows, load_config, skeleton, tokenizer_bytes
     from finetune_trainer.training.attention import attention_of, fix_attention
+    from finetune_trainer.training.batches import Batches
+    from finetune_trainer.training.loop import Run
     from finetune_trainer.training.packed_attention import prove_packing
 
     training, device, source = spec.training, inputs.device, inputs.sources.model
     reading, store = rows.reading, rows.prepared.store
     fix_attention(device)
     bare, tokenizer_size = skeleton(source, load_config(source)), tokenizer_bytes(source)
+    keep = checkpoints.keep
     if bare:
-        check_room(folder.path, room_needed(adapter_bytes(bare, spec.lora), tokenizer_size), str(folder.uri))
+        check_room(folder.path, room_needed(adapter_bytes(bare, spec.lora), tokenizer_size, keep), str(folder.uri))
+    found = checkpoints.newest()
 
     say(f"loading {source.name} in 4 bit (NF4)")
     base, tokenizer = engine.load_base(source, reading.limit, device)
     if not bare:
-        check_room(folder.path, room_needed(adapter_bytes(base, spec.lora), tokenizer_size), str(folder.uri))
+        check_room(folder.path, room_needed(adapter_bytes(base, spec.lora), tokenizer_size, keep), str(folder.uri))
     chat = read_chat_format(tokenizer, spec.model, embedding_rows(base))
     check_same_tokens(rows.prepared.facts, store, replace(reading, chat=chat))
 
     plan = plan_step(training, shape_of(base), store.longest, _free_bytes(device))
+    if found:
+        saved = found.state.plan
+        plan = replace(plan, micro_batch=saved.micro_batch, checkpointing=saved.checkpointing)
     say(_describe(plan))
     optimizer = optimizer_on(device, training)
     if optimizer != training.optimizer:
@@ -158,26 +178,49 @@ def _take_steps(
     say(f"adapter: rank {spec.lora.rank} on {', '.join(layers)}")
     model = engine.add_adapter(base, spec.lora, plan.checkpointing, source)
 
-    packing = decide_packing(
-        spec.dataset.packing, store.lengths, plan, lambda: prove_packing(model, store, store.longest, device)
-    )
+    if found:
+        packing = Packing(found.state.plan.packed, found.state.plan.packing)
+    else:
+        packing = decide_packing(
+            spec.dataset.packing, store.lengths, plan, lambda: prove_packing(model, store, store.longest, device)
+        )
     say(f"packing: {packing.status}")
 
-    reporter = StepReporter(pusher, folder.metrics)
-    schedule = Schedule(training, plan, warmup, device, packing.layout)
     before = measure_before(device)
     for line in before_lines(device, before):
         say(line)
-    started = time.monotonic()
-    trained = engine.train(model, tokenizer, store, schedule, reporter)
-    seconds = time.monotonic() - started
+    stepper = engine.stepper(model, tokenizer, StepSettings(training, plan, device, packing.layout))
+    batches = Batches(store, plan.batch, training.seed, tokenizer.pad_token_id or 0)
+    reporter = StepReporter(pusher, folder.metrics, training.logging_steps, plan.batch)
+    run = Run(
+        stepper=stepper,
+        batches=batches,
+        rates=LearningRates(
+            training.scheduler, float(training.learning_rate), warmup, total_steps(training, len(store))
+        ),
+        plan=SavedPlan(
+            device=device.name,
+            packages=packages(),
+            micro_batch=plan.micro_batch,
+            checkpointing=plan.checkpointing,
+            packed=packing.layout,
+            packing=packing.status,
+        ),
+        checkpoints=checkpoints,
+        every_steps=training.checkpoint.every_steps,
+        reporter=reporter,
+        interruption=INTERRUPTION,
+        confirm=confirm,
+        reserved_bytes=lambda: reserved_bytes(device),
+    )
+    trained = run.take_steps(found)
     memory = measure_after(device, before)
-    for line in report_lines(memory, seconds):
+    for line in report_lines(memory, trained.seconds):
         say(line)
     say(f"padding: {trained.padding:.1%} of the tokens computed")
 
-    advice = [warmup_advice, _smaller_batch(plan, trained), trained_biases(model)]
-    status = _training_status(engine, model, rows.prepared, schedule, trained, reporter, seconds).model_copy(
+    advice = [warmup_advice, _smaller_batch(plan, trained), _moved(found, run.plan), trained_biases(model)]
+    status = _training_status(engine, model, rows.prepared, run, trained, optimizer).model_copy(
         update={
             "attention": attention_of(model, device),
             "packing": packing.status,
@@ -185,6 +228,41 @@ def _take_steps(
         }
     )
     return Steps(model, tokenizer, status, memory, [entry for entry in advice if entry])
+
+
+def _identity(config: RunConfig, pins: Pins, engine: Engine) -> Identity:
+    """What a checkpoint must be of. The rows' digest stands for their order, too."""
+    assert pins.dataset_sha256, "the rows were read"
+    return Identity(
+        training_sha256=config.training_sha256,
+        dataset_sha256=pins.dataset_sha256,
+        model_revision=pins.model_revision,
+        model_sha256=pins.model_sha256,
+        engine=engine.name,
+    )
+
+
+def _keep(spec: ResolvedSpec) -> int:
+    return spec.training.checkpoint.keep
+
+
+def _moved(found: Checkpoint | None, plan: SavedPlan) -> Advice | None:
+    """What to know about a run that went on elsewhere than it began."""
+    if not found:
+        return None
+    saved = found.state.plan
+    changed = [
+        f"{name} {before}, then {now}"
+        for name, before, now in (("on", saved.device, plan.device), ("with", saved.packages, plan.packages))
+        if before != now
+    ]
+    if not changed:
+        return None
+    text = (
+        f"the run went on from step {found.state.step} elsewhere ({'; '.join(changed)}): its adapter is not the one "
+        "of an undisturbed run to the bit"
+    )
+    return Advice(reason="ResumedElsewhere", message=cut(text, 512))
 
 
 def _free_bytes(device: Device) -> int | None:
@@ -227,34 +305,30 @@ def trained_biases(model: CausalLM) -> Advice | None:
 
 
 def _training_status(
-    engine: Engine,
-    model: CausalLM,
-    prepared: Prepared,
-    schedule: Schedule,
-    trained: Trained,
-    reporter: StepReporter,
-    seconds: float,
+    engine: Engine, model: CausalLM, prepared: Prepared, run: Run, trained: Trained, optimizer: str
 ) -> TrainingStatus:
-    history, plan = reporter.history, schedule.plan
+    history = run.reporter.history
     norms = [entry.gradient_norm for entry in history if entry.gradient_norm is not None]
     adapter_size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    seconds = round(trained.seconds)
     return TrainingStatus(
         steps=trained.steps,
         first_loss=number(history[0].loss) if history else None,
         final_loss=number(history[-1].loss) if history else None,
         final_gradient_norm=number(norms[-1]) if norms else None,
-        runtime_seconds=round(seconds),
-        runtime=format_duration(round(seconds)),
+        resumed_from_step=trained.resumed_from,
+        runtime_seconds=seconds,
+        runtime=format_duration(seconds),
         trained_tokens=trained.tokens,
-        examples_seen=min(trained.steps * plan.batch, round(trained.epochs * len(prepared.store))),
+        examples_seen=run.batches.examples(trained.steps),
         dropped_examples=sum(prepared.facts.dropped().get(kind, 0) for kind in (TOO_LONG, NO_RESPONSE)),
         trainable_parameters=adapter_size,
         total_parameters=_base_size(model) + adapter_size,
         micro_batch_size=trained.micro_batch,
-        warmup_steps=schedule.warmup_steps,
-        gradient_checkpointing=plan.checkpointing,
-        optimizer=optimizer_on(schedule.device, schedule.training),
-        dtype=trained.dtype,
+        warmup_steps=run.rates.warmup_steps,
+        gradient_checkpointing=run.plan.checkpointing,
+        optimizer=optimizer,
+        dtype=run.stepper.dtype,
         engine=engine.name,
     )
 

@@ -15,14 +15,14 @@ from finetune_trainer.training.reporter import LoggedStep, StepReporter
 
 
 def logged(step: int, loss: float = 0.75, norm: float | None = 1.5, reserved: int | None = None) -> LoggedStep:
-    return LoggedStep(step, 0.5, loss, 1e-4, norm, tokens=100, reserved_bytes=reserved)
+    return LoggedStep(step, 0.5, loss, 1e-4, norm, tokens=100, reserved_bytes=reserved, seconds=0.25)
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_ends_the_run_and_stands_in_the_file(tmp_path: Path, loss: float) -> None:
     reporter = StepReporter(None, tmp_path / "metrics.jsonl")
     with pytest.raises(StageError, match="at step 4 of 10") as caught:
-        reporter.log(logged(4, loss), 10)
+        reporter.step(logged(4, loss), 10)
     assert caught.value.reason is Reason.LOSS_DIVERGED
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["loss"] == str(loss)
@@ -30,9 +30,9 @@ def test_a_loss_that_is_no_number_ends_the_run_and_stands_in_the_file(tmp_path: 
 
 def test_a_loss_of_exactly_zero_ends_the_run_and_a_small_one_does_not(tmp_path: Path) -> None:
     reporter = StepReporter(None, tmp_path / "metrics.jsonl")
-    reporter.log(logged(3, 1e-9), 10)
+    reporter.step(logged(3, 1e-9), 10)
     with pytest.raises(StageError, match="the loss is exactly zero at step 4 of 10") as caught:
-        reporter.log(logged(4, 0.0), 10)
+        reporter.step(logged(4, 0.0), 10)
     assert caught.value.reason is Reason.LOSS_DIVERGED
     assert "check what the loss sees" in (caught.value.advice or "")
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
@@ -42,7 +42,7 @@ def test_a_reporter_pushes_the_newest_loss_with_the_step() -> None:
     sent: list[ProgressPush] = []
     pusher = ProgressPusher(sent.append, interval_seconds=0)
     reporter = StepReporter(pusher)
-    reporter.log(logged(2), 10)
+    reporter.step(logged(2), 10)
     reporter.progress(2, 10, 0.5, 100)
     pusher.close(30)
     status = progress_of(sent[-1], "Train", "pod")
@@ -63,13 +63,13 @@ def test_an_attempt_says_at_once_where_it_starts_with_nothing_of_the_one_before(
     assert "training starts at step 0 of 40" in capsys.readouterr().out
 
 
-def test_each_logged_step_is_a_line_on_disk_at_once_and_a_new_attempt_starts_the_file_anew(tmp_path: Path) -> None:
+def test_each_step_is_a_line_on_disk_at_once_and_a_new_attempt_starts_the_file_anew(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     reporter = StepReporter(None, file)
     reporter.begin(0, 10)
     assert not file.exists()
     for step in (1, 5):
-        reporter.log(logged(step, reserved=7), 10)
+        reporter.step(logged(step, reserved=7), 10)
         assert len(file.read_text().splitlines()) == (1 if step == 1 else 2)
     line = json.loads(file.read_text().splitlines()[1])
     assert line.pop("tokensPerSecond") > 0
@@ -80,9 +80,75 @@ def test_each_logged_step_is_a_line_on_disk_at_once_and_a_new_attempt_starts_the
         "learningRate": 1e-4,
         "gradientNorm": 1.5,
         "reservedBytes": 7,
+        "stepSeconds": 0.25,
     }
-    reporter.log(logged(6, norm=None), 10)
+    reporter.step(logged(6, norm=None), 10)
     assert "gradientNorm" not in file.read_text().splitlines()[2]  # what isn't known is absent, never null
     assert "reservedBytes" not in file.read_text().splitlines()[2]
     StepReporter(None, file).begin(0, 10)
     assert not file.exists()
+
+
+def test_an_attempt_that_goes_on_keeps_the_lines_of_steps_that_it_will_not_take_again(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    first = StepReporter(None, file)
+    first.begin(0, 10)
+    for step in (1, 2, 3, 4):
+        first.step(logged(step), 10)
+    first.end()
+    with file.open("a") as cut:
+        cut.write('{"step": 5, "loss": 0.')  # a kill in the middle of a line
+    second = StepReporter(None, file)
+    second.begin(2, 10)
+    second.step(logged(3, 0.5), 10)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 0.75), (2, 0.75), (3, 0.5)]
+
+
+def test_a_logged_loss_is_the_mean_since_the_last_one_logged_also_over_a_restart(tmp_path: Path) -> None:
+    losses = [4.0, 3.0, 2.0, 1.0, 0.5, 0.25]
+    whole, first, second = (StepReporter(None, logging_steps=4) for _ in range(3))
+    whole.begin(0, 6)
+    first.begin(0, 6)
+    for step, loss in enumerate(losses, 1):
+        whole.step(logged(step, loss), 6)
+    for step, loss in enumerate(losses[:3], 1):
+        first.step(logged(step, loss), 6)
+    second.go_on(first.history, first.unlogged)
+    second.begin(3, 6)
+    for step, loss in enumerate(losses[3:], 4):
+        second.step(logged(step, loss), 6)
+    assert [(entry.step, entry.loss) for entry in whole.history] == [(1, 4.0), (4, 2.0), (6, 0.375)]
+    assert second.history == whole.history
+
+
+def run_through(losses: list[float], batch_size: int = 8) -> None:
+    reporter = StepReporter(None, batch_size=batch_size)
+    reporter.begin(0, len(losses))
+    for step, loss in enumerate(losses, 1):
+        reporter.step(logged(step, loss), len(losses))
+
+
+def test_a_loss_that_runs_away_ends_the_run_and_says_from_where() -> None:
+    with pytest.raises(StageError, match=r"run away: 6 is the median .* step 25 of 60, after 1\.2 before") as caught:
+        run_through([2.0] * 10 + [1.2] * 10 + [6.0] * 40)
+    assert caught.value.reason is Reason.LOSS_DIVERGED
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [2.0] * 10 + [9.0] * 4 + [2.0] * 30,  # a few bad batches
+        [0.01] * 30 + [1.5] * 30,  # a small loss that grows is no run-away yet
+        [2.5, 1.5] * 30,
+        [11.0 - step / 10 for step in range(60)],
+    ],
+)
+def test_a_loss_that_jumps_or_falls_goes_on(losses: list[float]) -> None:
+    run_through(losses)
+
+
+def test_small_batches_are_judged_by_as_many_examples_as_large_ones() -> None:
+    run_through([1.0] * 64 + [5.0] * 31 + [1.0] * 64, batch_size=1)
+    with pytest.raises(StageError, match="median of the 64 steps"):
+        run_through([1.0] * 64 + [5.0] * 64, batch_size=1)

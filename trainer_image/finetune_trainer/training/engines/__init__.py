@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any, cast
+
 from finetune_trainer.training.engines.base import Engine
 
 
@@ -10,6 +13,8 @@ def load_engine() -> Engine:
 
     That must come before anything imports trl, transformers or peft.
     """
+    # Unsloth takes xformers' kernels wherever it finds them. Their backward pass adds up in another order each time.
+    sys.modules["xformers"] = cast(Any, None)
     from finetune_trainer.training.engines.unsloth.engine import UnslothEngine
 
     return UnslothEngine()

@@ -1,43 +1,81 @@
-"""The seam between a training run and what computes its steps. engines/unsloth is the one that exists."""
+"""The seam between a training run and what computes its steps. engines/unsloth is the one that exists.
+
+The run owns the order of rows, the learning rate, checkpoints and when to stop; an engine owns one step.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 from finetune_api.defaults import ResolvedTraining
 from finetune_api.spec import LoraSpec
-from finetune_trainer.data.token_store import TokenStore
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device, Dtype
 from finetune_trainer.stage.protocols import Tokenizer
 from finetune_trainer.training.packing import Layout
 from finetune_trainer.training.plan import Checkpointing, StepPlan
-from finetune_trainer.training.reporter import StepReporter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from finetune_trainer.training.micro_batches import Batch
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """The optimisation, and how its steps run here."""
+class StepSettings:
+    """How each step is computed here."""
 
     training: ResolvedTraining
     plan: StepPlan
-    warmup_steps: int
     device: Device
     packed: Layout | None = None  # how the examples of a step share sequences, where they do
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What the steps came to."""
+class StepOutcome:
+    """What one optimizer step came to."""
 
-    steps: int
-    epochs: float
-    tokens: int  # through the model, padding left out
-    padding: float  # share of all that was computed
-    micro_batch: int  # smaller than planned where memory ran out
-    dtype: Dtype  # that was computed in
+    loss: float  # mean over the label tokens of its rows, before the update
+    gradient_norm: float | None  # before clipping; None where gradients overflowed in 16 bit
+
+
+@dataclass(frozen=True)
+class StepperState:
+    """All that the next step depends on beside its rows and its rate, to the bit."""
+
+    tensors: dict[str, Tensor]
+    # What is no tensor, as JSON has it.
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+class Stepper(Protocol):
+    """Takes steps on one model, in place."""
+
+    micro_batch: int  # rows at a time; lowered where memory runs out and the plan allows it
+    computed_tokens: int  # through the model so far, padding with them
+    dtype: Dtype  # that is computed in
+
+    def step(self, batch: Batch, learning_rate: float) -> StepOutcome:
+        """One optimizer step on a padded batch. Raises OutOfMemoryError when no smaller micro-batch fits."""
+        ...
+
+    def loss(self, batch: Batch) -> tuple[float, int]:
+        """Sum of the losses of a padded batch's label tokens, and how many they are; nothing is changed by it."""
+        ...
+
+    def state(self) -> StepperState:
+        """The state after the last step. Its tensors may be those that the next step changes."""
+        ...
+
+    def restore(self, state: StepperState) -> None:
+        """Takes a state back. Raises ValueError when it is that of another model or optimizer."""
+        ...
+
+    def restore_weights(self, state: StepperState) -> None:
+        """Takes back what is trained, and nothing else. Raises ValueError when it is that of another model."""
+        ...
 
 
 class Engine(Protocol):
@@ -55,12 +93,6 @@ class Engine(Protocol):
         """The model with a new LoRA adapter on it. Raises StageError (InvalidSpec) for a target it can't have."""
         ...
 
-    def train(
-        self, model: CausalLM, tokenizer: Tokenizer, rows: TokenStore, schedule: Schedule, reporter: StepReporter
-    ) -> Trained:
-        """Takes all steps, in place, over rows in the order that the seed gives.
-
-        Raises StageError (LossDiverged, or InvalidSpec for a batch without a token that the loss sees);
-        OutOfMemoryError when no smaller batch fits.
-        """
+    def stepper(self, model: CausalLM, tokenizer: Tokenizer, settings: StepSettings) -> Stepper:
+        """What takes this model's steps."""
         ...

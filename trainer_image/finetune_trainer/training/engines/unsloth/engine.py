@@ -5,7 +5,6 @@ Import this module before anything imports trl, transformers or peft: Unsloth ch
 
 from __future__ import annotations
 
-import tempfile
 from typing import Any, cast
 
 from unsloth import FastLanguageModel  # isort: split
@@ -14,7 +13,6 @@ import torch
 
 from finetune_api.reasons import Reason
 from finetune_api.spec import LoraSpec
-from finetune_trainer.data.token_store import TokenStore
 from finetune_trainer.models.adapter_targets import adapter_targets
 from finetune_trainer.models.loading import check_shapes, checked_load, text_tokenizer
 from finetune_trainer.models.protocols import AdapterModel, CausalLM
@@ -22,11 +20,9 @@ from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.protocols import Tokenizer
-from finetune_trainer.training.engines.base import Schedule, Trained
-from finetune_trainer.training.engines.unsloth.trainer import build_trainer
-from finetune_trainer.training.engines.unsloth.training_arguments import computed_in
+from finetune_trainer.training.engines.base import Stepper, StepSettings
+from finetune_trainer.training.engines.unsloth.trainer import UnslothStepper
 from finetune_trainer.training.plan import Checkpointing
-from finetune_trainer.training.reporter import StepReporter
 
 _BIAS = {"None": "none", "All": "all", "LoraOnly": "lora_only"}
 _CHECKPOINTING: dict[Checkpointing, str | bool] = {"Unsloth": "unsloth", "Enabled": True, "Disabled": False}
@@ -73,20 +69,8 @@ class UnslothEngine:
             settings.target_modules = sorted(settings.target_modules)
         return adapted
 
-    def train(
-        self, model: CausalLM, tokenizer: Tokenizer, rows: TokenStore, schedule: Schedule, reporter: StepReporter
-    ) -> Trained:
-        with tempfile.TemporaryDirectory(prefix="finetune-") as scratch:
-            trainer = build_trainer(model, tokenizer, rows, schedule, reporter, scratch)
-            trainer.train()
-        return Trained(
-            steps=trainer.state.global_step,
-            epochs=trainer.state.epoch or 0.0,
-            tokens=int(trainer.state.num_input_tokens_seen),
-            padding=1 - trainer.state.num_input_tokens_seen / max(1, trainer.computed_tokens),
-            micro_batch=trainer.micro_batch,
-            dtype=computed_in(trainer.args),
-        )
+    def stepper(self, model: CausalLM, tokenizer: Tokenizer, settings: StepSettings) -> Stepper:
+        return UnslothStepper(model, tokenizer, settings)
 
 
 def check_trained_types(model: CausalLM, lora: LoraSpec) -> None:

@@ -1,0 +1,143 @@
+"""Checkpoints of a run: written whole or not at all, checked before they are read, thrown away when they are old.
+
+A checkpoint is a folder ``checkpoints/step-<number>`` with ``state.safetensors`` (weights that are trained, in their
+type, the optimizer's moments, random states), ``state.json`` (everything else) and a manifest with a digest of both.
+"""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from finetune_api.base import ApiModel, Sha256
+from finetune_trainer.stage.console import say
+from finetune_trainer.stage.files import new_folder, read_manifest, remove_drafts, write_text
+from finetune_trainer.training.packing import Layout
+from finetune_trainer.training.plan import Checkpointing
+from finetune_trainer.training.reporter import LoggedStep
+
+if TYPE_CHECKING:
+    from finetune_trainer.training.engines.base import StepperState
+
+_TENSORS, _VALUES = "state.safetensors", "state.json"
+_PREFIX = "step-"
+
+
+class Identity(ApiModel):
+    """What a checkpoint must have in common with a run that goes on from it."""
+
+    training_sha256: Sha256
+    dataset_sha256: Sha256
+    model_revision: str | None = None
+    model_sha256: str | None = None
+    engine: str
+
+
+class SavedPlan(ApiModel):
+    """What the first attempt chose for its device. A later one obeys, or its sums would be rounded otherwise."""
+
+    device: str
+    packages: str
+    micro_batch: int
+    checkpointing: Checkpointing
+    packed: Layout | None = None
+    packing: str
+
+
+class CheckpointState(ApiModel):
+    """Where a run stands, beside its tensors. Order of rows and learning rate follow from the step."""
+
+    version: Literal[1] = 1
+    identity: Identity
+    step: Annotated[int, Field(ge=0)]
+    plan: SavedPlan
+    tokens: int = 0  # through the model so far, padding left out
+    computed_tokens: int = 0  # padding with them
+    seconds: float = 0.0  # of training, over all attempts
+    history: list[LoggedStep] = []
+    unlogged: list[float] = []  # losses of the steps since the last of these
+    stepper: dict[str, Any] = {}  # StepperState.values
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint of this run."""
+
+    path: Path
+    state: CheckpointState
+
+    def stepper_state(self) -> StepperState:
+        """Its tensors, read from the disk."""
+        from safetensors.torch import load_file
+
+        from finetune_trainer.training.engines.base import StepperState
+
+        return StepperState(dict(load_file(self.path / _TENSORS)), self.state.stepper)
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of a run folder. ``keep`` is how many of the newest stay."""
+
+    folder: Path
+    identity: Identity
+    keep: int
+
+    def newest(self) -> Checkpoint | None:
+        """The last checkpoint that is whole and of this run; says why others are passed over."""
+        for path in self._paths():
+            problem = "incomplete or damaged"
+            if read_manifest(path) is not None:
+                try:
+                    state = CheckpointState.model_validate_json((path / _VALUES).read_bytes())
+                except (OSError, ValidationError):
+                    problem = "of another version of the trainer"
+                else:
+                    if state.identity == self.identity:
+                        return Checkpoint(path, state)
+                    problem = "of another run: " + _difference(state.identity, self.identity)
+            say(f"checkpoint {path.name} is {problem}; it is passed over")
+        return None
+
+    def write(self, state: CheckpointState, tensors: StepperState) -> Checkpoint:
+        """Writes a checkpoint, then removes those that are too old. Raises OSError, and leaves no half."""
+        from safetensors.torch import save_file
+
+        path = self.folder / f"{_PREFIX}{state.step:08}"
+        self.folder.mkdir(exist_ok=True)
+        state = state.model_copy(update={"stepper": tensors.values})
+        with new_folder(path) as draft:
+            save_file({name: value.contiguous() for name, value in tensors.tensors.items()}, draft / _TENSORS)
+            write_text(draft / _VALUES, state.model_dump_json(by_alias=True))
+        self._prune(path)
+        return Checkpoint(path, state)
+
+    def remove(self) -> None:
+        """Removes all: the run is done."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def remove_drafts(self) -> None:
+        """Removes what a killed attempt left half-written."""
+        if self.folder.is_dir():
+            remove_drafts(self.folder)
+
+    def _prune(self, written: Path) -> None:
+        # What lies ahead of the newest is of an attempt that got further, and whose end is being repeated.
+        older = [path for path in self._paths() if path.name <= written.name]
+        for path in older[self.keep :]:
+            with suppress(OSError):
+                shutil.rmtree(path)
+
+    def _paths(self) -> list[Path]:
+        """Newest first."""
+        return sorted(self.folder.glob(f"{_PREFIX}*"), reverse=True)
+
+
+def _difference(theirs: Identity, ours: Identity) -> str:
+    fields = (name for name in Identity.model_fields if getattr(theirs, name) != getattr(ours, name))
+    return f"its {', '.join(fields)} differ"

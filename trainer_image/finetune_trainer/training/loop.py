@@ -1,0 +1,142 @@
+"""The steps of a run, from where the last checkpoint stands to the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from finetune_api.reasons import Reason
+from finetune_trainer.stage.console import say
+from finetune_trainer.stage.failure import StageError, first_line
+from finetune_trainer.stage.interruption import Interruption
+from finetune_trainer.training.batches import Batches
+from finetune_trainer.training.checkpoints import Checkpoint, Checkpoints, CheckpointState, SavedPlan
+from finetune_trainer.training.engines.base import Stepper
+from finetune_trainer.training.reporter import LoggedStep, StepReporter
+from finetune_trainer.training.schedule import LearningRates
+
+# Where the spec doesn't say how often: saving may take this share of the time, and is not done more often than this.
+_SAVING_SHARE = 0.05
+_SAVING_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the steps came to, over all attempts."""
+
+    steps: int
+    tokens: int  # through the model, padding left out
+    computed_tokens: int  # padding with them
+    seconds: float
+    micro_batch: int  # smaller than planned where memory ran out
+    resumed_from: int  # the step that this attempt began at
+
+    @property
+    def padding(self) -> float:
+        """Share of all that was computed."""
+        return 1 - self.tokens / max(1, self.computed_tokens)
+
+
+@dataclass
+class Run:
+    """The steps of a run, and all that they need."""
+
+    stepper: Stepper
+    batches: Batches
+    rates: LearningRates
+    plan: SavedPlan
+    checkpoints: Checkpoints
+    every_steps: int | None  # between checkpoints; None: as the time that saving takes allows
+    reporter: StepReporter
+    interruption: Interruption
+    confirm: Callable[[], None]  # raises when another writer took the folder over
+    reserved_bytes: Callable[[], int | None] = lambda: None
+    clock: Callable[[], float] = time.monotonic
+
+    def take_steps(self, found: Checkpoint | None) -> Trained:
+        """All steps that are left.
+
+        Raises StageError: Interrupted when told to stop, with a checkpoint of the last step; LossDiverged, InvalidSpec
+        as reporter and batches do. OSError when a checkpoint can't be written.
+        """
+        total = self.rates.total_steps
+        state = self._restore(found)
+        first, begun = state.step, self.clock()
+        saved_step, saved_at, saving = first, begun, 0.0
+        self.reporter.begin(first, total, state.tokens)
+        with self.interruption.put_off():
+            for step in range(first, total):
+                if self.interruption.requested:
+                    self._stop(state, saved_step)
+                started = self.clock()
+                state = self._step(step, state, started)
+                now = self.clock()
+                if self._is_due(step + 1, now - saved_at, saving):
+                    self._save(state)
+                    saved_step, saved_at = step + 1, self.clock()
+                    saving = saved_at - now
+        self.reporter.end()
+        return Trained(total, state.tokens, state.computed_tokens, state.seconds, self.stepper.micro_batch, first)
+
+    def _step(self, step: int, before: CheckpointState, started: float) -> CheckpointState:
+        batch = self.batches.batch(step)
+        computed, rate = self.stepper.computed_tokens, self.rates.at(step)
+        outcome = self.stepper.step(batch, rate)
+        seconds = self.clock() - started
+        tokens = before.tokens + int(batch["attention_mask"].sum())
+        entry = LoggedStep(
+            step=step + 1,
+            epoch=self.batches.epochs(step + 1),
+            loss=outcome.loss,
+            learning_rate=rate,
+            gradient_norm=outcome.gradient_norm,
+            tokens=tokens,
+            reserved_bytes=self.reserved_bytes(),
+            seconds=seconds,
+        )
+        self.reporter.step(entry, self.rates.total_steps)
+        return before.model_copy(
+            update={
+                "step": step + 1,
+                "tokens": tokens,
+                "computed_tokens": before.computed_tokens + self.stepper.computed_tokens - computed,
+                "seconds": before.seconds + seconds,
+                "plan": self.plan.model_copy(update={"micro_batch": self.stepper.micro_batch}),
+            }
+        )
+
+    def _is_due(self, step: int, since: float, saving: float) -> bool:
+        if step == self.rates.total_steps:  # what follows may be killed, too
+            return since >= _SAVING_SECONDS
+        if self.every_steps:
+            return step % self.every_steps == 0
+        return since >= max(_SAVING_SECONDS, saving / _SAVING_SHARE)
+
+    def _restore(self, found: Checkpoint | None) -> CheckpointState:
+        self.checkpoints.remove_drafts()
+        if found:
+            try:
+                self.stepper.restore(found.stepper_state())
+            except ValueError as error:
+                raise StageError(
+                    Reason.INVALID_SPEC,
+                    f"checkpoint {found.path.name} does not fit the model: {first_line(error)}",
+                    "remove the checkpoints of the run's folder: the run then begins anew",
+                ) from error
+            self.reporter.go_on(found.state.history, found.state.unlogged)
+            say(f"going on from checkpoint {found.path.name}")
+            return found.state
+        return CheckpointState(identity=self.checkpoints.identity, step=0, plan=self.plan)
+
+    def _save(self, state: CheckpointState) -> None:
+        self.confirm()
+        update = {"history": self.reporter.history, "unlogged": self.reporter.unlogged}
+        self.checkpoints.write(state.model_copy(update=update), self.stepper.state())
+
+    def _stop(self, state: CheckpointState, saved_step: int) -> None:
+        assert self.interruption.requested
+        if state.step > saved_step:
+            self._save(state)
+        done = f"stopped by {self.interruption.requested.name} at step {state.step} of {self.rates.total_steps}"
+        raise StageError(Reason.INTERRUPTED, done, "nothing: the next attempt goes on from there")
