@@ -12,11 +12,6 @@ from finetune_trainer.stage.failure import StageError
 if TYPE_CHECKING:
     from torch.nn import Module
 
-# Trained weights are kept in 32 bit.
-_BYTES = 4
-# Settings, manifest, result, report and what file systems round up.
-_BESIDES = 1 << 20
-
 
 def adapter_targets(model: CausalLM, wanted: list[str]) -> list[str]:
     """``spec.lora.targetModules`` in PEFT's terms: the ends of module names, sorted.
@@ -44,10 +39,10 @@ def adapter_targets(model: CausalLM, wanted: list[str]) -> list[str]:
     return sorted(ends) if reached == set(inner) else sorted(inner)
 
 
-def adapter_bytes(model: CausalLM, lora: LoraSpec) -> int:
-    """Size of the adapter's file for a model whose weights need not be there: the sum of rank (in + out) over layers.
+def adapter_parameters(model: CausalLM, lora: LoraSpec) -> int:
+    """Parameters of an adapter of a model whose weights need not be there: the sum of rank (in + out) over layers.
 
-    Biases that are trained come on top. In bytes.
+    Biases that are trained come on top.
     """
     targets, linear = adapter_targets(model, lora.target_modules), _linear_layers(model)
     chosen = {name: layer for name, layer in linear.items() if any(_matches(name, target) for target in targets)}
@@ -57,15 +52,7 @@ def adapter_bytes(model: CausalLM, lora: LoraSpec) -> int:
     elif lora.bias == "LoraOnly":
         biases: list[Any] = [getattr(layer, "bias", None) for layer in chosen.values()]
         count += sum(bias.numel() for bias in biases if bias is not None)
-    return count * _BYTES
-
-
-def room_needed(adapter: int, tokenizer: int, checkpoints: int) -> int:
-    """What a run may write before it is done, with draft and earlier attempt side by side. All in bytes.
-
-    A checkpoint holds what is trained and two moments of each weight, and a new one is whole before an old one goes.
-    """
-    return 2 * (adapter + tokenizer) + (checkpoints + 1) * 3 * adapter + _BESIDES
+    return count
 
 
 def _linear_layers(model: CausalLM) -> dict[str, Module]:
