@@ -24,7 +24,7 @@ def adapter_targets(model: CausalLM, wanted: list[str]) -> list[str]:
     """
     linear = _linear_layers(model)
     if wanted != [ALL_LINEAR]:
-        if missing := [target for target in wanted if not any(_matches(name, target) for name in linear)]:
+        if missing := [target for target in wanted if not any(matches(name, target) for name in linear)]:
             raise StageError(
                 Reason.INVALID_SPEC,
                 f"spec.lora.targetModules: the model has no linear layer {', '.join(missing)}; it has "
@@ -45,7 +45,7 @@ def adapter_parameters(model: CausalLM, lora: LoraSpec) -> int:
     Biases that are trained come on top.
     """
     targets, linear = adapter_targets(model, lora.target_modules), _linear_layers(model)
-    chosen = {name: layer for name, layer in linear.items() if any(_matches(name, target) for target in targets)}
+    chosen = {name: layer for name, layer in linear.items() if any(matches(name, target) for target in targets)}
     count = sum(lora.rank * sum(_features(layer)) for layer in chosen.values())
     if lora.bias == "All":
         count += sum(bias.numel() for name, bias in model.named_parameters() if name.endswith("bias"))
@@ -86,7 +86,8 @@ def _decoder_prefix(model: CausalLM) -> str:
     return next((f"{name}." for name, module in model.named_modules() if module is decoder and name), "")
 
 
-def _matches(name: str, target: str) -> bool:
+def matches(name: str, target: str) -> bool:
+    """Whether a module's name is a target, or ends in it, as PEFT has it."""
     return name == target or name.endswith(f".{target}")
 
 
