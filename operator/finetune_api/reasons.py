@@ -38,6 +38,7 @@ class Reason(StrEnum):
     EVALUATION_FAILED = "EvaluationFailed"
     ARTIFACT_MISMATCH = "ArtifactMismatch"
     TRAINER_CRASHED = "TrainerCrashed"
+    DEVICE_LOST = "DeviceLost"
     INTERRUPTED = "Interrupted"
     FOLDER_BUSY = "FolderBusy"
     PREEMPTED = "Preempted"
@@ -116,7 +117,7 @@ _TABLE = (
     FailureClass(
         Reason.LOSS_DIVERGED,
         Retry.NEVER,
-        "the loss is no number any more, or exactly zero",
+        "the loss is no number any more, exactly zero, or has run away; the last good checkpoint stays",
         "lower learningRate, or use dtype BFloat16",
         70,
     ),
@@ -168,6 +169,13 @@ _TABLE = (
         "an earlier pod of this job still writes to the run's folder",
         "nothing: the stage starts again; if it lasts, remove the node that the earlier pod is on",
         76,
+    ),
+    FailureClass(
+        Reason.DEVICE_LOST,
+        Retry.COUNTS,
+        "the GPU failed or was taken away in mid-run",
+        "nothing while it is tried again, a training from its last checkpoint; if it lasts, drain the node",
+        78,
     ),
     FailureClass(
         Reason.TRAINER_CRASHED,

@@ -13,6 +13,7 @@ from finetune_api.results import MAX_LOG, MAX_MESSAGE, FailureStatus
 # A disk or a network that fails just now, which is nobody's fault.
 PASSING = (errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_LOST = ("CUDA error", "CUDA driver error", "cudaError", "CUBLAS_STATUS_", "CUDNN_STATUS_", "NVML_ERROR")
 _MODEL_TOO_LARGE = "does not fit in GPU memory"  # Unsloth's words when bitsandbytes would need the CPU's
 
 
@@ -54,6 +55,14 @@ def _classify(error: BaseException) -> StageError:
             return StageError(Reason.OUT_OF_MEMORY, f"GPU memory ran out: {gpu_sizes(cause)}")
         if _is_storage_full(cause):
             return StageError(Reason.STORAGE_FULL, f"no space left: {first_line(cause)}")
+        if isinstance(cause, OSError) and cause.errno == errno.EROFS:
+            return StageError(
+                Reason.STORAGE_UNSUITABLE,
+                f"a volume has turned read-only: {first_line(cause)}",
+                "mend the volume, and apply under a new name: what was saved stays",
+            )
+        if _is_device_lost(cause):
+            return StageError(Reason.DEVICE_LOST, f"the GPU failed: {first_line(cause)}")
     return StageError(Reason.TRAINER_CRASHED, f"{type(error).__name__}: {first_line(error)}")
 
 
@@ -71,6 +80,11 @@ def _is_gpu_out_of_memory(error: BaseException) -> bool:
     # By name: torch may not have been imported yet. Others raise what they like with CUDA's words, such as
     # "CUDA error: out of memory" and "CUDA driver error: out of memory".
     return type(error).__name__ == "OutOfMemoryError" or "out of memory" in str(error).lower()
+
+
+def _is_device_lost(error: BaseException) -> bool:
+    # After such an error every further call on the device fails as well.
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _LOST)
 
 
 def gpu_sizes(error: BaseException) -> str:

@@ -134,9 +134,9 @@ class Checkpoints:
         self._prune(path)
         return Checkpoint(path, state)
 
-    def remove(self) -> None:
-        """Removes all: the run is done."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def newest_step(self) -> int | None:
+        """The step of the newest checkpoint that has its name, which it gets when it is whole."""
+        return next((int(path.name.removeprefix(_PREFIX)) for path in self._paths()), None)
 
     def remove_drafts(self) -> None:
         """Removes what a killed attempt left half-written."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +85,7 @@ class Run:
         saved_step, saved_at, saving = first, begun, 0.0
         self.reporter.begin(first, total, state.tokens)
         stopped = False
-        with self.interruption.put_off():
+        with self.interruption.put_off(), self._naming_checkpoint():
             if not first:
                 state = self._measure(state)
             for step in range(first, total):
@@ -115,6 +116,18 @@ class Run:
             micro_batch=self.stepper.micro_batch,
             resumed_from=first,
         )
+
+    @contextmanager
+    def _naming_checkpoint(self) -> Iterator[None]:
+        """A run that diverges says where it was still well."""
+        try:
+            yield
+        except StageError as error:
+            last = self.checkpoints.newest_step()
+            if error.reason is not Reason.LOSS_DIVERGED or last is None:
+                raise
+            text = f"{error}; the last good checkpoint is of step {last}"
+            raise StageError(error.reason, text, error.advice) from error
 
     def _step(self, step: int, before: CheckpointState, started: float) -> CheckpointState:
         batch = self.batches.batch(step)

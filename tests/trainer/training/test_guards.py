@@ -1,0 +1,147 @@
+"""What goes wrong in the middle of a run: a clear end, nothing half-written, and the last good checkpoint stays."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_api.config import ClaimMount, RunConfig
+from finetune_api.reasons import Reason
+from finetune_api.run_folder import run_folder
+from finetune_trainer.stage.failure import StageError, failure_of
+from finetune_trainer.stage.files import read_manifest
+from trainer_inputs import refusal
+
+LEARNING = {"learningRate": "1e-2", "maxSteps": 12, "loggingSteps": 1, "checkpoint": {"everySteps": 4}}
+
+
+def folder_of(config: RunConfig) -> Path:
+    return config.local_path(run_folder(config.spec.output.destination, config.training_sha256))
+
+
+def run(config: RunConfig) -> Any:
+    from finetune_trainer.training.train import train
+
+    return train(config, None)
+
+
+@pytest.fixture
+def small_volume(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # its prepared rows may still be mapped
+
+
+def test_a_volume_that_fills_up_in_mid_run_ends_as_storage_full_and_the_run_goes_on_when_there_is_room(
+    make_config: Any, tmp_path: Path, small_volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetune_trainer.training.reporter import StepReporter
+
+    def on(destination: str) -> RunConfig:
+        config: RunConfig = make_config(tmp_path, training=LEARNING, output={"destination": destination})
+        return config.model_copy(update={"mounts": [*config.mounts, ClaimMount(claim="small", path=str(small_volume))]})
+
+    config, filler, told = on("pvc://small/out"), small_volume / "filler", StepReporter.step
+
+    def fill(self: Any, entry: Any, total: int) -> None:
+        told(self, entry, total)
+        if entry.step == 6:
+            with suppress(OSError), filler.open("wb", buffering=0) as stream:
+                while True:
+                    stream.write(b"0" * 4096)
+
+    monkeypatch.setattr(StepReporter, "step", fill)
+    with pytest.raises(Exception, match="No space left") as caught:
+        run(config)
+    monkeypatch.setattr(StepReporter, "step", told)
+    failure = failure_of(caught.value)
+    assert failure.reason == Reason.STORAGE_FULL
+    checkpoints = folder_of(config) / "checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["step-00000004"]  # and no half of another
+    assert read_manifest(checkpoints / "step-00000004")
+    filler.unlink()
+    result = run(config)
+    assert result.training.resumed_from_step == 4
+    undisturbed = on("pvc://work/out")
+    run(undisturbed)
+    name = "adapter/adapter_model.safetensors"
+    assert (folder_of(config) / name).read_bytes() == (folder_of(undisturbed) / name).read_bytes()
+
+
+def test_a_run_that_diverges_names_its_last_good_checkpoint_which_stays(
+    make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetune_trainer.training.engines.unsloth.trainer import UnslothStepper
+
+    config = make_config(tmp_path, training=LEARNING)
+    take = UnslothStepper.step
+
+    def broken(self: Any, batch: Any, rate: float) -> Any:
+        outcome = take(self, batch, rate)
+        if self._trainer.state.global_step == 6:
+            import torch
+
+            with torch.no_grad():
+                self._trained[0].fill_(float("nan"))
+        return outcome
+
+    monkeypatch.setattr(UnslothStepper, "step", broken)
+    text = refusal(lambda: run(config), Reason.LOSS_DIVERGED)
+    assert "the loss is nan at step 7 of 12; the last good checkpoint is of step 4" in text
+    assert read_manifest(folder_of(config) / "checkpoints" / "step-00000004")
+    assert not (folder_of(config) / "adapter").exists()
+
+
+def test_a_learning_rate_that_is_far_too_high_ends_the_run(make_config: Any, tmp_path: Path) -> None:
+    training = {"learningRate": "0.9", "maxSteps": 60, "warmupSteps": 20, "batchSize": 8, "loggingSteps": 1}
+    text = refusal(lambda: run(make_config(tmp_path, training=training)), Reason.LOSS_DIVERGED)
+    assert "the loss has run away" in text or "the loss is nan" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "/claim/checkpoints"), Reason.STORAGE_UNSUITABLE),
+        (OSError(errno.ENOSPC, "No space left on device"), Reason.STORAGE_FULL),
+        (RuntimeError("CUDA error: unspecified launch failure"), Reason.DEVICE_LOST),
+        (RuntimeError("CUDA error: the launch timed out and was terminated"), Reason.DEVICE_LOST),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), Reason.DEVICE_LOST),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), Reason.OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: out of memory"), Reason.OUT_OF_MEMORY),
+        (RuntimeError("shapes differ"), Reason.TRAINER_CRASHED),
+    ],
+)
+def test_what_a_device_or_a_volume_says_becomes_its_reason(error: Exception, reason: Reason) -> None:
+    failure = failure_of(error)
+    assert failure.reason == reason
+    assert str(error).split("'")[0].strip() in failure.message or reason is Reason.STORAGE_UNSUITABLE
+
+
+def test_a_checkpoint_that_does_not_fit_the_model_is_told_and_not_half_taken(
+    make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetune_trainer.training import train_state
+    from finetune_trainer.training.reporter import StepReporter
+
+    config, told = make_config(tmp_path, training=LEARNING), StepReporter.step
+
+    def stop(self: Any, entry: Any, total: int) -> None:
+        told(self, entry, total)
+        if entry.step == 5:
+            raise StageError(Reason.INTERRUPTED, "stopped")
+
+    monkeypatch.setattr(StepReporter, "step", stop)
+    refusal(lambda: run(config), Reason.INTERRUPTED)
+    monkeypatch.setattr(StepReporter, "step", told)
+    trained = train_state.trained
+    monkeypatch.setattr(train_state, "trained", lambda model: list(trained(model))[1:])
+    text = refusal(lambda: run(config), Reason.INVALID_SPEC)
+    assert "checkpoint step-00000004 does not fit the model: 1 weights are only in one of checkpoint and model" in text
