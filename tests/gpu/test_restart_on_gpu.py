@@ -112,7 +112,7 @@ def test_each_method_saves_what_answers_as_the_trained_model_and_is_scored(claim
     output = {"formats": ["Merged16Bit"] if full else ["Adapter", "Merged16Bit"]}
     spec = {
         "method": method,
-        "training": {"batchSize": 8, "maxSteps": 20, **({"learningRate": "1e-4"} if full else {})},
+        "training": {"batchSize": 8, "maxSteps": 20, **({"learningRate": "0.0001"} if full else {})},
         "dataset": {"source": "pvc://models/rows", "validation": {"fraction": "0.05"}},
         "evaluation": {"dataset": {"source": "pvc://models/rows"}, "samplePrompts": 1, "maxNewTokens": 8},
         "output": output,

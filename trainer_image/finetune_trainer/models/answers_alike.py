@@ -35,13 +35,9 @@ class Answers:
         )
         return found if found == found else float("inf")
 
-    def check(self, reloaded: Answers, device: Device, what: str, rounded: bool = False) -> float:
-        """The distance. Raises StageError (ArtifactMismatch) when it is more than rounding.
-
-        ``rounded``: of weights in 16 bit, whatever the device computes in.
-        """
-        found = self.distance(reloaded)
-        most = max(TOLERANCE[device.dtype], TOLERANCE["bfloat16"] if rounded else 0.0)
+    def check(self, reloaded: Answers, device: Device, what: str) -> float:
+        """The distance. Raises StageError (ArtifactMismatch) when it is more than rounding."""
+        found, most = self.distance(reloaded), TOLERANCE[device.dtype]
         if found > most:
             raise StageError(
                 Reason.ARTIFACT_MISMATCH,

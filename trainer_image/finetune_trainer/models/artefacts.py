@@ -41,13 +41,15 @@ def save_adapter(
 def save_model(model: CausalLM, tokenizer: Tokenizer, folder: RunFolder, device: Device) -> ModelStatus:
     """Writes the whole model in 16 bit, its tokenizer and chat template to ``<run folder>/model``.
 
-    The model itself has 16 bits afterwards. Raises StageError as :func:`save_adapter` does.
+    The model's weights are rounded to 16 bit afterwards, in the type that the device computes in. Raises StageError as
+    :func:`save_adapter` does.
     """
     import torch
 
     with _rescuing(folder, folder.model) as draft:
         model.to(getattr(torch, sixteen_bits(device))).save_pretrained(draft)
         tokenizer.save_pretrained(draft)
+    model.to(getattr(torch, device.dtype))
     return model_status(folder, device)
 
 

@@ -7,6 +7,7 @@ type, the optimizer's moments, random states), ``state.json`` (everything else) 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from finetune_trainer.training.reporter import LoggedStep
 from finetune_trainer.training.stopping import Measured
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from finetune_trainer.training.engines.base import StepperState
 
 _TENSORS, _VALUES = "state.safetensors", "state.json"
@@ -129,7 +132,7 @@ class Checkpoints:
         self.folder.mkdir(exist_ok=True)
         state = state.model_copy(update={"stepper": tensors.values})
         with new_folder(path) as draft:
-            save_file({name: value.contiguous() for name, value in tensors.tensors.items()}, draft / _TENSORS)
+            save_file(_apart(tensors.tensors), draft / _TENSORS)
             write_text(draft / _VALUES, state.model_dump_json(by_alias=True))
         self._prune(path)
         return Checkpoint(path, state)
@@ -165,6 +168,17 @@ def _best_of(path: Path) -> int | None:
         return CheckpointState.model_validate_json((path / _VALUES).read_bytes()).best_step
     except (OSError, ValidationError):
         return None
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor in memory of its own, as the file format wants it: bitsandbytes' moments share their code book."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in tensors.items():
+        place = value.data_ptr()
+        found[name] = value.clone() if place in seen else value.contiguous()
+        seen.add(place)
+    return found
 
 
 def _difference(theirs: Identity, ours: Identity) -> str:
