@@ -150,7 +150,7 @@ def test_consolidation_and_retention_run_on_the_gpu(claim: Path) -> None:
         "training": {
             "batchSize": 8,
             "maxSteps": 8,
-            "elasticWeightConsolidation": {"strength": "1e3", "maxExamples": 16},
+            "elasticWeightConsolidation": {"strength": "1000", "maxExamples": 16},
         },
         "dataset": {"source": "pvc://models/rows", "replay": {"source": "pvc://models/rows", "split": "test"}},
         "evaluation": {
