@@ -108,7 +108,12 @@ def test_sigterm_in_the_middle_of_training_ends_it_promptly_and_leaves_nothing_h
     assert result.failure
     assert result.failure.reason == Reason.INTERRUPTED
     (folder,) = (path for path in (tmp_path / "out").iterdir() if path.name != ROW_CACHE)
-    assert sorted(path.name for path in folder.iterdir()) == ["dataset.json", "metrics.jsonl", "run.lock.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "dataset.json",
+        "metrics.jsonl",
+        "run.lock.json",
+        "spec.json",
+    ]
 
 
 def test_a_local_run_trains_and_evaluates_without_a_cluster_and_ends_in_a_table(
