@@ -1,6 +1,6 @@
 """The command line: ``train`` and ``evaluate`` run a stage in its pod, ``run`` a whole job without a cluster.
 
-``data`` shows what a job would train on.
+``data`` shows what a job would train on, ``compare`` what finished runs came to.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from finetune_api.names import CONFIG_DIRECTORY, CONFIG_FILE
 from finetune_api.reasons import exit_code
 from finetune_api.stages import BY_COMMAND, EVALUATE, TRAIN
+from finetune_trainer.compare_command import compare_runs
 from finetune_trainer.data_command import show_rows
 from finetune_trainer.local_run import local_config, read_job, run_locally
 from finetune_trainer.stage.config import load_config
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command. Returns the exit code, as in :mod:`finetune_api.reasons`."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command == "compare":
+            return compare_runs(options.runs, options.json)
         if options.command in ("run", "data"):
             config = local_config(read_job(options.job), options.mount, options.output, Path.cwd())
             return run_locally(config) if options.command == "run" else show_rows(config, options.json)
@@ -62,4 +65,17 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--mount", action="append", default=[], metavar="CLAIM=FOLDER", help="a folder for a claim"
         )
+    compare = commands.add_parser(
+        "compare",
+        help="show finished runs side by side",
+        description="Shows in what the specs of finished runs differ, and what each came to: a column for each run.",
+    )
+    compare.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="a run's folder, its result.json, or a folder that holds run folders",
+    )
+    compare.add_argument("--json", action="store_true", help="print the same as JSON")
     return parser

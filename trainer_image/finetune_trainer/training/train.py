@@ -21,6 +21,7 @@ from finetune_api.results import (
     StageResult,
     TrainingStatus,
 )
+from finetune_api.spec_file import spec_text
 from finetune_api.stages import TRAIN
 from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.prepare import TrainingInputs, prepare_training
@@ -51,9 +52,6 @@ from finetune_trainer.training.schedule import LearningRates
 
 if TYPE_CHECKING:
     from finetune_trainer.training.loop import Run, Trained
-
-# Where a run computed and wrote makes no difference to what it came to.
-_NOT_OF_THE_RESULT = ("runtime", "scheduling", "output")
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
             return reused
         folder = turn.folder
         write_pins(folder.lock, pins)
-        _write_spec(config.spec, folder)
+        write_text(folder.spec, spec_text(config.spec))
         dataset = _tell(rows.prepared, folder)
 
         checkpoints = Checkpoints(folder.checkpoints, _identity(config, pins, engine), _keep(config.spec))
@@ -124,12 +122,6 @@ def _read_rows(config: RunConfig, inputs: TrainingInputs, earlier: Pins | None) 
     pins = inputs.pins.model_copy(update=found)
     check_unchanged(earlier, pins)
     return rows, pins
-
-
-def _write_spec(spec: ResolvedSpec, folder: RunFolder) -> None:
-    """Leaves beside the result what was asked for: digests tell that two runs differ, but not in what."""
-    asked = {name: value for name, value in spec.to_api().items() if name not in _NOT_OF_THE_RESULT}
-    write_text(folder.spec, json.dumps(asked, ensure_ascii=False, indent=2) + "\n")
 
 
 def _tell(prepared: Prepared, folder: RunFolder) -> DatasetStatus:
