@@ -1,6 +1,6 @@
 """The command line: ``train`` and ``evaluate`` run a stage in its pod, ``run`` a whole job without a cluster.
 
-``data`` shows what a job would train on, ``compare`` what finished runs came to.
+``data`` shows what a job would train on, ``plan`` what it would do, ``compare`` what finished runs came to.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from finetune_api.stages import BY_COMMAND, EVALUATE, TRAIN
 from finetune_trainer.compare_command import compare_runs
 from finetune_trainer.data_command import show_rows
 from finetune_trainer.local_run import local_config, read_job, run_locally
+from finetune_trainer.plan_command import gpu_sizes, show_plan
 from finetune_trainer.stage.config import load_config
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError, failure_of
 from finetune_trainer.stage_runner import run_stage
 
 _HELP = {TRAIN: "fine-tune and save the adapter", EVALUATE: "score base against tuned"}
+
+_OF_A_JOB = ("run", "data", "plan")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,14 +32,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "compare":
             return compare_runs(options.runs, options.json)
-        if options.command in ("run", "data"):
-            config = local_config(read_job(options.job), options.mount, options.output, Path.cwd())
-            return run_locally(config) if options.command == "run" else show_rows(config, options.json)
+        if options.command in _OF_A_JOB:
+            return _of_a_job(options)
         config = load_config(options.config)
     except StageError as error:
         say(f"{error.reason}: {failure_of(error).message}")
         return exit_code(error.reason)
     return run_stage(BY_COMMAND[options.command], config, options.termination_log)
+
+
+def _of_a_job(options: argparse.Namespace) -> int:
+    gpus = gpu_sizes(options.gpu_memory) if options.command == "plan" else ()
+    config = local_config(read_job(options.job), options.mount, options.output, Path.cwd())
+    if options.command == "run":
+        return run_locally(config)
+    return show_plan(config, gpus) if options.command == "plan" else show_rows(config, options.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,7 +69,20 @@ def _parser() -> argparse.ArgumentParser:
         "A run of the same job then takes the prepared rows.",
     )
     data.add_argument("--json", action="store_true", help="print the document that a run writes to dataset.json")
-    for command in (run, data):
+    plan = commands.add_parser(
+        "plan",
+        help="show what a job's YAML would do",
+        description="Shows steps, adapter, room and memory of a FineTuneJob, without GPU and weights. Its rows are "
+        "prepared for that; a run of the same job then takes them.",
+    )
+    plan.add_argument(
+        "--gpu-memory",
+        action="append",
+        default=[],
+        metavar="SIZE",
+        help="a GPU's memory, such as 80GiB, to estimate for; again for each (default: some usual sizes)",
+    )
+    for command in (run, data, plan):
         command.add_argument("job", type=Path, help="a FineTuneJob in YAML")
         command.add_argument("--output", type=Path, help="a folder in place of the output's claim (default: ./runs)")
         command.add_argument(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finetune_api.reasons import Reason
@@ -44,28 +46,70 @@ def adapter_targets(model: CausalLM, wanted: list[str]) -> list[str]:
     return sorted(ends) if reached == set(inner) else sorted(inner)
 
 
+@dataclass(frozen=True)
+class AdapterLayers:
+    """Layers of one kind that get an adapter: alike in the last part of their name and in shape."""
+
+    name: str
+    inputs: int
+    outputs: int
+    count: int
+    rank: int
+
+    @property
+    def parameters(self) -> int:
+        """What the adapter adds beside all of them: two matrices, [rank, inputs] and [outputs, rank], for each."""
+        return self.count * self.rank * (self.inputs + self.outputs)
+
+
+def adapter_layers(model: CausalLM, lora: LoraSpec) -> list[AdapterLayers]:
+    """The layers that get an adapter, by name, of a model whose weights need not be there.
+
+    Raises StageError (InvalidSpec) as :func:`adapter_targets` does.
+    """
+    kinds = Counter((_last(name), *_features(layer)) for name, layer in _chosen(model, lora).items())
+    return [AdapterLayers(*kind, count, lora.rank) for kind, count in sorted(kinds.items())]
+
+
+def trained_biases(model: CausalLM, lora: LoraSpec) -> list[int]:
+    """Sizes of the bias vectors that ``lora.bias`` trains."""
+    if lora.bias == "All":
+        return [bias.numel() for name, bias in model.named_parameters() if name.endswith("bias")]
+    if lora.bias == "LoraOnly":
+        biases: list[Any] = [getattr(layer, "bias", None) for layer in _chosen(model, lora).values()]
+        return [bias.numel() for bias in biases if bias is not None]
+    return []
+
+
 def adapter_bytes(model: CausalLM, lora: LoraSpec) -> int:
     """Size of the adapter's file for a model whose weights need not be there: the sum of rank (in + out) over layers.
 
     Biases that are trained come on top. In bytes.
     """
-    targets, linear = adapter_targets(model, lora.target_modules), _linear_layers(model)
-    chosen = {name: layer for name, layer in linear.items() if any(_matches(name, target) for target in targets)}
-    count = sum(lora.rank * sum(_features(layer)) for layer in chosen.values())
-    if lora.bias == "All":
-        count += sum(bias.numel() for name, bias in model.named_parameters() if name.endswith("bias"))
-    elif lora.bias == "LoraOnly":
-        biases: list[Any] = [getattr(layer, "bias", None) for layer in chosen.values()]
-        count += sum(bias.numel() for bias in biases if bias is not None)
-    return count * _BYTES
+    return (sum(one.parameters for one in adapter_layers(model, lora)) + sum(trained_biases(model, lora))) * _BYTES
+
+
+def quantised_parameters(model: CausalLM) -> int:
+    """Parameters that lie in 4 bit once the model is loaded: the weights of linear layers, without the output head."""
+    return sum(inputs * outputs for inputs, outputs in map(_features, _linear_layers(model).values()))
 
 
 def room_needed(adapter: int, tokenizer: int, checkpoints: int) -> int:
-    """What a run may write before it is done, with draft and earlier attempt side by side. All in bytes.
+    """What a run may write before it is done, with draft and earlier attempt side by side. All in bytes."""
+    return 2 * (adapter + tokenizer) + checkpoint_room(adapter, checkpoints) + _BESIDES
+
+
+def checkpoint_room(adapter: int, checkpoints: int) -> int:
+    """What so many checkpoints of a run take at most. In bytes.
 
     A checkpoint holds what is trained and two moments of each weight, and a new one is whole before an old one goes.
     """
-    return 2 * (adapter + tokenizer) + (checkpoints + 1) * 3 * adapter + _BESIDES
+    return (checkpoints + 1) * 3 * adapter
+
+
+def _chosen(model: CausalLM, lora: LoraSpec) -> dict[str, Module]:
+    targets, linear = adapter_targets(model, lora.target_modules), _linear_layers(model)
+    return {name: layer for name, layer in linear.items() if any(_matches(name, target) for target in targets)}
 
 
 def _linear_layers(model: CausalLM) -> dict[str, Module]:

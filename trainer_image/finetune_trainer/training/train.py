@@ -49,6 +49,7 @@ from finetune_trainer.training.packing import Packing, decide_packing
 from finetune_trainer.training.plan import StepPlan, optimizer_on, plan_step, shape_of, total_steps, warmup_steps
 from finetune_trainer.training.reporter import StepReporter
 from finetune_trainer.training.schedule import LearningRates
+from finetune_trainer.training.spec_advice import bias_advice
 
 if TYPE_CHECKING:
     from finetune_trainer.training.loop import Run, Trained
@@ -297,13 +298,7 @@ def _smaller_batch(plan: StepPlan, trained: Trained) -> Advice | None:
 def trained_biases(model: CausalLM) -> Advice | None:
     """What to know about an adapter with trained biases in it."""
     names = [name for name, value in model.named_parameters() if value.requires_grad and name.endswith("bias")]
-    if not names:
-        return None
-    text = (
-        f"lora.bias trained {len(names)} bias vectors, which lie in the adapter. Some servers, vLLM among them, refuse "
-        "such an adapter: merge it into the base model, or train with bias None"
-    )
-    return Advice(reason="TrainedBiases", message=text)
+    return bias_advice(len(names))
 
 
 def _training_status(
