@@ -84,10 +84,16 @@ def _metric(name: str, model: str) -> Show:
         value: MetricValue | None = getattr(metric, model)
         if value is None:
             return f"left out: {metric.omitted}" if metric.omitted and model == "tuned" else ""
-        bounds = f" [{value.interval95.low}, {value.interval95.high}]" if value.interval95 else ""
-        return f"{value.value}{bounds}"
+        return _metric_value(value)
 
     return show
+
+
+def _metric_value(value: MetricValue) -> str:
+    """A proportion and its interval to three places, anything else as it was measured."""
+    if not (bounds := value.interval95):
+        return value.value
+    return f"{float(value.value):.3f} [{float(bounds.low):.3f}, {float(bounds.high):.3f}]"
 
 
 def _p_value(name: str) -> Show:

@@ -163,7 +163,7 @@ def test_the_table_has_a_column_for_each_run_below_what_differs(
     assert told["final loss"] == ["0.3", "0.2"]
     assert told["trainable parameters"] == ["25,600", "25,600"]
     assert told["adapter"] == ["2.5 MB", "2.5 MB"]
-    assert told["Accuracy tuned"] == ["0.5 [0.4, 0.6]", "–"]
+    assert told["Accuracy tuned"] == ["0.500 [0.400, 0.600]", "–"]
     assert told["Accuracy p"] == ["0.01", "–"]
     assert lines[0].split() == ["spec", "first", "second"]
 
