@@ -109,6 +109,7 @@ def test_sigterm_in_the_middle_of_training_ends_it_promptly_and_leaves_nothing_h
     assert result.failure.reason == Reason.INTERRUPTED
     (folder,) = (path for path in (tmp_path / "out").iterdir() if path.name != ROW_CACHE)
     assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoints",
         "dataset.json",
         "metrics.jsonl",
         "run.lock.json",
