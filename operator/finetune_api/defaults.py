@@ -12,17 +12,29 @@ from typing import Any, TypeVar
 from finetune_api.base import sha256_of
 from finetune_api.dataset import Dataset, HeldOut
 from finetune_api.row_formats import FORMAT_FIELDS
-from finetune_api.spec import CheckpointSpec, EvaluationSpec, FineTuneJobSpec, LearningRate, LoraSpec, TrainingSpec
+from finetune_api.spec import (
+    ADAPTER,
+    MERGED,
+    CheckpointSpec,
+    EvaluationSpec,
+    FineTuneJobSpec,
+    Initialization,
+    LearningRate,
+    LoraSpec,
+    OutputFormat,
+    OutputSpec,
+    TrainingSpec,
+)
 from finetune_api.uris import parse_claim
 
 EPOCHS = 3
-LEARNING_RATES = {"QLoRA": "2e-4"}
+LEARNING_RATES = {"QLoRA": "2e-4", "LoRA": "2e-4", "Full": "3e-5"}
 
 # What names the adapter, and what of it does not change the adapter's bytes.
 _TRAINING_FIELDS = ("method", "model", "dataset", "lora", "training")
 _DECIMALS = ("dropout", "learningRate", "maxMalformed", "maxOverlap", "maxTooLong", "weight", "weightDecay")
 _INDIFFERENT: dict[str, Any] = {
-    "model": {"secret_ref"},
+    "model": {"secret_ref": True, "adapter": {"secret_ref"}},
     "dataset": {"workers": True, "secret_ref": True, "mixture": {"__all__": {"secret_ref"}}},
     "training": {"logging_steps", "checkpoint"},
 }
@@ -37,19 +49,33 @@ class ResolvedTraining(TrainingSpec):
     checkpoint: CheckpointSpec = CheckpointSpec()
 
 
+class ResolvedLora(LoraSpec):
+    """spec.lora with what is left out of it filled in."""
+
+    rank_stabilized: bool = False
+    initialization: Initialization = "Default"
+
+
 class ResolvedEvaluation(EvaluationSpec):
     """spec.evaluation with the shape of its rows filled in."""
 
     dataset: HeldOut
 
 
+class ResolvedOutput(OutputSpec):
+    """spec.output with the formats that follow from the method."""
+
+    formats: list[OutputFormat]
+
+
 class ResolvedSpec(FineTuneJobSpec):
     """A spec as it will run: nothing in it depends on another field any more."""
 
     dataset: Dataset
-    lora: LoraSpec
+    lora: ResolvedLora | None = None  # None: method Full
     training: ResolvedTraining
     evaluation: ResolvedEvaluation | None = None
+    output: ResolvedOutput
 
     def training_sha256(self) -> str:
         """The digest that names an adapter and its folder.
@@ -125,7 +151,11 @@ def resolve(spec: FineTuneJobSpec) -> ResolvedSpec:
     shape = {name: dataset[name] for name in _SHAPE if name in dataset}
     if "mixture" in dataset:
         dataset = {**dataset, "mixture": [_shaped(one, shape) for one in dataset["mixture"]]}
-    resolved = {**given, "dataset": dataset, "lora": given.get("lora", {}), "training": training}
+    full = spec.method == "Full"
+    resolved = {**given, "dataset": dataset, "training": training}
+    if not full:
+        resolved["lora"] = given.get("lora", {})
+    resolved["output"] = {"formats": [MERGED if full else ADAPTER], **given["output"]}
     if "evaluation" in given:
         evaluation = given["evaluation"]
         resolved["evaluation"] = {**evaluation, "dataset": _shaped(evaluation["dataset"], shape)}

@@ -40,6 +40,23 @@ def _template_variables(kwargs: dict[str, str]) -> dict[str, str]:
     return kwargs
 
 
+class AdapterSource(ApiModel):
+    """An adapter that training continues from."""
+
+    source: SourceURI = Field(
+        description="Where the adapter lies: pvc://<claim>/<path>, hf://<owner>/<repository> or s3://<bucket>/<key> of "
+        "a folder with adapter_config.json, such as another job's status.adapter.uri."
+    )
+    revision: Revision = Field(
+        default="main",
+        description="Branch, tag or commit of a hub repository. The commit it stood for is recorded in status.lineage. "
+        "Ignored for other sources.",
+    )
+    secret_ref: SecretReference | None = Field(
+        default=None, description="A Secret with the source's credentials, as dataset.secretRef."
+    )
+
+
 class ModelSpec(ApiModel):
     """The base model."""
 
@@ -54,6 +71,11 @@ class ModelSpec(ApiModel):
     )
     secret_ref: SecretReference | None = Field(
         default=None, description="A Secret with the source's credentials, as dataset.secretRef."
+    )
+    adapter: AdapterSource | None = Field(
+        default=None,
+        description="An adapter of this base model that training continues from, instead of a new one: a refresh with "
+        "new rows. Its rank, alpha and target modules must be those of spec.lora.",
     )
     max_sequence_length: int = Field(
         default=2048, ge=32, le=131072, description="Longest row in tokens; longer rows are dropped and counted."

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     STORAGE_FULL = "StorageFull"
     STORAGE_UNSUITABLE = "StorageUnsuitable"
     EVALUATION_FAILED = "EvaluationFailed"
+    ARTIFACT_MISMATCH = "ArtifactMismatch"
     TRAINER_CRASHED = "TrainerCrashed"
     INTERRUPTED = "Interrupted"
     FOLDER_BUSY = "FolderBusy"
@@ -151,8 +152,15 @@ _TABLE = (
         Reason.INTERRUPTED,
         Retry.FREE,
         "the pod was told to stop before the stage was done",
-        "nothing: the stage starts again",
+        "nothing: the stage starts again, a training from its last checkpoint",
         75,
+    ),
+    FailureClass(
+        Reason.ARTIFACT_MISMATCH,
+        Retry.NEVER,
+        "what was saved, loaded back, does not answer as what was trained",
+        "report it with the model's name; the files stay in the run's folder",
+        77,
     ),
     FailureClass(
         Reason.FOLDER_BUSY,

@@ -139,13 +139,23 @@ class MemoryStatus(StatusModel):
     host: HostMemory | None = Field(default=None, description="The trainer's process.")
 
 
-class AdapterStatus(StatusModel):
-    """Where the adapter lies and how to know that it is whole."""
+class ArtefactStatus(StatusModel):
+    """Where an artefact lies and how to know that it is whole."""
 
-    uri: URI = Field(description="Where the adapter lies.")
+    uri: URI = Field(description="Where it lies.")
     sha256: Sha256 = Field(description="Digest of its manifest, which lists every file's digest.")
     size_bytes: Count = Field(description="Size of all files.")
     files: Count = Field(description="Number of files.")
+
+
+class AdapterStatus(ArtefactStatus):
+    """The adapter."""
+
+
+class ModelStatus(ArtefactStatus):
+    """The whole model in 16 bit."""
+
+    dtype: Short = Field(description="Type of its weights.")
 
 
 class DatasetRevision(StatusModel):
@@ -161,6 +171,10 @@ class LineageStatus(StatusModel):
     model_revision: Short | None = Field(default=None, description="Commit of a hub model.")
     model_sha256: Sha256 | None = Field(
         default=None, description="Fingerprint of a pvc:// model: names, sizes and content of its weights and settings."
+    )
+    adapter_revision: Short | None = Field(default=None, description="Commit of a hub adapter that was continued from.")
+    adapter_sha256: Sha256 | None = Field(
+        default=None, description="Fingerprint of an adapter that was continued from, on a claim or in a bucket."
     )
     dataset_revision: Short | None = Field(default=None, description="Commit of a hub dataset.")
     mixture: list[DatasetRevision] = Field(
@@ -333,6 +347,7 @@ class StageResult(ApiModel):
     training: TrainingStatus | None = Field(default=None, description="As status.training.")
     memory: MemoryStatus | None = Field(default=None, description="As status.memory.")
     adapter: AdapterStatus | None = Field(default=None, description="As status.adapter.")
+    model: ModelStatus | None = Field(default=None, description="As status.model.")
     evaluation: EvaluationStatus | None = Field(default=None, description="As status.evaluation.")
     lineage: LineageStatus | None = Field(default=None, description="As status.lineage.")
     stage_lineage: StageLineage | None = Field(default=None, description="As status.stages[].lineage.")

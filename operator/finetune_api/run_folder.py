@@ -7,6 +7,7 @@ from finetune_api.uris import ClaimPath, parse_claim
 DIGEST_LENGTH = 12
 
 ADAPTER = "adapter"
+MODEL = "model"
 RESULT = "result.json"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from finetune_api.defaults import ResolvedSpec
 from finetune_api.uris import ClaimPath, parse_source
@@ -19,10 +20,11 @@ class SourceReference:
 
 
 def sources_of(spec: ResolvedSpec) -> list[SourceReference]:
-    """The sources of model, training rows, mixture and held-out rows, in this order."""
-    named = [("spec.model", spec.model), ("spec.dataset", spec.dataset)]
-    found = [
-        *named,
+    """The sources of model, adapter, training rows, mixture and held-out rows, in this order."""
+    found: list[tuple[str, Any]] = [
+        ("spec.model", spec.model),
+        *([("spec.model.adapter", spec.model.adapter)] if spec.model.adapter else []),
+        ("spec.dataset", spec.dataset),
         *((f"spec.dataset.mixture[{one.name}]", one) for one in spec.dataset.mixture),
         *([("spec.evaluation.dataset", spec.evaluation.dataset)] if spec.evaluation else []),
     ]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from finetune_api.base import ApiModel
+from finetune_api.base import ApiModel, FieldError
 from finetune_api.dataset import DatasetSpec, EvaluationDatasetSpec
 from finetune_api.model import ModelSpec
 from finetune_api.rules import Decimal, Within, rule, validations
@@ -17,6 +17,9 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 ALL_LINEAR = "AllLinear"
 _ALONE = "AllLinear stands alone: it names every linear layer"
+
+
+Initialization = Literal["Default", "LoftQ", "PiSSA"]
 
 
 class LoraSpec(ApiModel):
@@ -53,6 +56,18 @@ class LoraSpec(ApiModel):
             "x-kubernetes-list-type": "set",
             **validations(rule(f"!('{ALL_LINEAR}' in self) || self.size() == 1", _ALONE)),
         },
+    )
+    rank_stabilized: bool | None = Field(
+        default=None,
+        description="Scale the update by alpha / sqrt(rank), so that high ranks learn as fast as low ones (rsLoRA, "
+        "Kalajdzievski 2023). Default: false.",
+    )
+    initialization: Initialization | None = Field(
+        default=None,
+        description="What the adapter begins with, if not with no change to the model (Default). LoftQ (method QLoRA): "
+        "what NF4 rounded away, as far as the rank holds it (Li et al. 2023). PiSSA (method LoRA): the principal part of each "
+        "weight, which is then trained (Meng et al. 2024); the saved adapter has twice the rank and fits the base "
+        "model as it is. Default: Default.",
     )
     seed: Seed = Field(default=42, description="Seed of the adapter's initial weights. Default: 42.")
 
@@ -135,7 +150,7 @@ class TrainingSpec(ApiModel):
     learning_rate: LearningRate | None = Field(
         default=None,
         description='Peak learning rate, a decimal in quotes, such as "2e-4". Left out, it follows from the method: '
-        '"2e-4" for QLoRA, where 1e-4 to 5e-4 is usual.',
+        '"2e-4" for QLoRA and LoRA, where 1e-4 to 5e-4 is usual; "3e-5" for Full, where 3e-5 to 5e-5 is.',
     )
     warmup_steps: int = Field(
         default=5,
@@ -212,19 +227,33 @@ class EvaluationSpec(ApiModel):
         return metrics
 
 
+OutputFormat = Literal["Adapter", "Merged16Bit"]
+ADAPTER: OutputFormat = "Adapter"
+MERGED: OutputFormat = "Merged16Bit"
+
+
 class OutputSpec(ApiModel):
     """Where the artefacts go."""
 
     destination: DestinationURI = Field(
         description="pvc://<claim>/<path>. A run writes below <destination>/<first 12 digits of trainingSha256>/."
     )
-    formats: list[Literal["Adapter"]] = Field(
-        default=["Adapter"],
+    formats: list[OutputFormat] | None = Field(
+        default=None,
         min_length=1,
-        max_length=1,
-        description="What is saved: the LoRA adapter with its tokenizer.",
+        max_length=2,
+        description="What is saved. Adapter: the LoRA adapter with its tokenizer; QLoRA and LoRA always save it. "
+        "Merged16Bit: the whole model in 16 bit, the adapter merged into it. Default: [Adapter], for Full "
+        "[Merged16Bit].",
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
+
+    @field_validator("formats")
+    @classmethod
+    def _check_formats(cls, formats: list[str] | None) -> list[str] | None:
+        if formats and len(set(formats)) < len(formats):
+            raise ValueError("a format is named twice")
+        return formats
 
 
 # They can't change once the object exists; see defaults.py for the digests that name adapter and report.
@@ -238,19 +267,66 @@ def _immutable(field: str) -> dict[str, str]:
     )
 
 
+MethodName = Literal["QLoRA", "LoRA", "Full"]
+_NO_LORA = "method Full trains the weights themselves: leave lora out"
+_FULL_FORMAT = "method Full saves the whole model: formats must be [Merged16Bit]"
+_ADAPTER_FORMAT = "QLoRA and LoRA always save their adapter: formats must name Adapter"
+_LOFTQ = "initialization LoftQ makes good what NF4 rounded away: it needs method QLoRA"
+_PISSA = "initialization PiSSA splits weights in 16 bit: it needs method LoRA"
+_CONTINUED = "an adapter that training continues from has its initial weights: leave lora.initialization out"
+_NOT_FULL = "method Full continues from no adapter: leave model.adapter out"
+
+
 class FineTuneJobSpec(ApiModel):
     """A fine-tune: model, rows, adapter, optimisation, evaluation, and where it runs."""
 
-    model_config = {"json_schema_extra": validations(*map(_immutable, (*IMMUTABLE_FIELDS, "runtime", "scheduling")))}
+    model_config = {
+        "json_schema_extra": validations(
+            *map(_immutable, (*IMMUTABLE_FIELDS, "runtime", "scheduling")),
+            rule("self.method != 'Full' || !has(self.lora)", _NO_LORA, ".lora"),
+            rule("self.method != 'Full' || !has(self.model.adapter)", _NOT_FULL, ".model.adapter"),
+            rule(
+                "!has(self.output.formats) || self.method != 'Full' || self.output.formats == ['Merged16Bit']",
+                _FULL_FORMAT,
+                ".output.formats",
+            ),
+            rule(
+                "!has(self.output.formats) || self.method == 'Full' || 'Adapter' in self.output.formats",
+                _ADAPTER_FORMAT,
+                ".output.formats",
+            ),
+            rule(
+                "!has(self.lora) || !has(self.lora.initialization) || self.lora.initialization != 'LoftQ' || "
+                "self.method == 'QLoRA'",
+                _LOFTQ,
+                ".lora.initialization",
+            ),
+            rule(
+                "!has(self.lora) || !has(self.lora.initialization) || self.lora.initialization != 'PiSSA' || "
+                "self.method == 'LoRA'",
+                _PISSA,
+                ".lora.initialization",
+            ),
+            rule(
+                "!has(self.model.adapter) || !has(self.lora) || !has(self.lora.initialization) || "
+                "self.lora.initialization == 'Default'",
+                _CONTINUED,
+                ".lora.initialization",
+            ),
+        )
+    }
 
-    method: Literal["QLoRA"] = Field(
-        default="QLoRA", description="QLoRA: a LoRA adapter on a base model quantised to NF4 (4 bit)."
+    method: MethodName = Field(
+        default="QLoRA",
+        description="QLoRA: a LoRA adapter on a base model quantised to NF4 (4 bit, double quantisation). LoRA: an "
+        "adapter on the base model in 16 bit. Full: all weights of the model itself.",
     )
     model: ModelSpec = Field(description="The base model.")
     dataset: DatasetSpec = Field(description="The training rows.")
     # No object default in the schema: whether an adapter is used at all follows from the method.
     lora: LoraSpec | None = Field(
-        default=None, description="The adapter, in PEFT's terms. Left out: the default of each field."
+        default=None,
+        description="The adapter, in PEFT's terms; not for method Full. Left out: the default of each field.",
     )
     training: TrainingSpec = Field(default=TrainingSpec(), description="The optimisation.")
     evaluation: EvaluationSpec | None = Field(
@@ -259,3 +335,23 @@ class FineTuneJobSpec(ApiModel):
     output: OutputSpec = Field(description="Where the artefacts go.")
     runtime: RuntimeSpec = Field(default=RuntimeSpec(), description="The pod that a stage runs in.")
     scheduling: SchedulingSpec = Field(default=SchedulingSpec(), description="Retries.")
+
+    @model_validator(mode="after")
+    def _check_method(self) -> Self:
+        formats, full = self.output.formats, self.method == "Full"
+        if full and self.lora:
+            raise FieldError("lora", _NO_LORA)
+        if full and self.model.adapter:
+            raise FieldError("model.adapter", _NOT_FULL)
+        if formats and full and formats != [MERGED]:
+            raise FieldError("output.formats", _FULL_FORMAT)
+        if formats and not full and ADAPTER not in formats:
+            raise FieldError("output.formats", _ADAPTER_FORMAT)
+        beginning = (self.lora.initialization if self.lora else None) or "Default"
+        if beginning == "LoftQ" and self.method != "QLoRA":
+            raise FieldError("lora.initialization", _LOFTQ)
+        if beginning == "PiSSA" and self.method != "LoRA":
+            raise FieldError("lora.initialization", _PISSA)
+        if self.model.adapter and beginning != "Default":
+            raise FieldError("lora.initialization", _CONTINUED)
+        return self

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from finetune_api.defaults import ResolvedSpec, one_spelling
+from finetune_api.defaults import ResolvedSpec, one_spelling, resolve
+from finetune_api.spec import FineTuneJobSpec
 
 # Where a run computes and writes makes no difference to what it comes to.
 _NOT_OF_THE_RESULT = {"runtime", "scheduling", "output"}
@@ -25,7 +26,7 @@ def read_spec(text: str) -> dict[str, Any]:
     document = json.loads(text)
     if not isinstance(document, dict):
         raise ValueError("no JSON object")
-    return _of_the_result(one_spelling(ResolvedSpec.model_validate(document | _ANYWHERE)))
+    return _of_the_result(one_spelling(resolve(FineTuneJobSpec.model_validate(document | _ANYWHERE))))
 
 
 def _of_the_result(spec: ResolvedSpec) -> dict[str, Any]:

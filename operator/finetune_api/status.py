@@ -18,6 +18,7 @@ from finetune_api.results import (
     FailureStatus,
     LineageStatus,
     MemoryStatus,
+    ModelStatus,
     StageLineage,
     TrainingStatus,
 )
@@ -109,6 +110,7 @@ class FineTuneJobStatus(StatusModel):
     training: TrainingStatus | None = Field(default=None, description="What training came to.")
     memory: MemoryStatus | None = Field(default=None, description="Peak memory of training.")
     adapter: AdapterStatus | None = Field(default=None, description="Where the adapter lies.")
+    model: ModelStatus | None = Field(default=None, description="Where the whole model lies, of format Merged16Bit.")
     evaluation: EvaluationStatus | None = Field(default=None, description="Base against tuned.")
     lineage: LineageStatus | None = Field(default=None, description="What the run was made from.")
     advice: list[Advice] = Field(

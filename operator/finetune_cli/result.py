@@ -10,8 +10,8 @@ from rich.text import Text
 from finetune_api.job import FineTuneJob
 from finetune_api.reasons import FAILURES
 from finetune_api.results import (
-    AdapterStatus,
     Advice,
+    ArtefactStatus,
     DatasetStatus,
     FailureStatus,
     LineageStatus,
@@ -107,7 +107,8 @@ def _facts(job: FineTuneJob) -> list[tuple[str, RenderableType]]:
     status = job.status
     return [
         *_reused(job),
-        *(_adapter(status.adapter) if status.adapter else []),
+        *(_artefact("adapter", status.adapter) if status.adapter else []),
+        *(_artefact("model", status.model) if status.model else []),
         *(_dataset(status.dataset) if status.dataset else []),
         *(_training(status.training) if status.training else []),
         *(_memory(status.memory) if status.memory else []),
@@ -143,11 +144,11 @@ def _made_from(source: str, revision: str | None, sha256: str | None) -> str:
     return f"{source} ({said})" if said else source
 
 
-def _adapter(adapter: AdapterStatus) -> list[tuple[str, RenderableType]]:
+def _artefact(name: str, artefact: ArtefactStatus) -> list[tuple[str, RenderableType]]:
     return [
-        ("adapter", text.text(adapter.uri, "bold cyan")),
-        ("sha256", text.text(adapter.sha256)),
-        ("size", Text(f"{text.size(adapter.size_bytes)} in {adapter.files} files")),
+        (name, text.text(artefact.uri, "bold cyan")),
+        ("sha256", text.text(artefact.sha256)),
+        ("size", Text(f"{text.size(artefact.size_bytes)} in {artefact.files} files")),
     ]
 
 

@@ -38,7 +38,11 @@ def heading(view: View, now: datetime) -> Text:
     """The job's name, what it trains, and since when."""
     job = view.job
     spec = resolve(job.spec)
-    parts = [job.metadata.namespace, spec.model.source, f"{spec.method} rank {spec.lora.rank}"]
+    parts = [
+        job.metadata.namespace,
+        spec.model.source,
+        f"{spec.method} rank {spec.lora.rank}" if spec.lora else spec.method,
+    ]
     since = elapsed(job, now)
     return Text.assemble(
         text.text(job.metadata.name, "bold"), text.text("  " + " · ".join(parts + ([since] if since else [])), "dim")

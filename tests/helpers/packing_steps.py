@@ -14,6 +14,7 @@ import numpy as np
 
 from finetune_trainer.data.token_store import TokenStore
 from finetune_trainer.data.tokenize import IGNORED, TokenRow
+from finetune_trainer.models.methods import METHODS
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
 from finetune_trainer.training.engines import load_engine
@@ -127,8 +128,8 @@ class Bench:
 
     def _model(self, rows: TokenStore) -> tuple[Any, Any]:
         source, engine = ModelSource(str(self.model), None, False), load_engine()
-        base, tokenizer = engine.load_base(source, max(rows.longest, 64), self.device)
-        return engine.add_adapter(base, self._spec().lora, "Disabled", source), tokenizer
+        base, tokenizer = engine.load_base(source, max(rows.longest, 64), self.device, METHODS["QLoRA"])
+        return engine.trainable("Disabled").add_adapter(base, self._spec().lora, source), tokenizer
 
     def _spec(self) -> Any:
         spec: dict[str, Any] = {

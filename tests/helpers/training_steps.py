@@ -13,6 +13,7 @@ from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.formats import parse_row
 from finetune_trainer.data.token_store import TokenStore
 from finetune_trainer.data.tokenize import tokenise
+from finetune_trainer.models.methods import METHODS
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
 from finetune_trainer.stage.interruption import Interruption
@@ -56,7 +57,8 @@ def take_steps(
 
     spec, engine = config.spec, load_engine()
     source = ModelSource(str(config.local_path(parse_claim(spec.model.source))), None, False)
-    base, tokenizer = engine.load_base(source, LONGEST, CPU)
+    method = METHODS[spec.method]
+    base, tokenizer = engine.load_base(source, LONGEST, CPU, method)
     if rows is None:
         chat = read_chat_format(tokenizer, spec.model, embedding_rows(base))
         lines = (config.local_path(parse_claim(spec.dataset.source)) / "train.jsonl").read_text().splitlines()
@@ -64,7 +66,7 @@ def take_steps(
         tokenised = tokenise(examples, chat, LONGEST, spec.training.loss_on)
         rows = TokenStore.of([row for one in tokenised for row in one.rows])
     plan = StepPlan(spec.training.batch_size, micro_batch, checkpointing, may_shrink)
-    model = engine.add_adapter(base, spec.lora, plan.checkpointing, source)
+    model = method.make_trainable(engine.trainable(plan.checkpointing), base, spec.lora, source)
     reporter = StepReporter(None)
     trained = steps_of(model, tokenizer, rows, StepSettings(spec.training, plan, CPU, packed), reporter)
     history = reporter.history

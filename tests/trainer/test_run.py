@@ -208,7 +208,7 @@ def test_a_second_attempt_of_the_same_job_returns_the_result_at_once(run: Any) -
 
 
 def test_another_specs_or_a_damaged_adapter_is_not_taken_for_whole(run: Any, tmp_path: Path) -> None:
-    from finetune_trainer.models.adapter_files import finished_training
+    from finetune_trainer.models.artefacts import finished_training
     from finetune_trainer.stage.run_folder import RunFolder
 
     assert finished_training(run.run_folder, run.config)

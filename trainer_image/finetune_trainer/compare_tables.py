@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finetune_api.base import cut
-from finetune_api.results import MetricValue, TrainingStatus
+from finetune_api.results import ArtefactStatus, MetricValue, TrainingStatus
 from finetune_trainer.finished_runs import FinishedRun
 from finetune_trainer.run_comparison import Comparison, Difference, evaluation_of, metric_of
 
@@ -64,7 +64,8 @@ def _rows(comparison: Comparison) -> Iterator[tuple[str, Show]]:
     yield "dtype", _training(lambda one: one.dtype or "")
     yield "optimizer", _training(lambda one: one.optimizer or "")
     yield "micro-batch", _training(lambda one: _count(one.micro_batch_size))
-    yield "adapter", lambda run: f"{run.training.adapter.size_bytes / 1e6:,.1f} MB" if run.training.adapter else ""
+    yield "adapter", lambda run: _saved(run.training.adapter)
+    yield "merged model", lambda run: _saved(run.training.model)
     yield "held-out rows", lambda run: _count(evaluation_of(run).examples)
     for name in comparison.metrics():
         yield f"{name} base", _metric(name, "base")
@@ -102,6 +103,10 @@ def _p_value(name: str) -> Show:
         return (metric.p_value or "") if metric else ""
 
     return show
+
+
+def _saved(artefact: ArtefactStatus | None) -> str:
+    return f"{artefact.size_bytes / 1e6:,.1f} MB" if artefact else ""
 
 
 def _count(number: int) -> str:

@@ -13,10 +13,10 @@ from finetune_api.reasons import Reason
 from finetune_trainer.dry_run import prepare_rows_and_model, run_dry
 from finetune_trainer.run_plan import ModelToTrain, RowsToTrainOn, RunPlan, plan_run
 from finetune_trainer.stage.failure import StageError
-from finetune_trainer.training.estimate import GIB, USUAL_GPUS, Parameters
+from finetune_trainer.training.estimate import GIB, USUAL_GPUS
 
 if TYPE_CHECKING:
-    from finetune_api.spec import LoraSpec
+    from finetune_api.defaults import ResolvedSpec
     from finetune_trainer.models.protocols import CausalLM
 
 
@@ -48,30 +48,21 @@ def _plan(config: RunConfig, gpus: Sequence[int]) -> RunPlan:
     cached = ", prepared by an earlier run" if status.cached else ""
     rows = RowsToTrainOn(f"{status.summary}{cached}", len(store), store.longest, prepared.advice)
     bare = skeleton(source, load_config(source))
-    model = _model(bare, spec.lora) if bare else None
+    model = _model(bare, spec) if bare else None
     return plan_run(spec, rows, model, tokenizer_bytes(source), gpus)
 
 
-def _model(bare: CausalLM, lora: LoraSpec) -> ModelToTrain:
-    from finetune_trainer.models.adapter_targets import (
-        adapter_bytes,
-        adapter_layers,
-        quantised_parameters,
-        trained_biases,
-    )
+def _model(bare: CausalLM, spec: ResolvedSpec) -> ModelToTrain:
+    from finetune_trainer.models.adapter_targets import adapter_layers, quantised_parameters, trained_biases
+    from finetune_trainer.models.sizes import sizes_of
     from finetune_trainer.training.plan import shape_of
 
-    layers, biases = adapter_layers(bare, lora), trained_biases(bare, lora)
-    quantised = quantised_parameters(bare)
-    everything = sum(parameter.numel() for parameter in bare.parameters())
-    trained = sum(one.parameters for one in layers) + sum(biases)
     return ModelToTrain(
         shape=shape_of(bare),
-        # Trained biases take the place of the model's own.
-        parameters=Parameters(quantised, everything - quantised - sum(biases), trained),
-        layers=layers,
-        biases=len(biases),
-        adapter_bytes=adapter_bytes(bare, lora),
+        sizes=sizes_of(bare, spec),
+        linear=quantised_parameters(bare),
+        layers=adapter_layers(bare, spec.lora) if spec.lora else [],
+        biases=len(trained_biases(bare, spec.lora)) if spec.lora else 0,
     )
 
 

@@ -8,7 +8,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from finetune_api.defaults import ResolvedLora
 from finetune_trainer.models.adapter_targets import AdapterLayers
+from finetune_trainer.models.methods import METHODS
 from finetune_trainer.run_plan import RunPlan
 from finetune_trainer.training.estimate import CUDA_BYTES, GIB, Estimate
 
@@ -25,29 +27,32 @@ def print_plan(plan: RunPlan) -> None:
 
 def _parts(plan: RunPlan) -> Iterable[RenderableType]:
     yield _run(plan)
-    if plan.model:
-        yield _layers(plan.model.layers)
-        yield _memory(plan)
+    if plan.model is None:
+        yield Text("the model's own code wants its weights: neither parameters nor memory are known before", "yellow")
     else:
-        yield Text("the model's own code wants its weights: neither adapter nor memory is known before", "yellow")
+        if plan.model.layers:
+            yield _layers(plan.model.layers)
+        yield _memory(plan)
     if plan.advice:
         yield Group(*(Text.assemble((f"{entry.reason}: ", "yellow"), entry.message) for entry in plan.advice))
 
 
 def _run(plan: RunPlan) -> Table:
-    spec, model = plan.spec, plan.model
-    training, lora = spec.training, spec.lora
+    spec, training = plan.spec, plan.spec.training
     table = _table("plan", "")
     table.add_row("rows", plan.rows.summary)
     table.add_row("longest row", f"{plan.rows.longest:,} tokens")
     table.add_row("steps", f"{plan.steps:,}, {_passes(plan)}")
     table.add_row("warm-up", f"{plan.warmup_steps:,} steps to {training.learning_rate}, then {training.scheduler}")
     table.add_row("batch", f"{training.batch_size:,} rows in a step")
-    table.add_row("method", f"{spec.method}: the base model in NF4 (4 bit)")
+    table.add_row("method", f"{spec.method}, the base model {METHODS[spec.method].precision}")
     table.add_row("optimizer", plan.optimizer)
-    table.add_row("adapter", f"rank {lora.rank}, alpha {lora.alpha}, bias {lora.bias}")
-    if model:
-        trained, total = model.parameters.trained, model.parameters.total
+    if spec.lora:
+        table.add_row("adapter", _adapter(spec.lora))
+    if spec.model.adapter:
+        table.add_row("continues from", spec.model.adapter.source)
+    if plan.parameters:
+        trained, total = plan.parameters.trained, plan.parameters.total
         table.add_row("parameters", f"{trained:,} of {total:,} are trained ({trained / total:.2%})")
     if plan.room:
         table.add_row("room to write", f"up to {_size(plan.room.total)}, {_size(plan.room.checkpoints)} in checkpoints")
@@ -56,6 +61,15 @@ def _run(plan: RunPlan) -> Table:
             "on the CPU", f"{plan.on_cpu.micro_batch} rows at a time, checkpointing {plan.on_cpu.checkpointing}"
         )
     return table
+
+
+def _adapter(lora: ResolvedLora) -> str:
+    parts = [f"rank {lora.rank}, alpha {lora.alpha}, bias {lora.bias}"]
+    if lora.rank_stabilized:
+        parts.append("rank-stabilized")
+    if lora.initialization != "Default":
+        parts.append(f"initialized by {lora.initialization}")
+    return ", ".join(parts)
 
 
 def _passes(plan: RunPlan) -> str:
@@ -72,7 +86,7 @@ def _layers(layers: Iterable[AdapterLayers]) -> Table:
 
 
 def _memory(plan: RunPlan) -> Table:
-    table = _table("GPU memory", "rows at a time", "checkpointing", "weights", "adapter", "activations", "together")
+    table = _table("GPU memory", "rows at a time", "checkpointing", "frozen", "trained", "activations", "together")
     for one in plan.estimates:
         table.add_row(f"{one.gpu / GIB:g} GiB", *_cells(one), style="" if one.fits else "red")
     table.caption = (
@@ -87,7 +101,7 @@ def _cells(one: Estimate) -> list[str]:
     return [
         f"{one.step.micro_batch:,} of {one.step.batch:,}",
         one.step.checkpointing,
-        *map(_size, (one.weights, one.adapter, one.activations)),
+        *map(_size, (one.frozen, one.trained, one.activations)),
         together,
     ]
 

@@ -90,6 +90,7 @@ def _run(name: str, run: FinishedRun) -> dict[str, Any]:
         "training": run.training.training,
         "memory": run.training.memory,
         "adapter": run.training.adapter,
+        "model": run.training.model,
         "evaluation": run.evaluation.evaluation if run.evaluation else None,
     }
     told = {key: section.to_api() for key, section in sections.items() if section}

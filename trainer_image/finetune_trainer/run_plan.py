@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from finetune_api.defaults import ResolvedSpec
 from finetune_api.results import Advice
-from finetune_trainer.models.adapter_targets import AdapterLayers, checkpoint_room, room_needed
+from finetune_trainer.models.adapter_targets import AdapterLayers
+from finetune_trainer.models.methods import METHODS
+from finetune_trainer.models.sizes import Sizes
 from finetune_trainer.stage.device import Device
-from finetune_trainer.training.estimate import Estimate, Parameters, estimate
+from finetune_trainer.training.estimate import Estimate, Parameters, estimate, parameters_of
 from finetune_trainer.training.plan import ModelShape, StepPlan, optimizer_on, plan_step, total_steps, warmup_steps
 from finetune_trainer.training.spec_advice import bias_advice, spec_advice
 
@@ -28,13 +30,13 @@ class RowsToTrainOn:
 
 @dataclass(frozen=True)
 class ModelToTrain:
-    """A model whose weights need not be there, and the adapter that it would get."""
+    """A model whose weights need not be there, and what would be trained of it."""
 
     shape: ModelShape
-    parameters: Parameters
-    layers: Sequence[AdapterLayers]
-    biases: int  # bias vectors that are trained
-    adapter_bytes: int
+    sizes: Sizes
+    linear: int  # parameters that NF4 takes
+    layers: Sequence[AdapterLayers]  # none of method Full
+    biases: int  # bias vectors that are trained with them
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class RunPlan:
     warmup_steps: int
     optimizer: str
     model: ModelToTrain | None
+    parameters: Parameters | None
     room: Room | None
     on_cpu: StepPlan | None  # of a job that asks for no GPU
     estimates: Sequence[Estimate]  # a GPU each
@@ -67,12 +70,14 @@ def plan_run(
 ) -> RunPlan:
     """What a job would do; ``gpus`` are sizes in bytes of GPUs to estimate the memory for."""
     training, on_cpu = spec.training, not spec.runtime.gpus_per_node
-    steps = total_steps(training, rows.rows)
-    room, cpu, estimates, biases = None, None, [], None
+    steps, optimizer = total_steps(training, rows.rows), optimizer_on(_CPU if on_cpu else _GPU, training)
+    room, cpu, estimates, parameters, biases = None, None, [], None, None
     if model:
-        keep = training.checkpoint.keep
-        room = Room(room_needed(model.adapter_bytes, tokenizer_bytes, keep), checkpoint_room(model.adapter_bytes, keep))
-        estimates = [estimate(model.parameters, model.shape, training, rows.longest, gpu) for gpu in gpus]
+        parameters = parameters_of(METHODS[spec.method], model.sizes, model.linear)
+        room = Room(
+            model.sizes.room_needed(spec, optimizer, tokenizer_bytes), model.sizes.checkpoint_room(spec, optimizer)
+        )
+        estimates = [estimate(parameters, model.shape, training, rows.longest, gpu) for gpu in gpus]
         cpu = plan_step(training, model.shape, rows.longest, None) if on_cpu else None
         biases = bias_advice(model.biases)
     return RunPlan(
@@ -81,8 +86,9 @@ def plan_run(
         steps=steps,
         steps_of_a_pass=-(-rows.rows // training.batch_size),
         warmup_steps=warmup_steps(training, steps)[0],
-        optimizer=optimizer_on(_CPU if on_cpu else _GPU, training),
+        optimizer=optimizer,
         model=model,
+        parameters=parameters,
         room=room,
         on_cpu=cpu,
         estimates=estimates,

@@ -53,7 +53,7 @@ class JobObject:
         if result.failure:
             return True
         if stage.name == "Train":
-            return result.training is not None and result.adapter is not None
+            return result.training is not None and (result.adapter is not None or result.model is not None)
         return result.evaluation is not None
 
 

@@ -27,10 +27,12 @@ def evaluation_message(evaluation: EvaluationStatus | None) -> str:
 
 
 def success_message(status: FineTuneJobStatus) -> str:
-    """What a successful job came to: its evaluation, or where its adapter lies."""
+    """What a successful job came to: its evaluation, or where its adapter or model lies."""
     if status.evaluation:
         return evaluation_message(status.evaluation)
-    return f"adapter at {status.adapter.uri}" if status.adapter else ""
+    if status.adapter:
+        return f"adapter at {status.adapter.uri}"
+    return f"model at {status.model.uri}" if status.model else ""
 
 
 def _change(metric: MetricStatus, evaluation: EvaluationStatus) -> str:

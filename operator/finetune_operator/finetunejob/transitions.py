@@ -116,6 +116,7 @@ def record(
             "training": result.training,
             "memory": result.memory,
             "adapter": result.adapter,
+            "model": result.model,
         }
     else:
         update |= {"evaluation": result.evaluation}
@@ -200,6 +201,8 @@ def _progress_at_the_end(status: FineTuneJobStatus, stage: Stage, pod: str, resu
 def _where(result: StageResult) -> str:
     if result.adapter:
         return f"the adapter at {result.adapter.uri}"
+    if result.model:
+        return f"the model at {result.model.uri}"
     report = result.evaluation.report_uri if result.evaluation else None
     return f"the report at {report}" if report else "the result"
 

@@ -12,13 +12,13 @@ from finetune_api.reasons import Reason
 from finetune_api.spec import LoraSpec
 from finetune_trainer.data.tokenize import IGNORED, TokenRow
 from finetune_trainer.models.adapter_targets import (
-    adapter_bytes,
     adapter_layers,
+    adapter_parameters,
     adapter_targets,
     quantised_parameters,
-    room_needed,
 )
 from finetune_trainer.models.loading import attach_adapter, load_base, load_config, skeleton
+from finetune_trainer.models.methods import METHODS
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
 from finetune_trainer.training.engines import load_engine
@@ -62,8 +62,8 @@ def source_of(kind: str, tiny_model: Path, folder: Path) -> ModelSource:
 def train(source: ModelSource, lora: LoraSpec, folder: Path) -> Any:
     """Two steps; the adapter is saved to the folder. Returns the model."""
     engine = load_engine()
-    base, tokenizer = engine.load_base(source, 256, CPU)
-    model = engine.add_adapter(base, lora, "Disabled", source)
+    base, tokenizer = engine.load_base(source, 256, CPU, METHODS["QLoRA"])
+    model = engine.trainable("Disabled").add_adapter(base, lora, source)
     training = ResolvedTraining(learning_rate="1e-2", max_steps=2, batch_size=4, logging_steps=1, warmup_steps=0)
     settings = StepSettings(training, StepPlan(4, 2, "Disabled"), CPU)
     steps_of(model, tokenizer, ROWS, settings, StepReporter(None))
@@ -88,7 +88,7 @@ def test_all_linear_trains_every_linear_layer_but_the_head_and_plain_peft_loads_
 
     file = tmp_path / "adapter" / "adapter_model.safetensors"
     saved = load_file(file)
-    assert sum(tensor.nbytes for tensor in saved.values()) == adapter_bytes(bare, lora)
+    assert sum(tensor.nbytes for tensor in saved.values()) == 4 * adapter_parameters(bare, lora)
     assert all(tensor.dtype == torch.float32 for tensor in saved.values())
     moved = [tensor for name, tensor in saved.items() if "lora_B" in name]
     assert moved
@@ -124,7 +124,7 @@ def test_trained_biases_are_in_the_file_and_differ_from_the_bases(
     assert len(biases) == 6  # of q, k and v in both layers
     for name, tensor in biases.items():
         assert not tensor.equal(base[name.removeprefix("base_model.model.").replace(".base_layer", "")])
-    assert sum(tensor.nbytes for tensor in saved.values()) == adapter_bytes(bare, lora)
+    assert sum(tensor.nbytes for tensor in saved.values()) == 4 * adapter_parameters(bare, lora)
     advice = trained_biases(model)
     assert advice
     assert "6 bias vectors" in advice.message
@@ -143,7 +143,7 @@ def test_layers_of_one_name_and_shape_are_counted_together_as_the_adapter_trains
         ("q_proj", 64, 64, 2),
     ]
     assert [one.parameters for one in layers] == [2 * 8 * (128 + 64), 2 * 8 * (64 + 64)]
-    assert 4 * sum(one.parameters for one in layers) == adapter_bytes(bare, lora)
+    assert sum(one.parameters for one in layers) == adapter_parameters(bare, lora)
     # Two layers of four attention projections and three of the MLP; embeddings and the tied head stay in 16 bit.
     assert quantised_parameters(bare) == 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
 
@@ -180,8 +180,3 @@ def test_names_are_whole_where_their_ends_would_also_match_something_else() -> N
 
     model: Any = Model()
     assert adapter_targets(model, ["AllLinear"]) == ["layer.out"]
-
-
-def test_room_is_for_a_draft_beside_what_an_earlier_attempt_left() -> None:
-    # Adapter and tokenizer twice; two checkpoints and the next one, of weights and two moments each.
-    assert room_needed(100, 10, 2) == 220 + 900 + (1 << 20)

@@ -23,6 +23,7 @@ from finetune_trainer.models.loading import (
     load_tokenizer,
     text_tokenizer,
 )
+from finetune_trainer.models.methods import METHODS
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
 from finetune_trainer.training.engines import load_engine
@@ -37,7 +38,7 @@ def source(folder: Path, trust: bool = False) -> ModelSource:
 
 
 def load_for_training(folder: Path) -> Any:
-    return load_engine().load_base(source(folder), 256, CPU)[0]
+    return load_engine().load_base(source(folder), 256, CPU, METHODS["QLoRA"])[0]
 
 
 def load_for_evaluation(folder: Path) -> Any:
@@ -166,10 +167,10 @@ def test_a_model_with_a_processor_is_trained_on_text_and_its_adapter_loads(tiny_
     folder = make_multimodal(tiny_model, tmp_path / "model")
     assert type(AutoProcessor.from_pretrained(folder)).__name__ == "Gemma3Processor"
     assert load_tokenizer(source(folder)).chat_template
-    base, tokenizer = engine.load_base(source(folder), 256, CPU)
+    base, tokenizer = engine.load_base(source(folder), 256, CPU, METHODS["QLoRA"])
     assert tokenizer("a b").input_ids
     assert tokenizer.chat_template
-    adapted = engine.add_adapter(base, LoraSpec(rank=2), "Disabled", source(folder))
+    adapted = engine.trainable("Disabled").add_adapter(base, LoraSpec(rank=2), source(folder))
     trained = [name for name, value in adapted.named_parameters() if value.requires_grad]
     assert trained
     assert all(".language_model." in name for name in trained)
@@ -232,8 +233,8 @@ def test_a_models_own_code_runs_in_both_stages_only_where_the_profile_trusts_it(
     assert type(model).__name__ == "OwnForCausalLM"
     assert context_of(load_config(source(folder, trust=True))) == 2048
     engine = load_engine()
-    refusal(lambda: engine.load_base(source(folder), 256, CPU), Reason.MODEL_NOT_FOUND)
-    model, tokenizer = engine.load_base(source(folder, trust=True), 256, CPU)
+    refusal(lambda: engine.load_base(source(folder), 256, CPU, METHODS["QLoRA"]), Reason.MODEL_NOT_FOUND)
+    model, tokenizer = engine.load_base(source(folder, trust=True), 256, CPU, METHODS["QLoRA"])
     assert type(model).__name__ == "OwnForCausalLM"
     assert tokenizer("a").input_ids
 

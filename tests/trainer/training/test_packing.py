@@ -214,12 +214,13 @@ def test_the_proof_does_not_repack_4_bit_weights_as_evaluation_may(tiny_model: P
     import torch
 
     from finetune_api.spec import LoraSpec
+    from finetune_trainer.models.methods import METHODS
     from finetune_trainer.sources.model import ModelSource
     from finetune_trainer.training.packed_attention import prove_packing
 
     engine, source = load_engine(), ModelSource(str(tiny_model), None, False)
-    base, _ = engine.load_base(source, 64, CPU)
-    model: Any = engine.add_adapter(base, LoraSpec(rank=8, alpha=8, dropout=dropout), "Disabled", source)
+    base, _ = engine.load_base(source, 64, CPU, METHODS["QLoRA"])
+    model: Any = engine.trainable("Disabled").add_adapter(base, LoraSpec(rank=8, alpha=8, dropout=dropout), source)
     modes = {name: module.training for name, module in model.named_modules()}
     kinds = {type(module).__name__ for module in model.modules()}
     assert "Linear4bit" in kinds

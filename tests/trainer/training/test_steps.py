@@ -138,7 +138,7 @@ def test_the_adapter_is_saved_in_the_type_and_values_that_were_trained(
     from safetensors.torch import load_file
 
     from finetune_api.uris import parse_claim
-    from finetune_trainer.models.adapter_files import save_adapter
+    from finetune_trainer.models.artefacts import save_adapter
     from finetune_trainer.stage.run_folder import RunFolder
 
     folder = RunFolder(tmp_path, parse_claim("pvc://work/out/0123"))
@@ -158,7 +158,7 @@ def test_weights_that_were_trained_outlive_a_tokenizer_that_can_not_be_saved(
     from safetensors.torch import load_file
 
     from finetune_api.uris import parse_claim
-    from finetune_trainer.models.adapter_files import save_adapter
+    from finetune_trainer.models.artefacts import save_adapter
     from finetune_trainer.stage.run_folder import RunFolder
 
     class Full:
@@ -288,13 +288,14 @@ def test_a_volume_too_small_for_the_adapter_is_told_with_both_sizes_before_the_w
 
 def test_rows_keep_to_the_models_context_so_that_nothing_stretches_its_positions(tiny_model: Path) -> None:
     from finetune_trainer.models.loading import context_of, load_config
+    from finetune_trainer.models.methods import METHODS
     from finetune_trainer.models.reading import longest_row
     from finetune_trainer.sources.model import ModelSource
 
     engine, source = load_engine(), ModelSource(str(tiny_model), None, False)
     for wanted, longest in ((4096, 2048), (512, 512)):  # the tiny model's context is 2048
         limit = longest_row(wanted, context_of(load_config(source)))
-        model: Any = engine.load_base(source, limit, CPU)[0]
+        model: Any = engine.load_base(source, limit, CPU, METHODS["QLoRA"])[0]
         assert (limit, model.max_seq_length) == (longest, longest)
     assert longest_row(4096, None) == 4096
 

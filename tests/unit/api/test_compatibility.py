@@ -85,10 +85,10 @@ BREAKING: dict[str, tuple[Callable[[Schema], Any], str]] = {
     ),
     "a new field that is required": (
         lambda crd: (
-            field(crd, "spec.model")["properties"].update(adapter={"type": "string"}),
-            field(crd, "spec.model")["required"].append("adapter"),
+            field(crd, "spec.model")["properties"].update(teacher={"type": "string"}),
+            field(crd, "spec.model")["required"].append("teacher"),
         ),
-        ".spec.model.adapter became required",
+        ".spec.model.teacher became required",
     ),
     "another default": (put("spec.lora.rank", "default", 8), "default 16 became 8"),
     "a removed default": (drop("spec.lora.rank", "default"), "default 16 became None"),
@@ -150,7 +150,7 @@ def test_a_breaking_change_is_found_and_named(change: Callable[[Schema], Any], t
 def add_optional(crd: Schema) -> None:
     strict = {"type": "string", "maxLength": 5, "pattern": "^a$"}
     strict["x-kubernetes-validations"] = [{"rule": "self == 'a'", "message": "m"}]
-    field(crd, "spec.model")["properties"]["adapter"] = strict
+    field(crd, "spec.model")["properties"]["teacher"] = strict
     inner = {"steps": {"type": "integer", "default": 9}}  # reaches no job that does not name the field around it
     field(crd, "spec")["properties"]["checkpoints"] = {"type": "object", "properties": inner}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,7 @@ from pydantic import Field
 from finetune_api.base import sha256_of
 from finetune_api.crd import build_crd
 from finetune_api.dataset import FiltersSpec
-from finetune_api.defaults import _DECIMALS, LEARNING_RATES, ResolvedSpec, ResolvedTraining, resolve
+from finetune_api.defaults import _DECIMALS, LEARNING_RATES, ResolvedLora, ResolvedSpec, ResolvedTraining, resolve
 from finetune_api.row_formats import ROW_FORMATS
 from finetune_api.rules import DECIMAL_PATTERN
 from finetune_api.spec import FineTuneJobSpec, LoraSpec
@@ -21,6 +22,7 @@ from specs import job_with, spec_with
 # A default never changes within a version of the API: an object that is stored, or applied again, would change meaning.
 SCHEMA_DEFAULTS = {
     "method": "QLoRA",
+    "model.adapter.revision": "main",
     "model.chatTemplate": "",
     "model.chatTemplateKwargs": {},
     "model.dtype": "Auto",
@@ -42,6 +44,7 @@ SCHEMA_DEFAULTS = {
     "lora.targetModules": ["AllLinear"],
     "training": {},
     "training.batchSize": 8,
+    "training.checkpoint.keep": 2,
     "training.gradientCheckpointing": "Auto",
     "training.loggingSteps": 10,
     "training.lossOn": "Responses",
@@ -57,7 +60,6 @@ SCHEMA_DEFAULTS = {
     "evaluation.maxNewTokens": 128,
     "evaluation.metrics": ["Accuracy", "LetterAccuracy", "Perplexity"],
     "evaluation.samplePrompts": 3,
-    "output.formats": ["Adapter"],
     "runtime": {},
     "runtime.gpusPerNode": 1,
     "runtime.nodeSelector": {},
@@ -71,7 +73,8 @@ SCHEMA_DEFAULTS = {
 }
 
 # By method, and by format.
-LEARNING_RATE = {"QLoRA": "2e-4"}
+LEARNING_RATE = {"QLoRA": "2e-4", "LoRA": "2e-4", "Full": "3e-5"}
+FORMATS = {"QLoRA": ["Adapter"], "LoRA": ["Adapter"], "Full": ["Merged16Bit"]}
 DATASET = {
     "MultipleChoice": {
         "columns": {"question": "question", "options": "options", "answer": "answer", "answerKey": "answer_idx"},
@@ -113,7 +116,9 @@ def test_every_default_of_the_schema_is_the_one_that_was_promised() -> None:
 
 def test_the_models_fill_in_what_the_schema_does() -> None:
     dataset = {"source": "pvc://data/rows.jsonl", "filters": {}}
-    filled = reference(lora={}, dataset=dataset).to_api()
+    adapter, checkpoint = {"source": "pvc://models/june"}, {"checkpoint": {}}
+    model = {**reference().model.to_api(), "adapter": adapter}
+    filled = reference(lora={}, dataset=dataset, model=model, training=checkpoint).to_api()
     for path, default in SCHEMA_DEFAULTS.items():
         found: Any = filled
         for part in path.split("."):
@@ -127,6 +132,7 @@ def test_every_method_has_its_learning_rate() -> None:
     assert set(methods["method"]["enum"]) == set(LEARNING_RATE)
     for method, rate in LEARNING_RATE.items():
         assert resolve(spec_with("method", method)).training.learning_rate == rate
+        assert resolve(spec_with("method", method)).output.formats == FORMATS[method]
 
 
 def test_every_format_has_its_columns_and_templates() -> None:
@@ -150,7 +156,8 @@ def test_lora_that_is_left_out_has_the_defaults_of_its_fields() -> None:
 
 def test_kubectl_explain_tells_the_defaults_of_lora_which_a_stored_job_without_it_does_not_show() -> None:
     for name, field in LoraSpec.model_fields.items():
-        shown = f"[{field.default[0]}]" if isinstance(field.default, list) else field.default
+        default = ResolvedLora.model_fields[name].default
+        shown = f"[{default[0]}]" if isinstance(default, list) else json.dumps(default).strip('"')
         assert (field.description or "").endswith(f" Default: {shown}."), name
 
 
@@ -265,6 +272,7 @@ def test_filters_that_are_left_out_have_the_defaults_of_their_fields() -> None:
         ("dataset.filters", {}),
         ("dataset.packing", "Auto"),
         ("training.loggingSteps", 1),
+        ("training.checkpoint", {"everySteps": 7, "keep": 1}),
         ("runtime", {"profile": "t4", "gpusPerNode": 0}),
         ("scheduling.backoffLimit", 0),
     ],
@@ -290,8 +298,13 @@ def test_what_leaves_the_adapter_as_it_is_changes_no_digest(path: str, value: An
         ("dataset.promptTemplate", "{question}"),
         ("dataset.optionTemplate", "{letter}: {option}"),
         ("dataset.responseTemplate", "{letter}"),
+        ("method", "LoRA"),
+        ("method", "Full"),
+        ("model.adapter", {"source": "pvc://models/june"}),
         ("lora.rank", 8),
         ("lora.targetModules", ["q_proj"]),
+        ("lora.rankStabilized", True),
+        ("lora.initialization", "LoftQ"),
         ("training.maxSteps", 5),
         ("training.learningRate", "1e-4"),
         ("training.seed", 1),

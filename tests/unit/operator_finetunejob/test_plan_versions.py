@@ -24,7 +24,7 @@ from plan_questions import (
 )
 
 NEWER: list[dict[str, Any]] = [
-    {"method": "Full"},
+    {"method": "DPO"},
     {"dataset": {"source": "pvc://data/rows", "format": "Preference"}},
     {"dataset": {"source": "pvc://data/rows", "promptTemplate": "{question} {nonsense}"}},
     {"training": {"packing": "Auto", "learningRate": {"peak": "1e-4"}}},
@@ -42,7 +42,7 @@ def test_a_spec_that_can_t_be_read_waits_though_nothing_ran_and_heals_with_the_v
 
 @pytest.mark.parametrize("before", [settled(job(), child(), pod()), after_training()], ids=["training", "trained"])
 def test_a_job_that_runs_is_left_as_it_is_while_its_spec_can_t_be_read(before: FineTuneJobStatus) -> None:
-    step = decide(job(before, method="Full"), child(), pod())
+    step = decide(job(before, method="DPO"), child(), pod())
     assert isinstance(step, Settle)
     assert verdict(step.status) == ("Unknown", "UnsupportedSpec")
     assert step.status.condition("Trained") == before.condition("Trained")
@@ -59,7 +59,7 @@ def test_an_ended_job_whose_spec_can_t_be_read_stays_as_it_ended() -> None:
     failed = settled(job(), child(type="Failed", reason="PodFailurePolicy"), ended("p1", 67), facts=LISTED)
     assert failed.failure
     for status in (done, failed):
-        step = decide(job(status, method="Full"))
+        step = decide(job(status, method="DPO"))
         assert isinstance(step, Settle)
         assert step.status == status
 

@@ -129,6 +129,14 @@ def test_a_part_that_one_spec_lacks_is_one_difference(tmp_path: Path) -> None:
     assert found["evaluation"][1]["dataset"]["source"] == "pvc://work/test"
 
 
+def test_a_method_without_an_adapter_is_compared_too(tmp_path: Path) -> None:
+    full = {name: section for name, section in SPEC.items() if name != "lora"} | {"method": "Full"}
+    found = differences(SPEC, full, folder=tmp_path)
+    assert set(found) == {"method", "lora", "training.learningRate"}
+    assert found["method"] == ("QLoRA", "Full")
+    assert found["lora"][1] is None
+
+
 def test_datasets_of_a_mixture_are_compared_by_name(tmp_path: Path) -> None:
     def mixture(weight: str) -> dict[str, Any]:
         other = {"name": "more", "source": "pvc://work/more", "weight": weight}

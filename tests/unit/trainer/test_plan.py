@@ -11,16 +11,18 @@ from finetune_api.reasons import Reason
 from finetune_api.results import Advice
 from finetune_trainer.cli import main
 from finetune_trainer.models.adapter_targets import AdapterLayers
+from finetune_trainer.models.sizes import Sizes
 from finetune_trainer.plan_command import gpu_sizes
 from finetune_trainer.plan_tables import print_plan
 from finetune_trainer.run_plan import ModelToTrain, RowsToTrainOn, RunPlan, plan_run
-from finetune_trainer.training.estimate import GIB, Parameters
+from finetune_trainer.training.estimate import GIB
 from finetune_trainer.training.plan import ModelShape
 from trainer_inputs import refusal, run_config
 
 ROWS = RowsToTrainOn("30 of 32 rows, 2.1k tokens", 30, 80, [Advice(reason="FewExamples", message="30 are few")])
 LAYERS = [AdapterLayers("down_proj", 128, 64, 2, 8), AdapterLayers("q_proj", 64, 64, 2, 8)]
-MODEL = ModelToTrain(ModelShape(2, 64, 128, 49152), Parameters(24_576, 3_145_728, 5_120), LAYERS, 0, 20_480)
+SHAPE = ModelShape(2, 64, 128, 49152)
+MODEL = ModelToTrain(SHAPE, Sizes(base=3_170_304, trained=5_120), 24_576, LAYERS, 0)
 SPEC: dict[str, Any] = {
     "model": {"source": "pvc://work/model"},
     "dataset": {"source": "pvc://work/rows"},
@@ -31,8 +33,8 @@ SPEC: dict[str, Any] = {
 }
 
 
-def plan(model: ModelToTrain | None = MODEL, gpus: tuple[int, ...] = (16 * GIB,), **sections: Any) -> RunPlan:
-    return plan_run(run_config({**SPEC, **sections}, {}).spec, ROWS, model, 1000, gpus)
+def plan(base: ModelToTrain | None = MODEL, gpus: tuple[int, ...] = (16 * GIB,), **sections: Any) -> RunPlan:
+    return plan_run(run_config({**SPEC, **sections}, {}).spec, ROWS, base, 1000, gpus)
 
 
 def shown(found: RunPlan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -75,8 +77,8 @@ def test_steps_follow_from_the_rows_that_are_left() -> None:
 def test_room_is_for_what_is_saved_and_for_checkpoints() -> None:
     found = plan(training={"epochs": 2, "checkpoint": {"keep": 3}}).room
     assert found
-    assert found.checkpoints == 4 * 3 * 20_480
-    assert found.total == 2 * (20_480 + 1000) + found.checkpoints + (1 << 20)
+    assert found.checkpoints == 4 * 5_120 * (4 + 2)
+    assert found.total == 2 * (5_120 * 4 + 1000) + found.checkpoints + (1 << 20)
 
 
 def test_a_job_for_the_cpu_runs_as_it_would_there() -> None:
@@ -89,7 +91,7 @@ def test_a_job_for_the_cpu_runs_as_it_would_there() -> None:
 
 
 def test_advice_on_the_rows_comes_with_that_on_the_spec_and_the_adapter() -> None:
-    biased = ModelToTrain(MODEL.shape, MODEL.parameters, LAYERS, 6, 20_480)
+    biased = ModelToTrain(SHAPE, MODEL.sizes, MODEL.linear, LAYERS, 6)
     found = plan(biased, training={"batchSize": 4, "epochs": 2, "learningRate": "1"})
     assert [one.reason for one in found.advice] == ["FewExamples", "LearningRateHigh", "TrainedBiases"]
 
@@ -102,6 +104,7 @@ def test_the_tables_say_what_would_run(capsys: pytest.CaptureFixture[str], monke
         "steps 16, 2 epochs of 8",
         "warm-up 5 steps to 2e-4, then Linear",
         "batch 4 rows in a step",
+        "method QLoRA, the base model in 4 bit (NF4)",
         "adapter rank 8, alpha 16, bias None",
         "parameters 5,120 of 3,175,424 are trained (0.16%)",
         "down_proj 2 128 64 3,072",
@@ -113,8 +116,28 @@ def test_the_tables_say_what_would_run(capsys: pytest.CaptureFixture[str], monke
     assert any(line.startswith("an estimate") for line in lines)
 
 
+def test_a_method_without_an_adapter_trains_all_weights(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = {name: section for name, section in SPEC.items() if name != "lora"}
+    full = ModelToTrain(SHAPE, Sizes(3_170_304, 3_170_304), 24_576, [], 0)
+    found = plan_run(run_config({**spec, "method": "Full"}, {}).spec, ROWS, full, 1000, (16 * GIB,))
+    lines = shown(found, capsys, monkeypatch)
+    assert "parameters 3,170,304 of 3,170,304 are trained (100.00%)" in lines
+    assert not any(line.startswith("adapter") for line in lines)
+    assert any(line.startswith("16 GiB 4 of 4 Disabled 0.0 MiB 30.2 MiB") for line in lines)
+
+
+def test_how_an_adapter_begins_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    pissa = plan(method="LoRA", lora={"rank": 8, "rankStabilized": True, "initialization": "PiSSA"})
+    lines = shown(pissa, capsys, monkeypatch)
+    assert "adapter rank 8, alpha 16, bias None, rank-stabilized, initialized by PiSSA" in lines
+    source = {"source": "pvc://work/model", "adapter": {"source": "pvc://work/out/a/adapter"}}
+    assert "continues from pvc://work/out/a/adapter" in shown(plan(model=source), capsys, monkeypatch)
+
+
 def test_a_gpu_that_is_too_small_is_marked(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    large = ModelToTrain(MODEL.shape, Parameters(40 * 10**9, 0, 5_120), LAYERS, 0, 20_480)
+    large = ModelToTrain(SHAPE, Sizes(40 * 10**9, 5_120), 40 * 10**9, LAYERS, 0)
     lines = shown(plan(large, gpus=(16 * GIB, 80 * GIB)), capsys, monkeypatch)
     assert [line.endswith(": too much") for line in lines if " of 4 " in line] == [True, False]
 
@@ -124,5 +147,5 @@ def test_a_model_that_cannot_be_built_without_weights_leaves_the_rest(
 ) -> None:
     lines = shown(plan(None), capsys, monkeypatch)
     assert "steps 16, 2 epochs of 8" in lines
-    assert "the model's own code wants its weights: neither adapter nor memory is known before" in lines
+    assert "the model's own code wants its weights: neither parameters nor memory are known before" in lines
     assert not any(line.startswith(("parameters", "room", "GPU memory")) for line in lines)

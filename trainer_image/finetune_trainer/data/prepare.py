@@ -107,6 +107,8 @@ def _pins(config: RunConfig, sources: Sources, earlier: Pins | None) -> Pins:
         evaluation_sha256=config.evaluation_sha256,
         model_revision=sources.model.revision,
         model_sha256=sources.model.sha256,
+        adapter_revision=sources.adapter.revision if sources.adapter else None,
+        adapter_sha256=sources.adapter.sha256 if sources.adapter else None,
         dataset_revision=commits.pop(MAIN, None),
         dataset_sha256=earlier.dataset_sha256 if earlier else None,
         mixture_revisions=commits,

@@ -25,7 +25,8 @@ from finetune_trainer.evaluation.report import (
     report_lines,
     rounding_advice,
 )
-from finetune_trainer.models.adapter_files import finished_training
+from finetune_trainer.models.artefacts import finished_training
+from finetune_trainer.models.methods import METHODS
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.sources.pins import Pins, read_pins, write_pins
 from finetune_trainer.stage.console import say
@@ -56,8 +57,8 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
     if found is None:
         raise StageError(
             Reason.EVALUATION_FAILED,
-            f"there is no whole adapter of this job's training in {config.spec.output.destination}: it is missing, "
-            "damaged or of another spec",
+            f"there is no whole adapter or model of this job's training in {config.spec.output.destination}: it is "
+            "missing, damaged or of another spec",
             "train first, with the same spec",
         )
     run_folder, trained = found
@@ -72,7 +73,7 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         folder = turn.folder
         write_pins(folder.lock, inputs.pins)
         final_loss = trained.training.final_loss if trained.training else None
-        outcome, dropped = _compare(config, evaluation, inputs, run_folder.adapter, _progress(pusher, final_loss))
+        outcome, dropped = _compare(config, evaluation, inputs, run_folder, _progress(pusher, final_loss))
 
         turn.confirm()
         about = About(dropped, inputs.shared, evaluation.dataset.response_template or "")
@@ -104,16 +105,22 @@ def _earlier_pins(config: RunConfig, lock: Path, run_folder: RunFolder, trained:
 
 
 def _compare(
-    config: RunConfig, evaluation: EvaluationSpec, inputs: Inputs, adapter: Path, on_scored: Callable[[int, int], None]
+    config: RunConfig,
+    evaluation: EvaluationSpec,
+    inputs: Inputs,
+    run_folder: RunFolder,
+    on_scored: Callable[[int, int], None],
 ) -> tuple[Outcome, int]:
     """The outcome, and how many held-out rows were left out because they exceed the model's context."""
     from torch import OutOfMemoryError  # like PEFT and transformers, it takes seconds to import
 
     from finetune_trainer.evaluation.comparison import Contestants, compare
-    from finetune_trainer.models.loading import attach_adapter, context_of, load_base, load_config, load_tokenizer
+    from finetune_trainer.models.loading import context_of, load_config, load_tokenizer
 
+    method = METHODS[config.spec.method]
+    artefact = run_folder.adapter if method.adapter else run_folder.model
     settings = load_config(inputs.model)
-    tokenizer = load_tokenizer(ModelSource(str(adapter), None, inputs.model.trust_remote_code))
+    tokenizer = load_tokenizer(ModelSource(str(artefact), None, inputs.model.trust_remote_code))
     context = context_of(settings)
     longest = config.spec.model.max_sequence_length
     chat = read_chat_format(tokenizer, config.spec.model, settings.get_text_config().vocab_size)
@@ -121,10 +128,11 @@ def _compare(
     examples, dropped = keep_fitting(inputs.rows.examples, chat, context, loss_on)
     if dropped:
         say(f"{dropped} of {len(inputs.rows.examples)} held-out rows are longer than the model's context of {context}")
-    say(f"loading {inputs.model.name} in 4 bit (NF4)")
+    say(f"loading {inputs.model.name} {method.precision}")
     try:
-        base = load_base(inputs.model, inputs.device)
-        contestants = Contestants(base, lambda model: attach_adapter(model, adapter), chat, inputs.device, context)
+        base = method.load(inputs.model, inputs.device)
+        tuned = method.reload(artefact, inputs.device, inputs.model.trust_remote_code)
+        contestants = Contestants(base, tuned, chat, inputs.device, context)
         return compare(contestants, examples, evaluation, on_scored, window, loss_on), dropped
     except OutOfMemoryError as error:
         # Not OutOfMemory, whose advice is for training.

@@ -14,11 +14,6 @@ from finetune_trainer.stage.failure import StageError
 if TYPE_CHECKING:
     from torch.nn import Module
 
-# Trained weights are kept in 32 bit.
-_BYTES = 4
-# Settings, manifest, result, report and what file systems round up.
-_BESIDES = 1 << 20
-
 
 def adapter_targets(model: CausalLM, wanted: list[str]) -> list[str]:
     """``spec.lora.targetModules`` in PEFT's terms: the ends of module names, sorted.
@@ -81,30 +76,17 @@ def trained_biases(model: CausalLM, lora: LoraSpec) -> list[int]:
     return []
 
 
-def adapter_bytes(model: CausalLM, lora: LoraSpec) -> int:
-    """Size of the adapter's file for a model whose weights need not be there: the sum of rank (in + out) over layers.
+def adapter_parameters(model: CausalLM, lora: LoraSpec) -> int:
+    """Parameters of an adapter of a model whose weights need not be there: the sum of rank (in + out) over layers.
 
-    Biases that are trained come on top. In bytes.
+    Biases that are trained come on top.
     """
-    return (sum(one.parameters for one in adapter_layers(model, lora)) + sum(trained_biases(model, lora))) * _BYTES
+    return sum(one.parameters for one in adapter_layers(model, lora)) + sum(trained_biases(model, lora))
 
 
 def quantised_parameters(model: CausalLM) -> int:
     """Parameters that lie in 4 bit once the model is loaded: the weights of linear layers, without the output head."""
     return sum(inputs * outputs for inputs, outputs in map(_features, _linear_layers(model).values()))
-
-
-def room_needed(adapter: int, tokenizer: int, checkpoints: int) -> int:
-    """What a run may write before it is done, with draft and earlier attempt side by side. All in bytes."""
-    return 2 * (adapter + tokenizer) + checkpoint_room(adapter, checkpoints) + _BESIDES
-
-
-def checkpoint_room(adapter: int, checkpoints: int) -> int:
-    """What so many checkpoints of a run take at most. In bytes.
-
-    A checkpoint holds what is trained and two moments of each weight, and a new one is whole before an old one goes.
-    """
-    return (checkpoints + 1) * 3 * adapter
 
 
 def _chosen(model: CausalLM, lora: LoraSpec) -> dict[str, Module]:

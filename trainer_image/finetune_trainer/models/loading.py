@@ -23,6 +23,7 @@ from finetune_trainer.stage.failure import StageError, causes, first_line
 from finetune_trainer.stage.protocols import Tokenizer
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PretrainedConfig
 
 # How many tensors of a broken checkpoint a message names.
@@ -109,8 +110,11 @@ def text_tokenizer(loaded: Any, source: ModelSource) -> Tokenizer:
     return cast(Tokenizer, tokenizer)
 
 
-def load_base(source: ModelSource, device: Device) -> CausalLM:
-    """The base model in NF4, in evaluation mode. Raises StageError (ModelNotFound) when it isn't whole."""
+def load_base(source: ModelSource, device: Device, quantised: bool = True) -> CausalLM:
+    """A model in NF4 or in the device's type, in evaluation mode.
+
+    Raises StageError (ModelNotFound) when it isn't whole.
+    """
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -129,11 +133,31 @@ def load_base(source: ModelSource, device: Device) -> CausalLM:
                 bnb_4bit_quant_type="nf4",
                 bnb_4bit_use_double_quant=True,
                 bnb_4bit_compute_dtype=dtype,
-            ),
+            )
+            if quantised
+            else None,
         )
     check_shapes(model, source)
     _keep_compute_type(model)
     return cast(CausalLM, model.eval())
+
+
+def load_weights(source: ModelSource) -> dict[str, torch.Tensor]:
+    """A model's weights by name, in the checkpoint's own type, on the host.
+
+    Raises StageError (ModelNotFound) when it isn't whole.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with checked_load(source):
+        model = AutoModelForCausalLM.from_pretrained(
+            source.name,
+            revision=source.revision,
+            token=source.token,
+            trust_remote_code=source.trust_remote_code,
+            dtype="auto",
+        )
+    return {name: value.data for name, value in model.named_parameters()}
 
 
 def _keep_compute_type(model: Any) -> None:

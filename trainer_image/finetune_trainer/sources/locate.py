@@ -8,6 +8,7 @@ from pathlib import Path
 
 from finetune_api.config import RunConfig
 from finetune_api.dataset import MAIN, DatasetSpec, EvaluationDatasetSpec, MixtureSpec
+from finetune_api.model import AdapterSource
 from finetune_api.reasons import Reason
 from finetune_api.uris import BucketPath, ClaimPath, HubSource, parse_source
 from finetune_trainer.sources.claim import claim_rows
@@ -27,6 +28,7 @@ class Sources:
     """Everything that a run reads."""
 
     model: ModelSource
+    adapter: ModelSource | None  # that training continues from
     training: dict[str, RowSource]  # by the dataset's name in the mixture, spec.dataset itself first
     held_out: RowSource | None
 
@@ -41,6 +43,7 @@ def locate(config: RunConfig, earlier: Pins | None, with_weights: bool = True) -
     same_evaluation = earlier is not None and earlier.evaluation_sha256 == config.evaluation_sha256
     pinned = earlier or Pins(job_uid="", training_sha256="")
     model = _model(config, pinned.model_revision, with_weights)
+    adapter = _adapter(config, spec.model.adapter, pinned.adapter_revision) if spec.model.adapter else None
     training = {MAIN: _rows(config, spec.dataset, "spec.dataset", pinned.dataset_revision)}
     for one in spec.dataset.mixture:
         field = f"spec.dataset.mixture[{one.name}]"
@@ -49,7 +52,7 @@ def locate(config: RunConfig, earlier: Pins | None, with_weights: bool = True) -
     if spec.evaluation:
         commit = pinned.evaluation_dataset_revision if same_evaluation else None
         held_out = _rows(config, spec.evaluation.dataset, HELD_OUT, commit)
-    return Sources(model, training, held_out)
+    return Sources(model, adapter, training, held_out)
 
 
 def _model(config: RunConfig, commit: str | None, with_weights: bool) -> ModelSource:
@@ -70,6 +73,27 @@ def _model(config: RunConfig, commit: str | None, with_weights: bool) -> ModelSo
             Reason.MODEL_NOT_FOUND, f"{spec.source} {found}: it must be a folder that save_pretrained wrote"
         )
     return ModelSource(str(path), None, config.trust_remote_code, fingerprint(path) if with_weights else None)
+
+
+def _adapter(config: RunConfig, spec: AdapterSource, commit: str | None) -> ModelSource:
+    """An earlier adapter. Raises StageError (ModelNotFound) when a source is not a folder with one in it."""
+    location, credentials = parse_source(spec.source), credentials_of(config, spec.secret_ref)
+    if isinstance(location, HubSource):
+        token = credentials.hub_token
+        commit = commit or resolve_revision(location, spec.revision, "model", token)
+        return ModelSource(location.repository, commit, False, token=token)
+    if isinstance(location, BucketPath):
+        path = download_model(location, credentials, _downloads(config), True)
+    else:
+        path = _path(config, location, "spec.model.adapter.source", Reason.MODEL_NOT_FOUND)
+    if not (path / "adapter_config.json").is_file():
+        found = "has no adapter_config.json" if path.is_dir() else "is not there"
+        raise StageError(
+            Reason.MODEL_NOT_FOUND,
+            f"spec.model.adapter.source {spec.source} {found}: it must be a folder that PEFT wrote",
+            "check spec.model.adapter.source, and apply under a new name",
+        )
+    return ModelSource(str(path), None, False, fingerprint(path))
 
 
 def _downloads(config: RunConfig) -> Path:

@@ -25,6 +25,8 @@ class Pins(ApiModel):
     evaluation_sha256: str | None = None  # of the evaluation that the held-out rows belong to
     model_revision: str | None = None
     model_sha256: str | None = None
+    adapter_revision: str | None = None
+    adapter_sha256: str | None = None
     dataset_revision: str | None = None
     dataset_sha256: str | None = None
     mixture_revisions: dict[str, str] = {}  # of hub datasets, by their names in the mixture
@@ -56,6 +58,9 @@ def check_unchanged(earlier: Pins | None, now: Pins) -> None:
     if earlier is None:
         return
     _check(Reason.MODEL_NOT_FOUND, "the base model", earlier.model_sha256, now.model_sha256)
+    _check(
+        Reason.MODEL_NOT_FOUND, "the adapter that training continues from", earlier.adapter_sha256, now.adapter_sha256
+    )
     _check(Reason.DATASET_INVALID, "the training rows", earlier.dataset_sha256, now.dataset_sha256)
     if earlier.evaluation_sha256 == now.evaluation_sha256:
         before, after = earlier.evaluation_dataset_sha256, now.evaluation_dataset_sha256

@@ -30,6 +30,10 @@ class ResolvedInputs(Protocol):
     @property
     def model_sha256(self) -> str | None: ...
     @property
+    def adapter_revision(self) -> str | None: ...
+    @property
+    def adapter_sha256(self) -> str | None: ...
+    @property
     def dataset_revision(self) -> str | None: ...
     @property
     def mixture_revisions(self) -> Mapping[str, str]: ...
@@ -64,6 +68,8 @@ def lineage(config: RunConfig, stage: Stage, inputs: ResolvedInputs) -> LineageS
     return LineageStatus(
         model_revision=inputs.model_revision or None,
         model_sha256=inputs.model_sha256 or None,
+        adapter_revision=inputs.adapter_revision or None,
+        adapter_sha256=inputs.adapter_sha256 or None,
         dataset_revision=inputs.dataset_revision or None,
         mixture=[DatasetRevision(name=name, revision=one) for name, one in inputs.mixture_revisions.items()],
         dataset_sha256=inputs.dataset_sha256 or None,

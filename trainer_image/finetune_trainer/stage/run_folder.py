@@ -63,6 +63,14 @@ class RunFolder(Folder):
         return str(self.uri / naming.ADAPTER)
 
     @property
+    def model(self) -> Path:
+        return self.path / naming.MODEL
+
+    @property
+    def model_uri(self) -> str:
+        return str(self.uri / naming.MODEL)
+
+    @property
     def metrics(self) -> Path:
         return self.path / naming.METRICS
 

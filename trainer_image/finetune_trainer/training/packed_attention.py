@@ -15,17 +15,15 @@ from typing import Any
 import torch
 
 from finetune_trainer.data.tokenize import TokenRow
+from finetune_trainer.models.answers_alike import TOLERANCE
+from finetune_trainer.models.modes import keep_modes, stop_dropout
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.stage.device import Device
 from finetune_trainer.training.micro_batches import Batch, lay_out
-from finetune_trainer.training.modes import keep_modes, stop_dropout
 from finetune_trainer.training.packing import SEQUENCE, Layout, Proof
 
 _LENGTHS = (24, 13, 8)
 _ROWS = 16  # whose tokens are taken
-# Largest distance of a token's logits, over the spread of all logits. Rounding in other shapes of a 4-bit model gives
-# up to 2e-4 in 32 bit and 2e-2 in bfloat16; mixed examples give 0.1 to 2.
-_TOLERANCE = {"float32": 2e-3, "float16": 2e-2, "bfloat16": 6e-2}
 # What each layout may look like, the first with padding behind its second sequence. Tried in this order.
 _WAYS: dict[Layout, tuple[list[list[int]], ...]] = {
     "Rows": ([[0], [1, 2]], [[0, 1, 2]]),
@@ -45,7 +43,7 @@ def prove_packing(model: CausalLM, rows: Sequence[TokenRow], longest: int, devic
     problems = []
     with _undisturbed(model, device):
         probe = _probe(rows, device)
-        tolerance = _TOLERANCE[device.dtype]
+        tolerance = TOLERANCE[device.dtype]
         alone = [_logits(model, _single(probe, row))[0] for row in range(len(_LENGTHS))]
         if _distance(_logits(model, _single(probe, 0))[0], alone[0], alone) > 0:  # dropout, of whatever kind
             stop_dropout(model)

@@ -6,10 +6,11 @@ from decimal import Decimal
 
 from finetune_api.defaults import ResolvedSpec
 from finetune_api.results import Advice
+from finetune_api.spec import LoraSpec
 from finetune_trainer.training.plan import total_steps, warmup_steps
 
-# As the spec's own descriptions say. A method without a range here is given no advice on its rate.
-_USUAL_RATES = {"QLoRA": ("1e-4", "5e-4")}
+# As the spec's own descriptions say.
+_USUAL_RATES = {"QLoRA": ("1e-4", "5e-4"), "LoRA": ("1e-4", "5e-4"), "Full": ("3e-5", "5e-5")}
 _USUAL_RANKS = (8, 64)
 _MANY_PASSES = 10
 
@@ -20,8 +21,7 @@ def spec_advice(spec: ResolvedSpec, rows: int) -> list[Advice]:
         _learning_rate(spec),
         _passes(spec, rows),
         warmup_steps(spec.training, total_steps(spec.training, rows))[1],
-        _rank(spec),
-        _alpha(spec),
+        *((_rank(spec.lora), _alpha(spec.lora)) if spec.lora else ()),
         _evaluation(spec),
     ]
     return [one for one in found if one]
@@ -39,14 +39,11 @@ def bias_advice(vectors: int) -> Advice | None:
 
 
 def _learning_rate(spec: ResolvedSpec) -> Advice | None:
-    rate, usual = spec.training.learning_rate, _USUAL_RATES.get(spec.method)
-    if not usual:
-        return None
-    low, high = usual
+    rate, (low, high) = spec.training.learning_rate, _USUAL_RATES[spec.method]
     if Decimal(rate) > Decimal(high):
         reason, what = "LearningRateHigh", "above: the loss may diverge, and the model may forget what it knew; lower"
     elif Decimal(rate) < Decimal(low):
-        reason, what = "LearningRateLow", "below: the adapter may learn little; raise"
+        reason, what = "LearningRateLow", "below: the model may learn little; raise"
     else:
         return None
     text = f"for {spec.method} {low} to {high} is usual, and learningRate {rate} is {what} spec.training.learningRate"
@@ -73,17 +70,17 @@ def _passes(spec: ResolvedSpec, rows: int) -> Advice | None:
     return None
 
 
-def _rank(spec: ResolvedSpec) -> Advice | None:
-    (low, high), rank = _USUAL_RANKS, spec.lora.rank
+def _rank(lora: LoraSpec) -> Advice | None:
+    (low, high), rank = _USUAL_RANKS, lora.rank
     if low <= rank <= high:
         return None
     what = "a lower one learns little" if rank < low else "a higher one costs memory and seldom learns more"
     return Advice(reason="RankUnusual", message=f"lora.rank {rank}: {low} to {high} is usual; {what}")
 
 
-def _alpha(spec: ResolvedSpec) -> Advice | None:
-    rank, alpha = spec.lora.rank, spec.lora.alpha
-    if rank <= alpha <= 2 * rank:
+def _alpha(lora: LoraSpec) -> Advice | None:
+    rank, alpha = lora.rank, lora.alpha
+    if lora.rank_stabilized or rank <= alpha <= 2 * rank:
         return None
     text = (
         f"lora.alpha {alpha} scales the update by {alpha / rank:.3g} at rank {rank}: alpha is usually the rank or "

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from finetune_api.base import cut, number
 from finetune_api.config import RunConfig
@@ -14,7 +14,6 @@ from finetune_api.defaults import ResolvedSpec
 from finetune_api.progress import format_duration
 from finetune_api.results import (
     MAX_ADVICE,
-    AdapterStatus,
     Advice,
     DatasetStatus,
     MemoryStatus,
@@ -28,8 +27,9 @@ from finetune_trainer.data.prepare import TrainingInputs, prepare_training
 from finetune_trainer.data.prepared import Prepared, check_same_tokens
 from finetune_trainer.data.row_report import report_lines as row_lines
 from finetune_trainer.data.tokenize import NO_RESPONSE, TOO_LONG
-from finetune_trainer.models.adapter_files import finished_training, link_latest, save_adapter
-from finetune_trainer.models.protocols import CausalLM
+from finetune_trainer.models.artefacts import finished_training, link_latest
+from finetune_trainer.models.methods import METHODS
+from finetune_trainer.models.protocols import AdapterModel, CausalLM
 from finetune_trainer.models.reading import ReadRows, read_rows
 from finetune_trainer.sources.pins import Pins, check_unchanged, read_pins, write_pins
 from finetune_trainer.stage.console import say
@@ -37,7 +37,6 @@ from finetune_trainer.stage.device import Device
 from finetune_trainer.stage.files import write_text
 from finetune_trainer.stage.interruption import INTERRUPTION
 from finetune_trainer.stage.progress import ProgressPusher
-from finetune_trainer.stage.protocols import Tokenizer
 from finetune_trainer.stage.result import is_identical, lineage, packages, stage_lineage, stage_result, write_result
 from finetune_trainer.stage.run_folder import RunFolder, open_training
 from finetune_trainer.stage.storage import check_room
@@ -52,24 +51,26 @@ from finetune_trainer.training.schedule import LearningRates
 from finetune_trainer.training.spec_advice import bias_advice
 
 if TYPE_CHECKING:
+    from finetune_trainer.models.sizes import Sizes
     from finetune_trainer.training.loop import Run, Trained
+    from finetune_trainer.training.saving import Tuned
 
 
 @dataclass(frozen=True)
 class Steps:
     """The steps taken, and what is told of them."""
 
-    model: CausalLM
-    tokenizer: Tokenizer
+    tuned: Tuned
     training: TrainingStatus
     memory: MemoryStatus
     advice: list[Advice]
 
 
 def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
-    """Fine-tunes and saves an adapter. A whole result of an earlier attempt or of an identical job is returned at once.
+    """Fine-tunes and saves what came of it.
 
-    Raises StageError for failures with a known reason.
+    A whole result of an earlier attempt or of an identical job is returned at once. Raises StageError for
+    failures with a known reason.
     """
     with open_training(config, lambda folder: finished_training(folder, config)) as turn:
         if turn.done:
@@ -91,17 +92,21 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         write_text(folder.spec, spec_text(config.spec))
         dataset = _tell(rows.prepared, folder)
 
-        checkpoints = Checkpoints(folder.checkpoints, _identity(config, pins, engine), _keep(config.spec))
+        checkpoints = Checkpoints(
+            folder.checkpoints, _identity(config, pins, engine), config.spec.training.checkpoint.keep
+        )
         steps = _take_steps(config.spec, inputs, engine, rows, folder, checkpoints, pusher, turn.confirm)
 
+        from finetune_trainer.training.saving import save_artefacts
+
         turn.confirm()
-        adapter = save_adapter(steps.model, steps.tokenizer, folder)
-        say(_saved(adapter))
+        saved = save_artefacts(steps.tuned, config.spec, folder)
         sections = {
             "dataset": dataset,
             "training": steps.training,
             "memory": steps.memory,
-            "adapter": adapter,
+            "adapter": saved.adapter,
+            "model": saved.model,
             "lineage": made_from,
             "stage_lineage": runner,
             "advice": [*rows.prepared.advice, *steps.advice][:MAX_ADVICE],
@@ -145,26 +150,37 @@ def _take_steps(
     pusher: ProgressPusher | None,
     confirm: Callable[[], None],
 ) -> Steps:
-    from finetune_trainer.models.adapter_targets import adapter_bytes, adapter_targets, room_needed
+    from finetune_trainer.models.adapter_targets import adapter_targets
+    from finetune_trainer.models.continuing import read_adapter
+    from finetune_trainer.models.initialization import Beginning, begin
     from finetune_trainer.models.loading import embedding_rows, load_config, skeleton, tokenizer_bytes
+    from finetune_trainer.models.sizes import sizes_of
     from finetune_trainer.training.attention import attention_of, fix_attention
     from finetune_trainer.training.batches import Batches
     from finetune_trainer.training.loop import Run
     from finetune_trainer.training.packed_attention import prove_packing
+    from finetune_trainer.training.saving import Tuned
 
-    training, device, source = spec.training, inputs.device, inputs.sources.model
+    training, device, source, method = spec.training, inputs.device, inputs.sources.model, METHODS[spec.method]
     reading, store = rows.reading, rows.prepared.store
-    fix_attention(device)
-    bare, tokenizer_size = skeleton(source, load_config(source)), tokenizer_bytes(source)
-    keep = checkpoints.keep
-    if bare:
-        check_room(folder.path, room_needed(adapter_bytes(bare, spec.lora), tokenizer_size, keep), str(folder.uri))
-    found = checkpoints.newest()
+    optimizer, tokenizer_size = optimizer_on(device, training), tokenizer_bytes(source)
 
-    say(f"loading {source.name} in 4 bit (NF4)")
-    base, tokenizer = engine.load_base(source, reading.limit, device)
-    if not bare:
-        check_room(folder.path, room_needed(adapter_bytes(base, spec.lora), tokenizer_size, keep), str(folder.uri))
+    def sized(model: CausalLM) -> Sizes:
+        sizes = sizes_of(model, spec)
+        check_room(folder.path, sizes.room_needed(spec, optimizer, tokenizer_size), str(folder.uri))
+        return sizes
+
+    fix_attention(device)
+    bare = skeleton(source, load_config(source))
+    sizes = sized(bare) if bare else None
+    found = checkpoints.newest()
+    earlier = read_adapter(inputs.sources.adapter) if inputs.sources.adapter else None
+    if earlier and spec.lora:
+        earlier.check(spec.lora)
+
+    say(f"loading {source.name} {method.precision}")
+    base, tokenizer = engine.load_base(source, reading.limit, device, method)
+    sizes = sizes or sized(base)
     chat = read_chat_format(tokenizer, spec.model, embedding_rows(base))
     check_same_tokens(rows.prepared.facts, store, replace(reading, chat=chat))
 
@@ -173,13 +189,20 @@ def _take_steps(
         saved = found.state.plan
         plan = replace(plan, micro_batch=saved.micro_batch, checkpointing=saved.checkpointing)
     say(_describe(plan))
-    optimizer = optimizer_on(device, training)
     if optimizer != training.optimizer:
         say(f"optimizer: {optimizer} in place of {training.optimizer}, which needs a GPU")
     warmup, warmup_advice = warmup_steps(training, total_steps(training, len(store)))
-    layers = sorted({name.rpartition(".")[2] for name in adapter_targets(base, spec.lora.target_modules)})
-    say(f"adapter: rank {spec.lora.rank} on {', '.join(layers)}")
-    model = engine.add_adapter(base, spec.lora, plan.checkpointing, source)
+    if spec.lora:
+        layers = sorted({name.rpartition(".")[2] for name in adapter_targets(base, spec.lora.target_modules)})
+        say(f"adapter: rank {spec.lora.rank} on {', '.join(layers)}")
+    model = method.make_trainable(engine.trainable(plan.checkpointing), base, spec.lora, source)
+    beginning = begin(model, spec.lora, source) if spec.lora else Beginning()
+    if earlier:
+        earlier.load_into(cast(AdapterModel, model))
+        say(f"going on from the adapter {earlier.name}")
+    trained_parameters = _trained_parameters(model)
+    assert trained_parameters == sizes.trained, f"{trained_parameters} are trained, {sizes.trained} were counted"
+    say(f"parameters: {trained_parameters:,} of {sizes.base:,} are trained")
 
     if found:
         packing = Packing(found.state.plan.packed, found.state.plan.packing)
@@ -222,15 +245,22 @@ def _take_steps(
         say(line)
     say(f"padding: {trained.padding:.1%} of the tokens computed")
 
-    advice = [warmup_advice, _smaller_batch(plan, trained), _moved(found, run.plan), trained_biases(model)]
-    status = _training_status(engine, model, rows.prepared, run, trained, optimizer).model_copy(
+    advice = [
+        warmup_advice,
+        _smaller_batch(plan, trained),
+        _moved(found, run.plan),
+        trained_biases(model) if spec.lora else None,
+        earlier.base_advice(source) if earlier else None,
+    ]
+    status = _training_status(engine, sizes, rows.prepared, run, trained, optimizer).model_copy(
         update={
             "attention": attention_of(model, device),
             "packing": packing.status,
             "metrics_uri": folder.metrics_uri,
         }
     )
-    return Steps(model, tokenizer, status, memory, [entry for entry in advice if entry])
+    tuned = Tuned(model, tokenizer, beginning, [store[place] for place in range(min(3, len(store)))], source, device)
+    return Steps(tuned, status, memory, [entry for entry in advice if entry])
 
 
 def _identity(config: RunConfig, pins: Pins, engine: Engine) -> Identity:
@@ -243,10 +273,6 @@ def _identity(config: RunConfig, pins: Pins, engine: Engine) -> Identity:
         model_sha256=pins.model_sha256,
         engine=engine.name,
     )
-
-
-def _keep(spec: ResolvedSpec) -> int:
-    return spec.training.checkpoint.keep
 
 
 def _moved(found: Checkpoint | None, plan: SavedPlan) -> Advice | None:
@@ -281,10 +307,6 @@ def _describe(plan: StepPlan) -> str:
     return f"step: {plan.batch} rows ({split}), gradient checkpointing {plan.checkpointing}"
 
 
-def _saved(adapter: AdapterStatus) -> str:
-    return f"saved: {adapter.uri}, {adapter.files} files, {adapter.size_bytes / 1e6:.1f} MB, sha256 {adapter.sha256}"
-
-
 def _smaller_batch(plan: StepPlan, trained: Trained) -> Advice | None:
     if trained.micro_batch == plan.micro_batch:
         return None
@@ -302,11 +324,10 @@ def trained_biases(model: CausalLM) -> Advice | None:
 
 
 def _training_status(
-    engine: Engine, model: CausalLM, prepared: Prepared, run: Run, trained: Trained, optimizer: str
+    engine: Engine, sizes: Sizes, prepared: Prepared, run: Run, trained: Trained, optimizer: str
 ) -> TrainingStatus:
     history = run.reporter.history
     norms = [entry.gradient_norm for entry in history if entry.gradient_norm is not None]
-    adapter_size = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     seconds = round(trained.seconds)
     return TrainingStatus(
         steps=trained.steps,
@@ -319,8 +340,8 @@ def _training_status(
         trained_tokens=trained.tokens,
         examples_seen=run.batches.examples(trained.steps),
         dropped_examples=sum(prepared.facts.dropped().get(kind, 0) for kind in (TOO_LONG, NO_RESPONSE)),
-        trainable_parameters=adapter_size,
-        total_parameters=_base_size(model) + adapter_size,
+        trainable_parameters=sizes.trained,
+        total_parameters=sizes.base + (sizes.trained if sizes.trained < sizes.base else 0),
         micro_batch_size=trained.micro_batch,
         warmup_steps=run.rates.warmup_steps,
         gradient_checkpointing=run.plan.checkpointing,
@@ -330,12 +351,5 @@ def _training_status(
     )
 
 
-def _base_size(model: CausalLM) -> int:
-    """Parameters of the base model. A 4-bit weight packs two into each byte, so its own count is half of the truth."""
-    return sum(
-        2 * parameter.numel() * parameter.element_size()
-        if type(parameter).__name__ == "Params4bit"
-        else parameter.numel()
-        for parameter in model.parameters()
-        if not parameter.requires_grad
-    )
+def _trained_parameters(model: CausalLM) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from finetune_api.uris import parse_claim
-from finetune_trainer.models.adapter_files import link_latest
+from finetune_trainer.models.artefacts import link_latest
 from finetune_trainer.stage.run_folder import RunFolder
 
 

@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 
 from finetune_api.defaults import ResolvedTraining
+from finetune_trainer.models.methods import METHODS
+from finetune_trainer.models.sizes import Sizes
 from finetune_trainer.training.estimate import (
     CUDA_BYTES,
     GIB,
     Estimate,
     Parameters,
-    adapter_state_bytes,
     estimate,
-    weight_bytes,
+    frozen_bytes,
+    parameters_of,
+    trained_bytes,
 )
 from finetune_trainer.training.plan import ModelShape
 
@@ -32,13 +35,29 @@ def on(gpu: int, longest: int = 800, **training: Any) -> Estimate:
 
 
 def test_a_weight_in_four_bit_takes_0_53_bytes_and_any_other_two() -> None:
-    assert weight_bytes(Parameters(quantised=1000, other=100, trained=10)) == 530 + 200
-    assert weight_bytes(PARAMETERS) == 515_731_619 + 525_471_744
+    assert frozen_bytes(Parameters(quantised=1000, other=100, trained=10)) == 530 + 200
+    assert frozen_bytes(PARAMETERS) == 515_731_619 + 525_471_744
 
 
 @pytest.mark.parametrize(("optimizer", "each"), [("AdamW8bit", 4 + 4 + 2), ("AdamW", 4 + 4 + 8)])
 def test_a_trained_parameter_has_a_gradient_and_two_moments(optimizer: Any, each: int) -> None:
-    assert adapter_state_bytes(Parameters(1000, 100, 10), settings(optimizer=optimizer)) == 10 * each
+    assert trained_bytes(Parameters(1000, 100, 10), settings(optimizer=optimizer)) == 10 * each
+
+
+def test_methods_differ_in_what_is_quantised_and_in_what_is_trained() -> None:
+    adapter, full = Sizes(base=1100, trained=10), Sizes(base=1100, trained=1100)
+    assert parameters_of(METHODS["QLoRA"], adapter, linear=1000) == Parameters(1000, 100, 10)
+    assert parameters_of(METHODS["LoRA"], adapter, linear=1000) == Parameters(0, 1100, 10)
+    assert parameters_of(METHODS["Full"], full, linear=1000) == Parameters(0, 0, 1100)
+
+
+def test_weights_that_are_trained_themselves_lie_in_32_bit_before_the_first_step() -> None:
+    full = Parameters(0, 0, 1_235_814_400)
+    found = estimate(full, SHAPE, settings(batch_size=64), 2048, 16 * GIB)
+    assert (found.frozen, found.trained) == (0, 10 * 1_235_814_400)
+    # 11,699,740,672 bytes are free, of which 0.7 hold four rows.
+    assert (found.step.micro_batch, found.step.checkpointing) == (4, "Unsloth")
+    assert not found.fits
 
 
 def test_all_parameters_are_counted_once() -> None:
@@ -74,6 +93,6 @@ def test_what_a_gpu_cannot_hold_is_told() -> None:
 
 def test_what_fits_to_the_byte_fits() -> None:
     found = on(16 * GIB)
-    exact = Estimate(found.together, found.weights, found.adapter, found.activations, found.step)
-    short = Estimate(found.together - 1, found.weights, found.adapter, found.activations, found.step)
+    exact = Estimate(found.together, found.frozen, found.trained, found.activations, found.step)
+    short = Estimate(found.together - 1, found.frozen, found.trained, found.activations, found.step)
     assert (exact.fits, short.fits) == (True, False)

@@ -46,6 +46,25 @@ def test_a_learning_rate_beyond_what_is_usual_for_the_method_is_named(rate: str,
         assert f"for QLoRA 1e-4 to 5e-4 is usual, and learningRate {rate} is" in found[reason]
 
 
+@pytest.mark.parametrize(
+    ("method", "rate", "reasons"),
+    [
+        ("LoRA", "1e-3", ["LearningRateHigh"]),
+        ("LoRA", "2e-4", []),
+        ("Full", "2e-4", ["LearningRateHigh"]),
+        ("Full", "5e-5", []),
+        ("Full", "1e-5", ["LearningRateLow"]),
+    ],
+)
+def test_each_method_has_a_usual_range_of_its_own(method: str, rate: str, reasons: list[str]) -> None:
+    assert list(advice(method=method, training={"epochs": 3, "learningRate": rate})) == reasons
+
+
+@pytest.mark.parametrize("method", ["QLoRA", "LoRA", "Full"])
+def test_no_methods_own_default_is_unusual(method: str) -> None:
+    assert advice(method=method) == {}
+
+
 def test_more_than_ten_passes_are_many_however_they_are_asked_for() -> None:
     assert advice(training={"epochs": 10}) == {}
     assert "11.0 passes over 1,000 rows are many" in advice(training={"epochs": 11})["ManyEpochs"]
@@ -81,6 +100,10 @@ def test_rank_and_alpha_beyond_what_is_usual_are_named(rank: int, alpha: int, re
     assert list(found) == reasons
     if (rank, alpha) == (32, 16):
         assert "scales the update by 0.5 at rank 32" in found["AlphaUnusual"]
+
+
+def test_a_rank_stabilized_update_is_not_scaled_by_alpha_over_rank() -> None:
+    assert advice(lora={"rank": 64, "alpha": 16, "rankStabilized": True}) == {}
 
 
 def test_a_job_that_measures_nothing_is_told_so() -> None:

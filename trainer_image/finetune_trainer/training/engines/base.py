@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from finetune_api.defaults import ResolvedTraining
-from finetune_api.spec import LoraSpec
+from finetune_trainer.models.methods import Method, Trainable
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device, Dtype
@@ -83,14 +83,17 @@ class Engine(Protocol):
 
     name: str
 
-    def load_base(self, source: ModelSource, max_length: int, device: Device) -> tuple[CausalLM, Tokenizer]:
-        """The base model in NF4. Raises StageError (ModelNotFound) when it can't be read or isn't whole."""
+    def load_base(
+        self, source: ModelSource, max_length: int, device: Device, method: Method
+    ) -> tuple[CausalLM, Tokenizer]:
+        """The base model in the method's precision.
+
+        Raises StageError (ModelNotFound) when it can't be read or isn't whole.
+        """
         ...
 
-    def add_adapter(
-        self, model: CausalLM, lora: LoraSpec, checkpointing: Checkpointing, source: ModelSource
-    ) -> CausalLM:
-        """The model with a new LoRA adapter on it. Raises StageError (InvalidSpec) for a target it can't have."""
+    def trainable(self, checkpointing: Checkpointing) -> Trainable:
+        """What makes something of a model trainable, with activations kept like this."""
         ...
 
     def stepper(self, model: CausalLM, tokenizer: Tokenizer, settings: StepSettings) -> Stepper:

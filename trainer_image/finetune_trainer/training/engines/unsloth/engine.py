@@ -5,6 +5,7 @@ Import this module before anything imports trl, transformers or peft: Unsloth ch
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 from unsloth import FastLanguageModel  # isort: split
@@ -15,6 +16,7 @@ from finetune_api.reasons import Reason
 from finetune_api.spec import LoraSpec
 from finetune_trainer.models.adapter_targets import adapter_targets
 from finetune_trainer.models.loading import check_shapes, checked_load, text_tokenizer
+from finetune_trainer.models.methods import Method, Trainable
 from finetune_trainer.models.protocols import AdapterModel, CausalLM
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
@@ -33,7 +35,12 @@ class UnslothEngine:
 
     name = "Unsloth"
 
-    def load_base(self, source: ModelSource, max_length: int, device: Device) -> tuple[CausalLM, Tokenizer]:
+    def load_base(
+        self, source: ModelSource, max_length: int, device: Device, method: Method
+    ) -> tuple[CausalLM, Tokenizer]:
+        options = {} if method.adapter else {"full_finetuning": True}
+        if not method.adapter and device.kind == "cuda":  # the CPU's backend knows no other, nor the argument
+            options["float32_mixed_precision"] = True  # 16 bits would round small updates of the weights away
         with checked_load(source):
             model, tokenizer = FastLanguageModel.from_pretrained(
                 model_name=source.name,
@@ -41,24 +48,37 @@ class UnslothEngine:
                 token=source.token,
                 max_seq_length=max_length,
                 dtype=getattr(torch, device.dtype),
-                load_in_4bit=True,
+                load_in_4bit=method.quantised,
                 use_exact_model_name=True,  # else Unsloth takes a repository of its own for a name it knows
                 trust_remote_code=source.trust_remote_code,
+                **options,
             )
         check_shapes(model, source)
         return cast(CausalLM, model), text_tokenizer(tokenizer, source)
 
-    def add_adapter(
-        self, model: CausalLM, lora: LoraSpec, checkpointing: Checkpointing, source: ModelSource
-    ) -> CausalLM:
+    def trainable(self, checkpointing: Checkpointing) -> Trainable:
+        return UnslothTrainable(checkpointing)
+
+    def stepper(self, model: CausalLM, tokenizer: Tokenizer, settings: StepSettings) -> Stepper:
+        return UnslothStepper(model, tokenizer, settings)
+
+
+@dataclass(frozen=True)
+class UnslothTrainable:
+    """See :class:`finetune_trainer.models.methods.Trainable`."""
+
+    checkpointing: Checkpointing
+
+    def add_adapter(self, base: CausalLM, lora: LoraSpec, source: ModelSource) -> CausalLM:
         adapted: AdapterModel = FastLanguageModel.get_peft_model(
-            model,
+            base,
             r=lora.rank,
             lora_alpha=lora.alpha,
             lora_dropout=float(lora.dropout),
             bias=_BIAS[lora.bias],
-            target_modules=adapter_targets(model, lora.target_modules),
-            use_gradient_checkpointing=_CHECKPOINTING[checkpointing],
+            target_modules=adapter_targets(base, lora.target_modules),
+            use_gradient_checkpointing=_CHECKPOINTING[self.checkpointing],
+            use_rslora=bool(lora.rank_stabilized),
             random_state=lora.seed,
         )
         check_trained_types(adapted, lora)
@@ -69,8 +89,13 @@ class UnslothEngine:
             settings.target_modules = sorted(settings.target_modules)
         return adapted
 
-    def stepper(self, model: CausalLM, tokenizer: Tokenizer, settings: StepSettings) -> Stepper:
-        return UnslothStepper(model, tokenizer, settings)
+    def train_weights(self, base: CausalLM) -> CausalLM:
+        model: CausalLM = FastLanguageModel.for_training(
+            base, use_gradient_checkpointing=_CHECKPOINTING[self.checkpointing]
+        )
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        return model
 
 
 def check_trained_types(model: CausalLM, lora: LoraSpec) -> None:

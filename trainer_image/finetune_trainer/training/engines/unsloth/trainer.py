@@ -11,6 +11,7 @@ import torch
 from datasets import Dataset
 from trl import SFTTrainer
 
+from finetune_trainer.models.modes import without_dropout
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.device import Device
@@ -19,7 +20,6 @@ from finetune_trainer.training import train_state
 from finetune_trainer.training.engines.base import StepOutcome, StepperState, StepSettings
 from finetune_trainer.training.engines.unsloth.training_arguments import computed_in, training_arguments
 from finetune_trainer.training.micro_batches import Batch, label_tokens, parts_of, split
-from finetune_trainer.training.modes import without_dropout
 
 
 class _Trainer(SFTTrainer):  # type: ignore[misc]
@@ -144,8 +144,9 @@ class UnslothStepper:
 def keep_master_weights(model: CausalLM, device: Device) -> None:
     """Keeps what is trained in 32 bit, whatever a library made of it: 16 bits round small updates away.
 
-    A bias stays in the device's type, since bitsandbytes puts it back there at each pass.
+    A bias beside an adapter stays in the device's type, since bitsandbytes puts it back there at each pass.
     """
+    beside_adapter = any("lora_" in name for name, _ in train_state.trained(model))
     for name, parameter in train_state.trained(model):
-        wanted = torch.float32 if "lora_" in name else getattr(torch, device.dtype)
+        wanted = getattr(torch, device.dtype) if beside_adapter and "lora_" not in name else torch.float32
         parameter.data = parameter.data.to(wanted)
