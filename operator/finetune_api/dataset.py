@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from finetune_api.base import ApiModel, FieldError
 from finetune_api.credentials import SecretReference
@@ -38,6 +38,7 @@ Share = Annotated[Decimal, Within(0, 1)]
 # What the rows of spec.dataset itself are called beside those of its mixture.
 MAIN = "dataset"
 MAX_MIXTURE = 8
+REPLAY = "replay"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ _FORMAT = (
     "Shape of a row. MultipleChoice: a question, its options, one right. Chat: a list of turns. Instruction: an "
     "instruction, perhaps an input, and the response. Text: plain documents."
 )
+_OPTIONAL_FORMAT = f"{_FORMAT} Left out: format, columns and templates are those of spec.dataset."
 _PROMPT = (
     "The user's message. MultipleChoice: {question} and {options}, one per line by optionTemplate; default "
     "'{question}\\n\\nOptions:\\n{options}\\n\\nPlease choose the correct answer.'. Instruction: {instruction} and "
@@ -126,19 +128,13 @@ class _RowsSpec(ApiModel):
         return {field: getattr(self, field) for field in FORMAT_FIELDS}
 
 
-class _TrainingRowsSpec(_RowsSpec):
-    """Rows to train on."""
+class _ReadRowsSpec(_RowsSpec):
+    """Rows to train on, in whatever number."""
 
     provenance: Provenance | None = Field(
         default=None,
         description="Where the rows come from, one CamelCase word such as Human, Synthetic or Feedback. Kept with each "
         "row and counted in status.dataset.provenance; columns.provenance says it row by row.",
-    )
-    weight: Weight | None = Field(
-        default=None,
-        description='Share of the mixture, relative to the other weights, a decimal in quotes: with "3" and '
-        '"1", three rows in four are of the first. As many rows are taken as that allows without repeating any. Either '
-        "spec.dataset and each dataset of its mixture have a weight, or none has, and then all rows are taken.",
     )
     max_examples: int | None = Field(
         default=None,
@@ -149,19 +145,74 @@ class _TrainingRowsSpec(_RowsSpec):
     )
 
 
+class _TrainingRowsSpec(_ReadRowsSpec):
+    """Rows to train on, and their share of a mixture."""
+
+    weight: Weight | None = Field(
+        default=None,
+        description='Share of the mixture, relative to the other weights, a decimal in quotes: with "3" and '
+        '"1", three rows in four are of the first. As many rows are taken as that allows without repeating any. Either '
+        "spec.dataset and each dataset of its mixture have a weight, or none has, and then all rows are taken.",
+    )
+
+
 class MixtureSpec(_TrainingRowsSpec):
     """Further rows to train on, from a source of their own."""
 
     model_config = {"json_schema_extra": validations(*format_rules(optional=True))}
 
     name: MixtureName = Field(description="What the rows are called in status and messages.")
-    format: FormatName | None = Field(
-        default=None,
-        description=f"{_FORMAT} Left out: format, columns and templates are those of spec.dataset.",
+    format: FormatName | None = Field(default=None, description=_OPTIONAL_FORMAT)
+
+    @model_validator(mode="after")
+    def _check_format(self) -> Self:
+        check_format_fields(self.format, self.format_fields(), self.columns)
+        return self
+
+
+class ReplaySpec(_ReadRowsSpec):
+    """Rows of a general dataset that are mixed in against forgetting."""
+
+    model_config = {"json_schema_extra": validations(*format_rules(optional=True))}
+
+    format: FormatName | None = Field(default=None, description=_OPTIONAL_FORMAT)
+    fraction: Annotated[Decimal, Within(0, 0.9)] = Field(
+        default="0.1",
+        description="Share of these rows among all examples that are trained on; as many as there are, if these are "
+        'fewer. "0": none is trained on, but elasticWeightConsolidation reads them.',
     )
 
     @model_validator(mode="after")
     def _check_format(self) -> Self:
+        check_format_fields(self.format, self.format_fields(), self.columns)
+        return self
+
+
+_VALIDATION_UNION = "validation needs either fraction or source"
+
+
+class ValidationSpec(_RowsSpec):
+    """Rows that are not trained on: their loss says when training has gone far enough."""
+
+    model_config = {
+        "json_schema_extra": validations(
+            rule("has(self.fraction) != has(self.source)", _VALIDATION_UNION), *format_rules(optional=True)
+        )
+    }
+
+    source: SourceURI | None = Field(default=None, description=f"{_SOURCE} Either this or fraction.")  # type: ignore[assignment]
+    fraction: Annotated[Decimal, Within(0, 0.5, above=True)] | None = Field(
+        default=None,
+        description='Share of the training rows that is set aside, a decimal in quotes such as "0.05": rows of '
+        "spec.dataset and its mixture, chosen by training.seed. Either this or source.",
+    )
+    split: Split = Field(default="validation", description="Split of source.")
+    format: FormatName | None = Field(default=None, description=_OPTIONAL_FORMAT)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.fraction is None) == (self.source is None):
+            raise ValueError(_VALIDATION_UNION)
         check_format_fields(self.format, self.format_fields(), self.columns)
         return self
 
@@ -195,6 +246,7 @@ class FiltersSpec(ApiModel):
     )
 
 
+_REPLAY_TAKEN = "'replay' is what the rows of replay are called: choose another name"
 _TWICE = "two datasets of the mixture have one name"
 _OWN_WEIGHT = "a dataset of the mixture has a weight, and then spec.dataset needs one, too"
 _ALL_WEIGHTS = "spec.dataset has a weight, and then each dataset of the mixture needs one, too"
@@ -215,6 +267,11 @@ class DatasetSpec(_TrainingRowsSpec):
             rule(
                 "!has(self.weight) || !has(self.mixture) || self.mixture.all(one, has(one.weight))",
                 _ALL_WEIGHTS,
+                ".mixture",
+            ),
+            rule(
+                "!has(self.replay) || !has(self.mixture) || self.mixture.all(one, one.name != 'replay')",
+                _REPLAY_TAKEN,
                 ".mixture",
             ),
         )
@@ -238,6 +295,16 @@ class DatasetSpec(_TrainingRowsSpec):
         description="Which training rows are left out, and how many may be before the job ends instead. Left out: the "
         "default of each field.",
     )
+    validation: ValidationSpec | None = Field(
+        default=None,
+        description="Rows whose loss is measured while training goes on, for training.earlyStopping: a share of the "
+        "training rows, or a source of their own. Never the held-out rows of the evaluation.",
+    )
+    replay: ReplaySpec | None = Field(
+        default=None,
+        description="Rows of a general dataset, a tenth of all examples by default, that keep the model from "
+        "forgetting what it knew.",
+    )
     packing: Literal["Auto", "Enabled", "Disabled"] | None = Field(
         default=None,
         description="Whether examples of one step share sequences (first-fit decreasing), each with positions and "
@@ -252,6 +319,8 @@ class DatasetSpec(_TrainingRowsSpec):
         names = [one.name for one in self.mixture or ()]
         if len(set(names)) < len(names):
             raise FieldError("mixture", _TWICE)
+        if self.replay and REPLAY in names:
+            raise FieldError("mixture", _REPLAY_TAKEN)
         weighted = [one.weight is not None for one in self.mixture or ()]
         if self.weight is None and any(weighted):
             raise FieldError("weight", _OWN_WEIGHT)
@@ -266,10 +335,7 @@ class EvaluationDatasetSpec(_RowsSpec):
     model_config = {"json_schema_extra": validations(*format_rules(optional=True))}
 
     split: Split = Field(default="test", description="Split to evaluate on.")
-    format: FormatName | None = Field(
-        default=None,
-        description=f"{_FORMAT} Left out: format, columns and templates are those of spec.dataset.",
-    )
+    format: FormatName | None = Field(default=None, description=_OPTIONAL_FORMAT)
 
     @model_validator(mode="after")
     def _check_format(self) -> Self:
@@ -301,7 +367,27 @@ Mixture = Annotated[
 ]
 
 
+class MultipleChoiceReplay(MultipleChoiceRows, ReplaySpec):
+    """spec.dataset.replay with MultipleChoice rows."""
+
+
+class ChatReplay(ChatRows, ReplaySpec):
+    """spec.dataset.replay with Chat rows."""
+
+
+class InstructionReplay(InstructionRows, ReplaySpec):
+    """spec.dataset.replay with Instruction rows."""
+
+
+class TextReplay(TextRows, ReplaySpec):
+    """spec.dataset.replay with Text rows."""
+
+
+Replay = Annotated[MultipleChoiceReplay | ChatReplay | InstructionReplay | TextReplay, Field(discriminator="format")]
+
+
 class _ResolvedDataset(DatasetSpec):
+    replay: Replay | None = None
     mixture: list[Mixture] = []  # type: ignore[assignment]
     filters: FiltersSpec = FiltersSpec()
     packing: Literal["Auto", "Enabled", "Disabled"] = "Auto"
@@ -328,9 +414,10 @@ Dataset = Annotated[
 ]
 
 
-def datasets_of(dataset: Dataset) -> dict[str, Dataset | Mixture]:
-    """All datasets that are trained on, by name, in order: spec.dataset's own rows, then those of its mixture."""
-    return {MAIN: dataset, **{one.name: one for one in dataset.mixture}}
+def datasets_of(dataset: Dataset) -> dict[str, Dataset | Mixture | Replay]:
+    """All datasets that are trained on, by name, in order: spec.dataset's own rows, its mixture's, and its replay's."""
+    found: dict[str, Dataset | Mixture | Replay] = {MAIN: dataset, **{one.name: one for one in dataset.mixture}}
+    return {**found, REPLAY: dataset.replay} if dataset.replay else found
 
 
 class MultipleChoiceHeldOut(MultipleChoiceRows, EvaluationDatasetSpec):
@@ -352,3 +439,12 @@ class TextHeldOut(TextRows, EvaluationDatasetSpec):
 HeldOut = Annotated[
     MultipleChoiceHeldOut | ChatHeldOut | InstructionHeldOut | TextHeldOut, Field(discriminator="format")
 ]
+
+_HELD_OUT: TypeAdapter[HeldOut] = TypeAdapter(HeldOut)
+
+
+def held_out_of(validation: ValidationSpec) -> HeldOut | None:
+    """The rows of a validation that has a source of its own, in the resolved shape; None for a share of the rows."""
+    if validation.source is None:
+        return None
+    return _HELD_OUT.validate_python(validation.to_api())

@@ -32,10 +32,27 @@ LEARNING_RATES = {"QLoRA": "2e-4", "LoRA": "2e-4", "Full": "3e-5"}
 
 # What names the adapter, and what of it does not change the adapter's bytes.
 _TRAINING_FIELDS = ("method", "model", "dataset", "lora", "training")
-_DECIMALS = ("dropout", "learningRate", "maxMalformed", "maxOverlap", "maxTooLong", "weight", "weightDecay")
+_DECIMALS = (
+    "dropout",
+    "fraction",
+    "learningRate",
+    "maxMalformed",
+    "maxOverlap",
+    "maxTooLong",
+    "minimumChange",
+    "strength",
+    "weight",
+    "weightDecay",
+)
 _INDIFFERENT: dict[str, Any] = {
     "model": {"secret_ref": True, "adapter": {"secret_ref"}},
-    "dataset": {"workers": True, "secret_ref": True, "mixture": {"__all__": {"secret_ref"}}},
+    "dataset": {
+        "workers": True,
+        "secret_ref": True,
+        "mixture": {"__all__": {"secret_ref"}},
+        "validation": {"secret_ref"},
+        "replay": {"secret_ref"},
+    },
     "training": {"logging_steps", "checkpoint"},
 }
 # What makes up a shape of rows, by the names of the API.
@@ -60,6 +77,7 @@ class ResolvedEvaluation(EvaluationSpec):
     """spec.evaluation with the shape of its rows filled in."""
 
     dataset: HeldOut
+    retention: HeldOut | None = None
 
 
 class ResolvedOutput(OutputSpec):
@@ -95,6 +113,10 @@ class ResolvedSpec(FineTuneJobSpec):
         )
         # A default of its own class, yet rows are read by it.
         named["dataset"]["format"] = self.dataset.format
+        if spelled.dataset.replay:
+            named["dataset"]["replay"]["format"] = spelled.dataset.replay.format
+        if spelled.dataset.validation and spelled.dataset.validation.source:
+            named["dataset"]["validation"]["format"] = spelled.dataset.validation.format
         if spelled.dataset.mixture:
             for one, member in zip(named["dataset"]["mixture"], spelled.dataset.mixture, strict=True):
                 one["format"] = member.format
@@ -112,12 +134,14 @@ class ResolvedSpec(FineTuneJobSpec):
             by_alias=True,
             exclude_defaults=True,
             exclude_none=True,
-            exclude={"dataset": {"secret_ref"}},
+            exclude={"dataset": {"secret_ref"}, "retention": {"secret_ref"}},
         )
         if _shape(evaluation.dataset) == _shape(spelled.dataset):  # as when the spec says nothing of it
             named["dataset"] = {name: value for name, value in named["dataset"].items() if name not in _SHAPE}
         else:
             named["dataset"]["format"] = evaluation.dataset.format
+        if evaluation.retention:
+            named["retention"]["format"] = evaluation.retention.format
         return sha256_of({"trainingSha256": self.training_sha256(), "evaluation": named})
 
 
@@ -151,14 +175,20 @@ def resolve(spec: FineTuneJobSpec) -> ResolvedSpec:
     shape = {name: dataset[name] for name in _SHAPE if name in dataset}
     if "mixture" in dataset:
         dataset = {**dataset, "mixture": [_shaped(one, shape) for one in dataset["mixture"]]}
+    if "replay" in dataset:
+        dataset = {**dataset, "replay": _shaped(dataset["replay"], shape)}
+    if "source" in dataset.get("validation", {}):
+        dataset = {**dataset, "validation": _shaped(dataset["validation"], shape)}
     full = spec.method == "Full"
     resolved = {**given, "dataset": dataset, "training": training}
     if not full:
         resolved["lora"] = given.get("lora", {})
     resolved["output"] = {"formats": [MERGED if full else ADAPTER], **given["output"]}
     if "evaluation" in given:
-        evaluation = given["evaluation"]
-        resolved["evaluation"] = {**evaluation, "dataset": _shaped(evaluation["dataset"], shape)}
+        evaluation = {**given["evaluation"], "dataset": _shaped(given["evaluation"]["dataset"], shape)}
+        if "retention" in evaluation:
+            evaluation["retention"] = _shaped(evaluation["retention"], shape)
+        resolved["evaluation"] = evaluation
     return ResolvedSpec.model_validate(resolved)
 
 

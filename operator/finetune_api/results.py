@@ -63,6 +63,9 @@ class DatasetStatus(StatusModel):
         "said. Absent where nothing is said of any.",
         json_schema_extra=_BY_NAME,
     )
+    validation_examples: Count | None = Field(
+        default=None, description="Examples that are not trained on, but whose loss is measured on the way."
+    )
     overlap: Count = Field(
         default=0, description="Held-out rows that a training row asks, too, exactly or nearly; they are not left out."
     )
@@ -72,12 +75,34 @@ class DatasetStatus(StatusModel):
     )
 
 
+class RetentionPoint(StatusModel):
+    """What the model still knew at a step."""
+
+    step: Count = Field(description="Optimizer steps taken.")
+    perplexity: Number = Field(description="Perplexity of the retention rows.")
+
+
 class TrainingStatus(StatusModel):
     """What training came to."""
 
     steps: Count = Field(description="Optimizer steps taken.")
     first_loss: Number | None = Field(default=None, description="Loss of the first logged step.")
     final_loss: Number | None = Field(default=None, description="Loss of the last logged step.")
+    validation_loss: Number | None = Field(
+        default=None, description="Loss of the validation rows with the weights that were saved."
+    )
+    best_step: Count | None = Field(
+        default=None, description="Step whose weights were saved: the best by validation loss, with earlyStopping."
+    )
+    stopped_early: bool | None = Field(
+        default=None, description="Whether earlyStopping ended the training; absent without it."
+    )
+    retention: list[RetentionPoint] = Field(
+        default=[],
+        max_length=16,
+        description="Perplexity of the retention rows before training, at evaluations on the way, and after it.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
     final_gradient_norm: Number | None = Field(
         default=None, description="Norm of the gradient at the last logged step, before clipping."
     )
@@ -180,11 +205,17 @@ class LineageStatus(StatusModel):
     mixture: list[DatasetRevision] = Field(
         default=[],
         max_length=8,
-        description="Commits of the hub datasets of a mixture.",
+        description="Commits of further hub datasets: of a mixture, and of replay, validation and retention rows.",
         json_schema_extra=_BY_NAME,
     )
     dataset_sha256: Sha256 | None = Field(
         default=None, description="Digest of the training rows as read, in order, of all datasets."
+    )
+    validation_dataset_sha256: Sha256 | None = Field(
+        default=None, description="Digest of validation rows with a source of their own, as read, in order."
+    )
+    retention_dataset_sha256: Sha256 | None = Field(
+        default=None, description="Digest of the retention rows as read, in order."
     )
     evaluation_dataset_revision: Short | None = Field(default=None, description="Commit of a held-out hub dataset.")
     evaluation_dataset_sha256: Sha256 | None = Field(
@@ -274,6 +305,18 @@ class SampleAnswer(StatusModel):
     tuned: Answer | None = Field(default=None, description="The tuned model's answer.")
 
 
+class RetentionStatus(StatusModel):
+    """Base against tuned on rows of a general dataset."""
+
+    examples: Count = Field(description="Rows scored.")
+    metrics: list[MetricStatus] = Field(
+        default=[],
+        max_length=8,
+        description="Perplexity, and accuracy where rows have options.",
+        json_schema_extra=_BY_NAME,
+    )
+
+
 class EvaluationStatus(StatusModel):
     """Base against tuned on the held-out rows."""
 
@@ -289,6 +332,7 @@ class EvaluationStatus(StatusModel):
         description="One entry per metric, in the order of the spec.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
+    retention: RetentionStatus | None = Field(default=None, description="What became of the retention rows.")
     runtime_seconds: Count = Field(default=0, description="Wall-clock seconds, without loading.")
     samples: list[SampleAnswer] = Field(
         default=[],

@@ -65,9 +65,9 @@ class LoraSpec(ApiModel):
     initialization: Initialization | None = Field(
         default=None,
         description="What the adapter begins with, if not with no change to the model (Default). LoftQ (method QLoRA): "
-        "what NF4 rounded away, as far as the rank holds it (Li et al. 2023). PiSSA (method LoRA): the principal part of each "
-        "weight, which is then trained (Meng et al. 2024); the saved adapter has twice the rank and fits the base "
-        "model as it is. Default: Default.",
+        "what NF4 rounded away, as far as the rank holds it (Li et al. 2023). PiSSA (method LoRA): the principal part "
+        "of each weight, which is then trained (Meng et al. 2024); the saved adapter has twice the rank and fits the "
+        "base model as it is. Default: Default.",
     )
     seed: Seed = Field(default=42, description="Seed of the adapter's initial weights. Default: 42.")
 
@@ -120,6 +120,35 @@ class CheckpointSpec(ApiModel):
     )
     keep: int = Field(
         default=2, ge=1, le=100, description="How many of the newest checkpoints stay while the run lasts. Default: 2."
+    )
+
+
+class EarlyStoppingSpec(ApiModel):
+    """When training has gone far enough."""
+
+    every_steps: int = Field(
+        default=25, ge=1, le=1_000_000, description="Steps between two evaluations of the validation rows. Default: 25."
+    )
+    patience: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description="Training ends after so many evaluations in a row without a lower loss. Default: 3.",
+    )
+    minimum_change: Annotated[Decimal, Within(0, 100)] = Field(
+        default="0", description='A loss counts as lower when it is so by more than this. Default: "0".'
+    )
+
+
+class ElasticWeightConsolidationSpec(ApiModel):
+    """How strongly the model is held to what it was, where that mattered to rows of a general dataset."""
+
+    strength: Annotated[Decimal, Within(0, 1_000_000_000, above=True)] = Field(
+        description="Weight of the penalty: half of it times the Fisher information of each weight times the square of "
+        "its change (Kirkpatrick et al. 2017) is added to the loss."
+    )
+    max_examples: int = Field(
+        default=128, ge=1, le=100_000, description="Rows of dataset.replay that the information is of. Default: 128."
     )
 
 
@@ -176,6 +205,16 @@ class TrainingSpec(ApiModel):
     )
     logging_steps: int = Field(default=10, ge=1, le=100_000, description="Steps between two logged losses.")
     seed: Seed = Field(default=700, description="Seed of the row order and of dropout.")
+    early_stopping: EarlyStoppingSpec | None = Field(
+        default=None,
+        description="Ends training when the loss of dataset.validation no longer falls, and saves what was best. Left "
+        "out: all steps are taken.",
+    )
+    elastic_weight_consolidation: ElasticWeightConsolidationSpec | None = Field(
+        default=None,
+        description="Holds weights that matter to the rows of dataset.replay near to where they were, against "
+        "forgetting. For QLoRA and LoRA it looks at the update of each weight, for Full at the weights themselves.",
+    )
     checkpoint: CheckpointSpec | None = Field(
         default=None,
         description="How often the run's state is written to the output claim. A run that is preempted or killed goes "
@@ -213,6 +252,11 @@ class EvaluationSpec(ApiModel):
             "x-kubernetes-list-type": "atomic",
             **validations(rule("self.all(one, self.exists_one(other, other == one))", _METRIC_TWICE)),
         },
+    )
+    retention: EvaluationDatasetSpec | None = Field(
+        default=None,
+        description="Rows of a general dataset: did the model forget? Their perplexity is measured before training, "
+        "while it goes on and after it, and of rows with options the accuracy of base and tuned.",
     )
     max_new_tokens: int = Field(default=128, ge=1, le=4096, description="Longest sampled answer, in tokens.")
     sample_prompts: int = Field(
@@ -273,6 +317,9 @@ _FULL_FORMAT = "method Full saves the whole model: formats must be [Merged16Bit]
 _ADAPTER_FORMAT = "QLoRA and LoRA always save their adapter: formats must name Adapter"
 _LOFTQ = "initialization LoftQ makes good what NF4 rounded away: it needs method QLoRA"
 _PISSA = "initialization PiSSA splits weights in 16 bit: it needs method LoRA"
+_STOPPING = "earlyStopping looks at the loss of validation rows: set dataset.validation"
+_CONSOLIDATION = "elasticWeightConsolidation looks at the rows of a general dataset: set dataset.replay"
+_SAME_ROWS = "dataset.validation names the held-out rows of the evaluation, which nothing may be chosen by"
 _CONTINUED = "an adapter that training continues from has its initial weights: leave lora.initialization out"
 _NOT_FULL = "method Full continues from no adapter: leave model.adapter out"
 
@@ -285,6 +332,17 @@ class FineTuneJobSpec(ApiModel):
             *map(_immutable, (*IMMUTABLE_FIELDS, "runtime", "scheduling")),
             rule("self.method != 'Full' || !has(self.lora)", _NO_LORA, ".lora"),
             rule("self.method != 'Full' || !has(self.model.adapter)", _NOT_FULL, ".model.adapter"),
+            rule("!has(self.training.earlyStopping) || has(self.dataset.validation)", _STOPPING, ".dataset"),
+            rule(
+                "!has(self.training.elasticWeightConsolidation) || has(self.dataset.replay)", _CONSOLIDATION, ".dataset"
+            ),
+            rule(
+                "!has(self.dataset.validation) || !has(self.dataset.validation.source) || !has(self.evaluation) || "
+                "self.dataset.validation.source != self.evaluation.dataset.source || "
+                "self.dataset.validation.split != self.evaluation.dataset.split",
+                _SAME_ROWS,
+                ".dataset.validation",
+            ),
             rule(
                 "!has(self.output.formats) || self.method != 'Full' || self.output.formats == ['Merged16Bit']",
                 _FULL_FORMAT,
@@ -347,6 +405,17 @@ class FineTuneJobSpec(ApiModel):
             raise FieldError("output.formats", _FULL_FORMAT)
         if formats and not full and ADAPTER not in formats:
             raise FieldError("output.formats", _ADAPTER_FORMAT)
+        if self.training.early_stopping and not self.dataset.validation:
+            raise FieldError("dataset", _STOPPING)
+        if self.training.elastic_weight_consolidation and not self.dataset.replay:
+            raise FieldError("dataset", _CONSOLIDATION)
+        validation, evaluation = self.dataset.validation, self.evaluation
+        if (
+            validation
+            and evaluation
+            and (validation.source, validation.split) == (evaluation.dataset.source, evaluation.dataset.split)
+        ):
+            raise FieldError("dataset.validation", _SAME_ROWS)
         beginning = (self.lora.initialization if self.lora else None) or "Default"
         if beginning == "LoftQ" and self.method != "QLoRA":
             raise FieldError("lora.initialization", _LOFTQ)

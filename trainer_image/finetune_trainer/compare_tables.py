@@ -57,6 +57,8 @@ def _rows(comparison: Comparison) -> Iterator[tuple[str, Show]]:
     yield "time", _training(lambda one: one.runtime or f"{one.runtime_seconds}s")
     yield "first loss", _training(lambda one: one.first_loss or "")
     yield "final loss", _training(lambda one: one.final_loss or "")
+    yield "validation loss", _training(lambda one: one.validation_loss or "")
+    yield "best step", _training(lambda one: _count(one.best_step or 0))
     yield "trainable parameters", _training(lambda one: _count(one.trainable_parameters))
     yield "total parameters", _training(lambda one: _count(one.total_parameters))
     yield "peak memory", lambda run: run.training.memory.summary if run.training.memory else ""

@@ -42,7 +42,8 @@ def _run(plan: RunPlan) -> Table:
     table = _table("plan", "")
     table.add_row("rows", plan.rows.summary)
     table.add_row("longest row", f"{plan.rows.longest:,} tokens")
-    table.add_row("steps", f"{plan.steps:,}, {_passes(plan)}")
+    most = "at most " if training.early_stopping else ""
+    table.add_row("steps", f"{most}{plan.steps:,}, {_passes(plan)}")
     table.add_row("warm-up", f"{plan.warmup_steps:,} steps to {training.learning_rate}, then {training.scheduler}")
     table.add_row("batch", f"{training.batch_size:,} rows in a step")
     table.add_row("method", f"{spec.method}, the base model {METHODS[spec.method].precision}")

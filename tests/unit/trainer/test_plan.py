@@ -128,6 +128,14 @@ def test_a_method_without_an_adapter_trains_all_weights(
     assert any(line.startswith("16 GiB 4 of 4 Disabled 0.0 MiB 30.2 MiB") for line in lines)
 
 
+def test_a_job_that_may_stop_early_has_steps_at_most(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, stopping = {"source": "pvc://work/rows", "validation": {"fraction": "0.1"}}, {"everySteps": 2, "patience": 1}
+    found = plan(dataset=rows, training={"batchSize": 4, "epochs": 2, "earlyStopping": stopping})
+    assert "steps at most 16, 2 epochs of 8" in shown(found, capsys, monkeypatch)
+
+
 def test_how_an_adapter_begins_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     pissa = plan(method="LoRA", lora={"rank": 8, "rankStabilized": True, "initialization": "PiSSA"})
     lines = shown(pissa, capsys, monkeypatch)

@@ -27,6 +27,11 @@ def shares(counts: Mapping[str, int], weights: Mapping[str, Fraction]) -> dict[s
     return taken
 
 
+def replayed(others: int, available: int, fraction: Fraction) -> int:
+    """Rows to replay beside ``others``, so that they are that share of all, or all there are."""
+    return min(available, round(fraction / (1 - fraction) * others))
+
+
 def sample(count: int, take: int, name: str, seed: int) -> list[int]:
     """Which ``take`` of ``count`` rows are taken, in their own order: the same for one name and seed, for ever."""
     if take >= count:

@@ -15,7 +15,7 @@ from itertools import islice
 
 from pydantic.alias_generators import to_camel
 
-from finetune_api.dataset import Dataset, FiltersSpec, HeldOut, Mixture, datasets_of
+from finetune_api.dataset import Dataset, FiltersSpec, HeldOut, Mixture, Replay, datasets_of
 from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.duplicates import NAMED, Compared, Duplicates, Overlap, said
@@ -46,7 +46,7 @@ _LONGEST_ANSWER = 80
 _FIRST_ROWS = 8
 _UNFIT = {TOO_LONG: "longer than the model takes", NO_RESPONSE: "no response that the loss sees"}
 
-Shape = Dataset | Mixture | HeldOut
+Shape = Dataset | Mixture | Replay | HeldOut
 Tokens = Tokenised | MalformedRow
 
 
@@ -176,7 +176,9 @@ class _Pass:
         self._places: dict[int, str] = {}
         self._named = 0
 
-    def take(self, name: str, shape: Dataset | Mixture, source: RowSource, filters: FiltersSpec) -> SourceFacts:
+    def take(
+        self, name: str, shape: Dataset | Mixture | Replay, source: RowSource, filters: FiltersSpec
+    ) -> SourceFacts:
         """Prepares the rows of one dataset."""
         counts = Counts()
         examples = self._without_repeats(parsed_rows(source, shape, counts, shape.max_examples), counts)

@@ -8,7 +8,7 @@ from finetune_api.config import RunConfig
 from finetune_api.dataset import MAIN
 from finetune_api.results import Advice
 from finetune_trainer.data.load import Rows, check_overlap, find_overlap, load_examples
-from finetune_trainer.sources.locate import Sources, locate
+from finetune_trainer.sources.locate import HELD_OUT, Sources, locate
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.sources.pins import Pins, check_unchanged
 from finetune_trainer.stage.console import say
@@ -32,6 +32,7 @@ class Inputs:
     device: Device
     model: ModelSource
     rows: Rows
+    retention: Rows | None
     pins: Pins
     shared: int  # held-out rows whose question is among the training rows
     advice: list[Advice]
@@ -61,13 +62,22 @@ def prepare_evaluation(config: RunConfig, earlier: Pins | None) -> Inputs:
     device, sources = _find(config, earlier)
     rows = load_held_out(config, sources)
     assert rows, "the evaluation stage runs only for a spec with an evaluation"
-    pins = _pins(config, sources, earlier).model_copy(update={"evaluation_dataset_sha256": rows.sha256})
+    evaluation = config.spec.evaluation
+    retention = None
+    if sources.retention and evaluation and evaluation.retention:
+        retention = load_examples(sources.retention, evaluation.retention)
+        say(f"retention rows: {len(retention.examples)} from {retention.name}")
+    found = {
+        "evaluation_dataset_sha256": rows.sha256,
+        "retention_dataset_sha256": retention.sha256 if retention else None,
+    }
+    pins = _pins(config, sources, earlier).model_copy(update=found)
     shared = _known_shared(earlier, pins)
     if shared is None:  # the training was another job's, which had other held-out rows or none
         shared = _count_shared(config, sources, rows)
     pins = pins.model_copy(update={"shared_examples": shared})
     check_unchanged(earlier, pins)
-    return Inputs(device, sources.model, rows, pins, shared, shared_advice(shared, rows))
+    return Inputs(device, sources.model, rows, retention, pins, shared, shared_advice(shared, rows))
 
 
 def load_held_out(config: RunConfig, sources: Sources) -> Rows | None:
@@ -100,7 +110,7 @@ def _find(config: RunConfig, earlier: Pins | None) -> tuple[Device, Sources]:
 
 
 def _pins(config: RunConfig, sources: Sources, earlier: Pins | None) -> Pins:
-    commits = {name: source.commit for name, source in sources.training.items() if source.commit}
+    commits = sources.commits
     return Pins(
         job_uid=config.job.uid,
         training_sha256=config.training_sha256,
@@ -111,8 +121,10 @@ def _pins(config: RunConfig, sources: Sources, earlier: Pins | None) -> Pins:
         adapter_sha256=sources.adapter.sha256 if sources.adapter else None,
         dataset_revision=commits.pop(MAIN, None),
         dataset_sha256=earlier.dataset_sha256 if earlier else None,
+        validation_dataset_sha256=earlier.validation_dataset_sha256 if earlier else None,
+        retention_dataset_sha256=earlier.retention_dataset_sha256 if earlier else None,
+        evaluation_dataset_revision=commits.pop(HELD_OUT, None),
         mixture_revisions=commits,
-        evaluation_dataset_revision=sources.held_out.commit if sources.held_out else None,
     )
 
 

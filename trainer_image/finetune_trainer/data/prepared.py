@@ -16,23 +16,24 @@ from pydantic import ValidationError
 
 from finetune_api.base import sha256_of
 from finetune_api.config import RunConfig
-from finetune_api.dataset import Dataset, datasets_of
+from finetune_api.dataset import REPLAY, Dataset, datasets_of, held_out_of
 from finetune_api.reasons import Reason
 from finetune_api.results import Advice, DatasetStatus
 from finetune_api.run_folder import ROW_CACHE
 from finetune_api.uris import parse_claim
 from finetune_trainer import __version__
 from finetune_trainer.data.duplicates import Overlap
-from finetune_trainer.data.load import Rows, check_overlap, find_overlap, overlap_facts
-from finetune_trainer.data.mixture import mixed, shares
+from finetune_trainer.data.load import Rows, check_overlap, find_overlap, load_examples, overlap_facts
+from finetune_trainer.data.mixture import mixed, replayed, shares
 from finetune_trainer.data.pipeline import Reading, run_pipeline
 from finetune_trainer.data.prepare import shared_advice
 from finetune_trainer.data.row_cache import RowCache
 from finetune_trainer.data.row_facts import OverlapFacts, RowFacts
-from finetune_trainer.data.row_report import dataset_status, document, row_advice
+from finetune_trainer.data.row_report import dataset_status, document, row_advice, trained_rows
 from finetune_trainer.data.token_store import Numbers, TokenStore, TokenWriter
 from finetune_trainer.data.tokenize import tokenise
-from finetune_trainer.sources.locate import Sources
+from finetune_trainer.data.validation import measured_rows, set_aside
+from finetune_trainer.sources.locate import RETENTION, VALIDATION, Sources
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.files import sha256_of_file
@@ -41,7 +42,10 @@ from finetune_trainer.stage.protocols import Tokenizer
 _ROWS, _FACTS, _OVERLAP = "rows.arrow", "facts.json", "overlap.json"
 _LIBRARIES = ("transformers", "tokenizers", "rensa")
 # What makes no difference to the tokens of a row.
-_INDIFFERENT = {"source", "revision", "config", "split", "secret_ref", "workers", "packing", "weight", "mixture"}
+_INDIFFERENT = {
+    *("source", "revision", "config", "split", "secret_ref", "workers", "packing", "weight", "mixture"),
+    *("validation", "replay", "fraction"),
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,11 @@ class Prepared:
     advice: list[Advice]
     document: dict[str, Any]  # dataset.json
     cache: RowCache  # in which the rows lie, in use as long as this lives
+    general: TokenStore  # all rows of dataset.replay, also those that are not trained on
+    validation: TokenStore | None = None
+    retention: TokenStore | None = None
+    validation_sha256: str | None = None  # of rows with a source of their own
+    retention_sha256: str | None = None
 
 
 def prepare_rows(
@@ -78,11 +87,71 @@ def prepare_rows(
             f"{', '.join(f'{rows:,} {kind}' for kind, rows in facts.dropped().items()) or 'a dataset of it is empty'}",
             "name other rows, or change spec.dataset.filters or the weights",
         )
-    status = dataset_status(facts, store, overlap, bool(dataset.mixture), cached, report_uri)
-    advice = [*shared_advice(overlap.exact, held_out), *row_advice(facts, store)]
+    replayed = _replay_advice(dataset, facts, store)
+    validation = retention = None
+    measured = {
+        name: load_examples(source, shape)
+        for name, source, shape in (
+            (VALIDATION, sources.validation, held_out_of(dataset.validation) if dataset.validation else None),
+            (RETENTION, sources.retention, config.spec.evaluation.retention if config.spec.evaluation else None),
+        )
+        if source and shape
+    }
+    if rows := measured.get(VALIDATION):
+        _check_apart(rows, held_out)
+        validation = measured_rows(rows, reading)
+    elif dataset.validation and dataset.validation.fraction:
+        store, validation = set_aside(store, facts.kept, Fraction(dataset.validation.fraction), seed)
+    if rows := measured.get(RETENTION):
+        retention = measured_rows(rows, reading)
+    status = dataset_status(facts, store, overlap, bool(dataset.mixture or dataset.replay), cached, report_uri)
+    if validation:
+        status = status.model_copy(update={"validation_examples": len(validation)})
+    advice = [*shared_advice(overlap.exact, held_out), *replayed, *row_advice(facts, store)]
     return Prepared(
-        store, facts, overlap, status, advice, document(facts, store, overlap, status, _weights(dataset)), cache
+        store,
+        facts,
+        overlap,
+        status,
+        advice,
+        document(facts, store, overlap, status, _weights(dataset)),
+        cache,
+        _general(facts, stored),
+        validation,
+        retention,
+        measured[VALIDATION].sha256 if VALIDATION in measured else None,
+        measured[RETENTION].sha256 if RETENTION in measured else None,
     )
+
+
+def _general(facts: RowFacts, stored: TokenStore) -> TokenStore:
+    first = sum(count for name, count in facts.kept.items() if name != REPLAY)  # replay's rows come last
+    return stored.select((stored.sources >= first).nonzero()[0])
+
+
+def _check_apart(validation: Rows, held_out: Rows | None) -> None:
+    if held_out and validation.sha256 == held_out.sha256:
+        raise StageError(
+            Reason.DATASET_INVALID,
+            f"{validation.field} holds the very rows that the evaluation scores ({validation.name}): a training that "
+            "is chosen by them scores too well",
+            f"name other rows in {validation.field}, or a fraction of the training rows",
+        )
+
+
+def _replay_advice(dataset: Dataset, facts: RowFacts, store: TokenStore) -> list[Advice]:
+    """What to say when there are fewer rows to replay than were asked for."""
+    if not dataset.replay:
+        return []
+    trained = trained_rows(facts, store)
+    total, found = sum(trained.values()), trained[REPLAY]
+    if found >= int(Fraction(dataset.replay.fraction) * total):
+        return []
+    text = (
+        f"spec.dataset.replay has {found:,} rows, {found / max(1, total):.1%} of all, where fraction asks for "
+        f"{float(dataset.replay.fraction):.1%}: name a larger dataset"
+    )
+    return [Advice(reason="FewReplayRows", message=text)]
 
 
 def cache_folder(config: RunConfig) -> Path:
@@ -163,7 +232,7 @@ def row_key(config: RunConfig, sources: Sources, reading: Reading) -> str:
                 for name, source in sources.training.items()
             ],
             [reading.limit, reading.loss_on, reading.chat.embedding_rows],
-            config.spec.model.model_dump(mode="json", exclude={"source", "revision", "secret_ref"}),
+            config.spec.model.model_dump(mode="json", exclude={"source", "revision", "secret_ref", "adapter"}),
             _tokenizer_key(reading.chat.tokenizer),
             [__version__, _own_code(), *(importlib.metadata.version(name) for name in _LIBRARIES)],
         ]
@@ -192,17 +261,22 @@ def _tokenizer_key(tokenizer: Tokenizer) -> str:
 
 
 def _weights(dataset: Dataset) -> dict[str, str]:
-    return {name: one.weight for name, one in datasets_of(dataset).items() if one.weight is not None}
+    named = {name: getattr(one, "weight", None) for name, one in datasets_of(dataset).items()}  # replay has none
+    return {name: weight for name, weight in named.items() if weight is not None}
 
 
 def _places(dataset: Dataset, facts: RowFacts, store: TokenStore, seed: int) -> Numbers:
     """Which token rows are trained on, in order. Without a mixture that is the rows' own."""
     rows = store.sources
-    if not dataset.mixture:
+    if not dataset.mixture and not dataset.replay:
         return _range(len(rows))
     counts: Mapping[str, int] = facts.kept
     weights = {name: Fraction(weight) for name, weight in _weights(dataset).items()}
-    order = mixed(counts, shares(counts, weights) if weights else counts, seed)
+    own = {name: count for name, count in counts.items() if name != REPLAY}
+    taken = shares(own, weights) if weights else own
+    if dataset.replay:
+        taken = {**taken, REPLAY: replayed(sum(taken.values()), counts[REPLAY], Fraction(dataset.replay.fraction))}
+    order = mixed(counts, taken, seed)
     starts, ends = rows.searchsorted(order), rows.searchsorted(order, side="right")
     places = [place for start, end in zip(starts, ends, strict=True) for place in range(start, end)]
     return _range(len(rows))[places]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from finetune_api.reasons import Reason
@@ -13,7 +13,7 @@ from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.example import Example
 from finetune_trainer.data.tokenize import LossOn
 from finetune_trainer.evaluation.generation import answer
-from finetune_trainer.evaluation.metrics import metrics_of
+from finetune_trainer.evaluation.metrics import metrics_of, retention_metrics
 from finetune_trainer.evaluation.metrics.base import Metric
 from finetune_trainer.evaluation.outcome import Outcome, Side
 from finetune_trainer.evaluation.questions import Question, make_questions, sampled
@@ -101,8 +101,11 @@ def compare(
     on_scored: Callable[[int, int], None],
     window: int | None = None,
     loss_on: LossOn = "Responses",
+    retention: Sequence[Example] = (),
 ) -> Outcome:
     """Scores all rows and answers the sample prompts. ``on_scored`` gets rows scored so far, and of how many.
+
+    ``retention`` are rows of a general dataset, which are scored beside them.
 
     Documents are scored in windows of ``window`` tokens, conversations at the responses that ``loss_on`` names.
 
@@ -110,15 +113,29 @@ def compare(
     is too large for the GPU.
     """
     started = time.monotonic()
-    metrics = metrics_of(evaluation.metrics)
-    questions = make_questions(examples, contestants.chat, {metric.needs for metric in metrics}, window, loss_on)
-    task = _Task(contestants, len(examples), questions, metrics, evaluation)
+
+    def task(rows: Sequence[Example], wanted: EvaluationSpec) -> _Task:
+        metrics = metrics_of(wanted.metrics)
+        questions = make_questions(rows, contestants.chat, {metric.needs for metric in metrics}, window, loss_on)
+        return _Task(contestants, len(rows), questions, metrics, wanted)
+
+    tasks = [task(examples, evaluation)]
+    if retention:
+        wanted = {"metrics": retention_metrics(retention), "sample_prompts": 0}
+        tasks.append(task(retention, evaluation.model_copy(update=wanted)))
     models = 2 if evaluation.compare_with_base else 1
-    counter = _Counter(on_scored, len(questions) * models, len(examples) * models)
+    questions, rows = sum(len(one.questions) for one in tasks), sum(one.rows for one in tasks)
+    counter = _Counter(on_scored, questions * models, rows * models)
     # Base first: the adapter's biases overwrite its own.
-    base = task.run("base", contestants.base, counter) if evaluation.compare_with_base else None
-    tuned = task.run("tuned", contestants.attach(contestants.base), counter)
-    return Outcome(examples, questions, base, tuned, time.monotonic() - started)
+    base = [one.run("base", contestants.base, counter) for one in tasks] if evaluation.compare_with_base else None
+    model = contestants.attach(contestants.base)
+    tuned = [one.run("tuned", model, counter) for one in tasks]
+    seconds = time.monotonic() - started
+    found = [
+        Outcome(of, one.questions, base[place] if base else None, tuned[place], seconds)
+        for place, (one, of) in enumerate(zip(tasks, (examples, retention), strict=False))
+    ]
+    return replace(found[0], retention=found[1]) if retention else found[0]
 
 
 def not_finite(name: str, device: Device) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from finetune_api.results import EvaluationStatus, LineageStatus, StageResult
 from finetune_api.spec import EvaluationSpec
 from finetune_api.stages import EVALUATE
 from finetune_trainer.data.chat_format import read_chat_format
+from finetune_trainer.data.example import Example
 from finetune_trainer.data.held_out import keep_fitting
 from finetune_trainer.data.prepare import Inputs, prepare_evaluation
 from finetune_trainer.evaluation.measure import measure
@@ -133,7 +134,12 @@ def _compare(
         base = method.load(inputs.model, inputs.device)
         tuned = method.reload(artefact, inputs.device, inputs.model.trust_remote_code)
         contestants = Contestants(base, tuned, chat, inputs.device, context)
-        return compare(contestants, examples, evaluation, on_scored, window, loss_on), dropped
+        retention: list[Example] = []
+        if inputs.retention:
+            retention, unfit = keep_fitting(inputs.retention.examples, chat, context, loss_on)
+            if unfit:
+                say(f"{unfit} of {len(inputs.retention.examples)} retention rows are longer than the model's context")
+        return compare(contestants, examples, evaluation, on_scored, window, loss_on, retention), dropped
     except OutOfMemoryError as error:
         # Not OutOfMemory, whose advice is for training.
         raise StageError(

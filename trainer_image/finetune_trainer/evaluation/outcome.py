@@ -57,6 +57,7 @@ class Outcome:
     base: Side | None
     tuned: Side
     runtime_seconds: float
+    retention: Outcome | None = None  # the same of the retention rows
 
     @property
     def sides(self) -> dict[str, Side]:

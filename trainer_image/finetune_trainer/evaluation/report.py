@@ -9,10 +9,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from finetune_api.base import cut
-from finetune_api.results import Advice, Answer, EvaluationStatus, MetricStatus, SampleAnswer
+from finetune_api.results import (
+    Advice,
+    Answer,
+    EvaluationStatus,
+    MetricStatus,
+    RetentionStatus,
+    SampleAnswer,
+)
 from finetune_trainer.data.example import Choices, Example
 from finetune_trainer.evaluation.answers import Names, Reading, read_answer
-from finetune_trainer.evaluation.measure import Measured
+from finetune_trainer.evaluation.measure import Measured, measure
+from finetune_trainer.evaluation.metrics import metrics_of, retention_metrics
 from finetune_trainer.evaluation.metrics.choice import ChoiceMetric
 from finetune_trainer.evaluation.outcome import Generated, Outcome
 
@@ -50,8 +58,18 @@ def evaluation_status(
         shared_examples=about.shared,
         metrics=[one.status for one in measured],
         runtime_seconds=round(outcome.runtime_seconds),
+        retention=_retention(outcome.retention),
         samples=[_sample(outcome, place, about.template) for place in range(len(outcome.answered))[:STATUS_SAMPLES]],
         report_uri=report_uri,
+    )
+
+
+def _retention(outcome: Outcome | None) -> RetentionStatus | None:
+    if outcome is None:
+        return None
+    metrics = metrics_of(retention_metrics(outcome.examples))
+    return RetentionStatus(
+        examples=len(outcome.examples), metrics=[measure(metric, outcome).status for metric in metrics]
     )
 
 
@@ -100,6 +118,9 @@ def report_lines(outcome: Outcome, status: EvaluationStatus) -> Iterator[str]:
     yield f"{status.examples} rows scored{parts} in {status.runtime_seconds} seconds"
     for metric in status.metrics:
         yield _metric_line(metric)
+    if status.retention:
+        yield f"retention, {status.retention.examples} rows:"
+        yield from (f"  {_metric_line(metric)}" for metric in status.retention.metrics)
     decided = any(question.choices for question in outcome.questions)
     for name, side in outcome.sides.items() if decided else ():
         agreement = side.scores.agreement

@@ -26,7 +26,7 @@ def adapter_targets(model: CausalLM, wanted: list[str]) -> list[str]:
     """
     linear = _linear_layers(model)
     if wanted != [ALL_LINEAR]:
-        if missing := [target for target in wanted if not any(_matches(name, target) for name in linear)]:
+        if missing := [target for target in wanted if not any(matches(name, target) for name in linear)]:
             raise StageError(
                 Reason.INVALID_SPEC,
                 f"spec.lora.targetModules: the model has no linear layer {', '.join(missing)}; it has "
@@ -91,7 +91,7 @@ def quantised_parameters(model: CausalLM) -> int:
 
 def _chosen(model: CausalLM, lora: LoraSpec) -> dict[str, Module]:
     targets, linear = adapter_targets(model, lora.target_modules), _linear_layers(model)
-    return {name: layer for name, layer in linear.items() if any(_matches(name, target) for target in targets)}
+    return {name: layer for name, layer in linear.items() if any(matches(name, target) for target in targets)}
 
 
 def _linear_layers(model: CausalLM) -> dict[str, Module]:
@@ -125,7 +125,8 @@ def _decoder_prefix(model: CausalLM) -> str:
     return next((f"{name}." for name, module in model.named_modules() if module is decoder and name), "")
 
 
-def _matches(name: str, target: str) -> bool:
+def matches(name: str, target: str) -> bool:
+    """Whether a module's name is a target, or ends in it, as PEFT has it."""
     return name == target or name.endswith(f".{target}")
 
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_api.config import RunConfig
-from finetune_api.dataset import MAIN, DatasetSpec, EvaluationDatasetSpec, MixtureSpec
+from finetune_api.dataset import (
+    MAIN,
+    REPLAY,
+    DatasetSpec,
+    EvaluationDatasetSpec,
+    MixtureSpec,
+    ReplaySpec,
+    held_out_of,
+)
 from finetune_api.model import AdapterSource
 from finetune_api.reasons import Reason
 from finetune_api.uris import BucketPath, ClaimPath, HubSource, parse_source
@@ -20,7 +28,9 @@ from finetune_trainer.sources.rows import RowSource
 from finetune_trainer.sources.s3 import bucket_rows, download_model
 from finetune_trainer.stage.failure import StageError
 
-HELD_OUT = "spec.evaluation.dataset"
+HELD_OUT, RETENTION, VALIDATION = "spec.evaluation.dataset", "spec.evaluation.retention", "spec.dataset.validation"
+
+AnyRows = DatasetSpec | MixtureSpec | ReplaySpec | EvaluationDatasetSpec
 
 
 @dataclass(frozen=True)
@@ -29,8 +39,17 @@ class Sources:
 
     model: ModelSource
     adapter: ModelSource | None  # that training continues from
-    training: dict[str, RowSource]  # by the dataset's name in the mixture, spec.dataset itself first
+    training: dict[str, RowSource]  # by the dataset's name in the mixture, spec.dataset itself first, replay last
+    validation: RowSource | None  # of its own
     held_out: RowSource | None
+    retention: RowSource | None
+
+    @property
+    def commits(self) -> dict[str, str]:
+        """Commits of hub datasets by name: those that are trained on, and fields of the others."""
+        others = {VALIDATION: self.validation, HELD_OUT: self.held_out, RETENTION: self.retention}
+        named = {**self.training, **others}
+        return {name: one.commit for name, one in named.items() if one and one.commit}
 
 
 def locate(config: RunConfig, earlier: Pins | None, with_weights: bool = True) -> Sources:
@@ -48,11 +67,19 @@ def locate(config: RunConfig, earlier: Pins | None, with_weights: bool = True) -
     for one in spec.dataset.mixture:
         field = f"spec.dataset.mixture[{one.name}]"
         training[one.name] = _rows(config, one, field, pinned.mixture_revisions.get(one.name))
-    held_out = None
+    if spec.dataset.replay:
+        commit = pinned.mixture_revisions.get(REPLAY)
+        training[REPLAY] = _rows(config, spec.dataset.replay, "spec.dataset.replay", commit)
+    validation = held_out = retention = None
+    if spec.dataset.validation and (rows := held_out_of(spec.dataset.validation)):
+        validation = _rows(config, rows, VALIDATION, pinned.mixture_revisions.get(VALIDATION))
     if spec.evaluation:
         commit = pinned.evaluation_dataset_revision if same_evaluation else None
         held_out = _rows(config, spec.evaluation.dataset, HELD_OUT, commit)
-    return Sources(model, adapter, training, held_out)
+    if spec.evaluation and spec.evaluation.retention:
+        commit = pinned.mixture_revisions.get(RETENTION) if same_evaluation else None
+        retention = _rows(config, spec.evaluation.retention, RETENTION, commit)
+    return Sources(model, adapter, training, validation, held_out, retention)
 
 
 def _model(config: RunConfig, commit: str | None, with_weights: bool) -> ModelSource:
@@ -101,9 +128,7 @@ def _downloads(config: RunConfig) -> Path:
     return Path(config.cache_directory or tempfile.gettempdir()) / "finetune-downloads"
 
 
-def _rows(
-    config: RunConfig, spec: DatasetSpec | MixtureSpec | EvaluationDatasetSpec, field: str, commit: str | None
-) -> RowSource:
+def _rows(config: RunConfig, spec: AnyRows, field: str, commit: str | None) -> RowSource:
     location, credentials = parse_source(spec.source), credentials_of(config, spec.secret_ref)
     if isinstance(location, ClaimPath):
         path = _path(config, location, f"{field}.source", Reason.DATASET_NOT_FOUND)

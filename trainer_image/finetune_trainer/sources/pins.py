@@ -29,9 +29,12 @@ class Pins(ApiModel):
     adapter_sha256: str | None = None
     dataset_revision: str | None = None
     dataset_sha256: str | None = None
-    mixture_revisions: dict[str, str] = {}  # of hub datasets, by their names in the mixture
+    validation_dataset_sha256: str | None = None  # of validation rows with a source of their own
+    # Of further hub datasets: by their names in the mixture, replay, or the fields of validation and retention.
+    mixture_revisions: dict[str, str] = {}
     evaluation_dataset_revision: str | None = None
     evaluation_dataset_sha256: str | None = None
+    retention_dataset_sha256: str | None = None
     shared_examples: int | None = None  # held-out rows whose question is among the training rows
 
 
@@ -62,9 +65,13 @@ def check_unchanged(earlier: Pins | None, now: Pins) -> None:
         Reason.MODEL_NOT_FOUND, "the adapter that training continues from", earlier.adapter_sha256, now.adapter_sha256
     )
     _check(Reason.DATASET_INVALID, "the training rows", earlier.dataset_sha256, now.dataset_sha256)
+    before, after = earlier.validation_dataset_sha256, now.validation_dataset_sha256
+    _check(Reason.DATASET_INVALID, "the validation rows", before, after)
     if earlier.evaluation_sha256 == now.evaluation_sha256:
         before, after = earlier.evaluation_dataset_sha256, now.evaluation_dataset_sha256
         _check(Reason.DATASET_INVALID, "the held-out rows", before, after)
+        before, after = earlier.retention_dataset_sha256, now.retention_dataset_sha256
+        _check(Reason.DATASET_INVALID, "the retention rows", before, after)
 
 
 def _check(reason: Reason, what: str, before: str | None, after: str | None) -> None:

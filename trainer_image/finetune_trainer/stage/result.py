@@ -40,6 +40,10 @@ class ResolvedInputs(Protocol):
     @property
     def dataset_sha256(self) -> str | None: ...
     @property
+    def validation_dataset_sha256(self) -> str | None: ...
+    @property
+    def retention_dataset_sha256(self) -> str | None: ...
+    @property
     def evaluation_dataset_revision(self) -> str | None: ...
     @property
     def evaluation_dataset_sha256(self) -> str | None: ...
@@ -73,6 +77,8 @@ def lineage(config: RunConfig, stage: Stage, inputs: ResolvedInputs) -> LineageS
         dataset_revision=inputs.dataset_revision or None,
         mixture=[DatasetRevision(name=name, revision=one) for name, one in inputs.mixture_revisions.items()],
         dataset_sha256=inputs.dataset_sha256 or None,
+        validation_dataset_sha256=inputs.validation_dataset_sha256 or None,
+        retention_dataset_sha256=(inputs.retention_dataset_sha256 or None) if held_out else None,
         evaluation_dataset_revision=(inputs.evaluation_dataset_revision or None) if held_out else None,
         evaluation_dataset_sha256=(inputs.evaluation_dataset_sha256 or None) if held_out else None,
         seed=config.spec.training.seed,

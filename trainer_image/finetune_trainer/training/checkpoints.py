@@ -20,6 +20,7 @@ from finetune_trainer.stage.files import new_folder, read_manifest, remove_draft
 from finetune_trainer.training.packing import Layout
 from finetune_trainer.training.plan import Checkpointing
 from finetune_trainer.training.reporter import LoggedStep
+from finetune_trainer.training.stopping import Measured
 
 if TYPE_CHECKING:
     from finetune_trainer.training.engines.base import StepperState
@@ -60,6 +61,8 @@ class CheckpointState(ApiModel):
     computed_tokens: int = 0  # padding with them
     seconds: float = 0.0  # of training, over all attempts
     history: list[LoggedStep] = []
+    measured: list[Measured] = []
+    best_step: int | None = None  # of the checkpoint whose weights are the best so far
     unlogged: list[float] = []  # losses of the steps since the last of these
     stepper: dict[str, Any] = {}  # StepperState.values
 
@@ -98,17 +101,31 @@ class Checkpoints:
                 except (OSError, ValidationError):
                     problem = "of another version of the trainer"
                 else:
-                    if state.identity == self.identity:
+                    if state.identity != self.identity:
+                        problem = "of another run: " + _difference(state.identity, self.identity)
+                    elif state.best_step not in (None, state.step) and not self.read(state.best_step or 0):
+                        problem = f"without the best one before it, of step {state.best_step}"
+                    else:
                         return Checkpoint(path, state)
-                    problem = "of another run: " + _difference(state.identity, self.identity)
             say(f"checkpoint {path.name} is {problem}; it is passed over")
         return None
+
+    def read(self, step: int) -> Checkpoint | None:
+        """The checkpoint of a step, if it is whole and of this run."""
+        path = self._path(step)
+        if read_manifest(path) is None:
+            return None
+        try:
+            state = CheckpointState.model_validate_json((path / _VALUES).read_bytes())
+        except (OSError, ValidationError):
+            return None
+        return Checkpoint(path, state) if state.identity == self.identity else None
 
     def write(self, state: CheckpointState, tensors: StepperState) -> Checkpoint:
         """Writes a checkpoint, then removes those that are too old. Raises OSError, and leaves no half."""
         from safetensors.torch import save_file
 
-        path = self.folder / f"{_PREFIX}{state.step:08}"
+        path = self._path(state.step)
         self.folder.mkdir(exist_ok=True)
         state = state.model_copy(update={"stepper": tensors.values})
         with new_folder(path) as draft:
@@ -129,13 +146,25 @@ class Checkpoints:
     def _prune(self, written: Path) -> None:
         # What lies ahead of the newest is of an attempt that got further, and whose end is being repeated.
         older = [path for path in self._paths() if path.name <= written.name]
+        best = {self._path(step) for path in older[: self.keep] if (step := _best_of(path)) is not None}
         for path in older[self.keep :]:
-            with suppress(OSError):
-                shutil.rmtree(path)
+            if path not in best:
+                with suppress(OSError):
+                    shutil.rmtree(path)
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"{_PREFIX}{step:08}"
 
     def _paths(self) -> list[Path]:
         """Newest first."""
         return sorted(self.folder.glob(f"{_PREFIX}*"), reverse=True)
+
+
+def _best_of(path: Path) -> int | None:
+    try:
+        return CheckpointState.model_validate_json((path / _VALUES).read_bytes()).best_step
+    except (OSError, ValidationError):
+        return None
 
 
 def _difference(theirs: Identity, ours: Identity) -> str:

@@ -6,15 +6,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from finetune_api.reasons import Reason
+from finetune_trainer.data.token_store import TokenStore
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError, first_line
 from finetune_trainer.stage.interruption import Interruption
-from finetune_trainer.training.batches import Batches
+from finetune_trainer.training.batches import Batches, padded
 from finetune_trainer.training.checkpoints import Checkpoint, Checkpoints, CheckpointState, SavedPlan
 from finetune_trainer.training.engines.base import Stepper
 from finetune_trainer.training.reporter import LoggedStep, StepReporter
 from finetune_trainer.training.schedule import LearningRates
+from finetune_trainer.training.stopping import Measured, Stopping
 
 # Where the spec doesn't say how often: saving may take this share of the time, and is not done more often than this.
 _SAVING_SHARE = 0.05
@@ -26,6 +30,9 @@ class Trained:
     """What the steps came to, over all attempts."""
 
     steps: int
+    measured: list[Measured]
+    best: Measured | None  # whose weights the model has now, with early stopping
+    stopped_early: bool
     tokens: int  # through the model, padding left out
     computed_tokens: int  # padding with them
     seconds: float
@@ -36,6 +43,16 @@ class Trained:
     def padding(self) -> float:
         """Share of all that was computed."""
         return 1 - self.tokens / max(1, self.computed_tokens)
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """Rows that are not trained on, and how often their loss is asked for."""
+
+    validation: TokenStore | None
+    retention: TokenStore | None
+    every_steps: int
+    stopping: Stopping | None
 
 
 @dataclass
@@ -51,6 +68,7 @@ class Run:
     reporter: StepReporter
     interruption: Interruption
     confirm: Callable[[], None]  # raises when another writer took the folder over
+    measuring: Measuring | None = None
     reserved_bytes: Callable[[], int | None] = lambda: None
     clock: Callable[[], float] = time.monotonic
 
@@ -65,19 +83,38 @@ class Run:
         first, begun = state.step, self.clock()
         saved_step, saved_at, saving = first, begun, 0.0
         self.reporter.begin(first, total, state.tokens)
+        stopped = False
         with self.interruption.put_off():
+            if not first:
+                state = self._measure(state)
             for step in range(first, total):
                 if self.interruption.requested:
                     self._stop(state, saved_step)
-                started = self.clock()
-                state = self._step(step, state, started)
+                if stopped := self._is_exhausted(state):
+                    say(f"stopped early: {self._patience} evaluations without a lower validation loss")
+                    break
+                state = self._step(step, state, self.clock())
+                best_before = state.best_step
+                if self._is_measured(step + 1):
+                    state = self._measure(state)
                 now = self.clock()
-                if self._is_due(step + 1, now - saved_at, saving):
+                if state.best_step != best_before or self._is_due(step + 1, now - saved_at, saving):
                     self._save(state)
                     saved_step, saved_at = step + 1, self.clock()
                     saving = saved_at - now
+        best = self._reload_best(state)
         self.reporter.end()
-        return Trained(total, state.tokens, state.computed_tokens, state.seconds, self.stepper.micro_batch, first)
+        return Trained(
+            steps=state.step,
+            measured=state.measured,
+            best=best,
+            stopped_early=stopped,
+            tokens=state.tokens,
+            computed_tokens=state.computed_tokens,
+            seconds=state.seconds,
+            micro_batch=self.stepper.micro_batch,
+            resumed_from=first,
+        )
 
     def _step(self, step: int, before: CheckpointState, started: float) -> CheckpointState:
         batch = self.batches.batch(step)
@@ -94,6 +131,7 @@ class Run:
             tokens=tokens,
             reserved_bytes=self.reserved_bytes(),
             seconds=seconds,
+            penalty=outcome.penalty,
         )
         self.reporter.step(entry, self.rates.total_steps)
         return before.model_copy(
@@ -105,6 +143,60 @@ class Run:
                 "plan": self.plan.model_copy(update={"micro_batch": self.stepper.micro_batch}),
             }
         )
+
+    @property
+    def _stopping(self) -> Stopping | None:
+        return self.measuring.stopping if self.measuring else None
+
+    @property
+    def _patience(self) -> int:
+        return self._stopping.patience if self._stopping else 0
+
+    def _is_exhausted(self, state: CheckpointState) -> bool:
+        return self._stopping is not None and self._stopping.is_exhausted(state.measured)
+
+    def _is_measured(self, step: int) -> bool:
+        measuring = self.measuring
+        return measuring is not None and (step % measuring.every_steps == 0 or step == self.rates.total_steps)
+
+    def _measure(self, state: CheckpointState) -> CheckpointState:
+        """The state with what its weights come to on rows that are not trained on."""
+        measuring = self.measuring
+        if measuring is None:
+            return state
+        point = Measured(
+            state.step,
+            self._loss(measuring.validation) if measuring.validation else None,
+            self._loss(measuring.retention) if measuring.retention else None,
+        )
+        self.reporter.measured(point, self.rates.total_steps)
+        points = [*state.measured, point]
+        best = measuring.stopping.best(points) if measuring.stopping else None
+        return state.model_copy(update={"measured": points, "best_step": best.step if best else None})
+
+    def _loss(self, rows: TokenStore) -> float:
+        """Mean over the label tokens of rows, longest first so that batches hold little padding."""
+        order = np.argsort(-rows.lengths, kind="stable").tolist()
+        total, count = 0.0, 0
+        for start in range(0, len(order), self.batches.size):
+            some = [rows[place] for place in order[start : start + self.batches.size]]
+            found, tokens = self.stepper.loss(padded(some, self.batches.pad_id))
+            total, count = total + found, count + tokens
+        return total / max(1, count)
+
+    def _reload_best(self, state: CheckpointState) -> Measured | None:
+        """Gives the model the weights of the best evaluation, as they were to the bit."""
+        best = self._stopping.best(state.measured) if self._stopping else None
+        if best is None or best.step == state.step:
+            return best
+        found = self.checkpoints.read(best.step)
+        if found is None:
+            raise StageError(
+                Reason.TRAINER_CRASHED, f"the checkpoint of step {best.step}, the best of the run, is gone or damaged"
+            )
+        self.stepper.restore_weights(found.stepper_state())
+        say(f"the weights are those of step {best.step}, with validation loss {best.validation_loss:.4f}")
+        return best
 
     def _is_due(self, step: int, since: float, saving: float) -> bool:
         if step == self.rates.total_steps:  # what follows may be killed, too

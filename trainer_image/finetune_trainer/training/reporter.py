@@ -17,6 +17,7 @@ from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.files import write_text
 from finetune_trainer.stage.progress import Pace, ProgressPusher, make_push
+from finetune_trainer.training.stopping import Measured
 
 # A run has diverged when the median loss of its last examples is so much above the lowest median that it had. Single
 # steps jump: medians of 64 examples, of 8 steps at least, don't.
@@ -36,6 +37,7 @@ class LoggedStep:
     tokens: int  # through the model since the start, padding left out
     reserved_bytes: int | None  # GPU memory reserved now; None on a CPU
     seconds: float = 0.0  # that this step took
+    penalty: float | None = None  # beside the loss
 
 
 @dataclass
@@ -83,6 +85,14 @@ class StepReporter:
                 f"epoch {entry.epoch:.2f}  {speed:.0f} tokens/s"
             )
         self.progress(entry.step, total, entry.epoch, entry.tokens)
+
+    def measured(self, point: Measured, total: int) -> None:
+        """Tells of rows that are not trained on."""
+        told = {"validationLoss": point.validation_loss, "retentionPerplexity": point.perplexity}
+        self._write({"step": point.step, **{name: _json_number(value) for name, value in told.items()}})
+        words = {"validation loss": point.validation_loss, "retention perplexity": point.perplexity}
+        said = ", ".join(f"{name} {value:.4f}" for name, value in words.items() if value is not None)
+        say(f"step {point.step}/{total}  {said}")
 
     @property
     def unlogged(self) -> list[float]:
@@ -138,19 +148,24 @@ class StepReporter:
         return (tokens - self._tokens_before) / max(self.pace.elapsed_seconds(now), 1e-9)
 
     def _append(self, entry: LoggedStep, speed: float) -> None:
-        """A line for metrics.jsonl, on its way to the disk before the next step. JSON has no NaN: text instead."""
-        if not self.metrics:
-            return
+        """A line for metrics.jsonl. JSON has no NaN: text instead."""
         line: dict[str, Any] = {
             "step": entry.step,
             "epoch": round(entry.epoch, 6),
             "loss": _json_number(entry.loss),
             "learningRate": entry.learning_rate,
+            "penalty": _json_number(entry.penalty),
             "gradientNorm": _json_number(entry.gradient_norm),
             "tokensPerSecond": round(speed),
             "stepSeconds": round(entry.seconds, 6),
             "reservedBytes": entry.reserved_bytes,
         }
+        self._write(line)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        """On its way to the disk before the next step."""
+        if not self.metrics:
+            return
         if self._file is None:
             self._file = self.metrics.open("a", encoding="utf-8", buffering=1)
         self._file.write(json.dumps({name: value for name, value in line.items() if value is not None}) + "\n")

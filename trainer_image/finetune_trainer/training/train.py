@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from finetune_api.base import cut, number
 from finetune_api.config import RunConfig
-from finetune_api.defaults import ResolvedSpec
+from finetune_api.defaults import ResolvedSpec, ResolvedTraining
 from finetune_api.progress import format_duration
 from finetune_api.results import (
     MAX_ADVICE,
@@ -28,9 +28,10 @@ from finetune_trainer.data.prepared import Prepared, check_same_tokens
 from finetune_trainer.data.row_report import report_lines as row_lines
 from finetune_trainer.data.tokenize import NO_RESPONSE, TOO_LONG
 from finetune_trainer.models.artefacts import finished_training, link_latest
-from finetune_trainer.models.methods import METHODS
+from finetune_trainer.models.methods import METHODS, Method
 from finetune_trainer.models.protocols import AdapterModel, CausalLM
 from finetune_trainer.models.reading import ReadRows, read_rows
+from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.sources.pins import Pins, check_unchanged, read_pins, write_pins
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.device import Device
@@ -49,10 +50,14 @@ from finetune_trainer.training.plan import StepPlan, optimizer_on, plan_step, sh
 from finetune_trainer.training.reporter import StepReporter
 from finetune_trainer.training.schedule import LearningRates
 from finetune_trainer.training.spec_advice import bias_advice
+from finetune_trainer.training.stopping import measuring_steps, retention_points, stopping_advice, stopping_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from finetune_trainer.models.sizes import Sizes
-    from finetune_trainer.training.loop import Run, Trained
+    from finetune_trainer.training.consolidation import Penalty
+    from finetune_trainer.training.loop import Measuring, Run, Trained
     from finetune_trainer.training.saving import Tuned
 
 
@@ -122,7 +127,11 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
 def _read_rows(config: RunConfig, inputs: TrainingInputs, earlier: Pins | None) -> tuple[ReadRows, Pins]:
     """The rows, and the pins with what was found of them. Raises StageError for rows that changed, too."""
     rows = read_rows(config, inputs.sources, inputs.held_out)
-    found: dict[str, object] = {"dataset_sha256": rows.prepared.facts.sha256}
+    found: dict[str, object] = {
+        "dataset_sha256": rows.prepared.facts.sha256,
+        "validation_dataset_sha256": rows.prepared.validation_sha256,
+        "retention_dataset_sha256": rows.prepared.retention_sha256,
+    }
     if inputs.held_out:
         found["shared_examples"] = rows.prepared.overlap.exact
     pins = inputs.pins.model_copy(update=found)
@@ -178,6 +187,7 @@ def _take_steps(
     if earlier and spec.lora:
         earlier.check(spec.lora)
 
+    fisher = _fisher(spec, method, source, rows, device)
     say(f"loading {source.name} {method.precision}")
     base, tokenizer = engine.load_base(source, reading.limit, device, method)
     sizes = sizes or sized(base)
@@ -191,7 +201,8 @@ def _take_steps(
     say(_describe(plan))
     if optimizer != training.optimizer:
         say(f"optimizer: {optimizer} in place of {training.optimizer}, which needs a GPU")
-    warmup, warmup_advice = warmup_steps(training, total_steps(training, len(store)))
+    total = total_steps(training, len(store))
+    warmup, warmup_advice = warmup_steps(training, total)
     if spec.lora:
         layers = sorted({name.rpartition(".")[2] for name in adapter_targets(base, spec.lora.target_modules)})
         say(f"adapter: rank {spec.lora.rank} on {', '.join(layers)}")
@@ -215,15 +226,14 @@ def _take_steps(
     before = measure_before(device)
     for line in before_lines(device, before):
         say(line)
-    stepper = engine.stepper(model, tokenizer, StepSettings(training, plan, device, packing.layout))
+    penalty = _penalty(spec, fisher, model) if fisher else None
+    stepper = engine.stepper(model, tokenizer, StepSettings(training, plan, device, packing.layout, penalty))
     batches = Batches(store, plan.batch, training.seed, tokenizer.pad_token_id or 0)
     reporter = StepReporter(pusher, folder.metrics, training.logging_steps, plan.batch)
     run = Run(
         stepper=stepper,
         batches=batches,
-        rates=LearningRates(
-            training.scheduler, float(training.learning_rate), warmup, total_steps(training, len(store))
-        ),
+        rates=LearningRates(training.scheduler, float(training.learning_rate), warmup, total),
         plan=SavedPlan(
             device=device.name,
             packages=packages(),
@@ -237,6 +247,7 @@ def _take_steps(
         reporter=reporter,
         interruption=INTERRUPTION,
         confirm=confirm,
+        measuring=_measuring(training, rows.prepared, total),
         reserved_bytes=lambda: reserved_bytes(device),
     )
     trained = run.take_steps(found)
@@ -247,6 +258,7 @@ def _take_steps(
 
     advice = [
         warmup_advice,
+        stopping_advice(training, total),
         _smaller_batch(plan, trained),
         _moved(found, run.plan),
         trained_biases(model) if spec.lora else None,
@@ -273,6 +285,42 @@ def _identity(config: RunConfig, pins: Pins, engine: Engine) -> Identity:
         model_sha256=pins.model_sha256,
         engine=engine.name,
     )
+
+
+def _measuring(training: ResolvedTraining, prepared: Prepared, total: int) -> Measuring | None:
+    from finetune_trainer.training.loop import Measuring
+
+    if not prepared.validation and not prepared.retention:
+        return None
+    return Measuring(prepared.validation, prepared.retention, measuring_steps(training, total), stopping_of(training))
+
+
+def _fisher(
+    spec: ResolvedSpec, method: Method, source: ModelSource, rows: ReadRows, device: Device
+) -> dict[str, Tensor] | None:
+    """What matters to the rows of the general dataset, by a plain model of its own; None where nobody asks."""
+    wanted = spec.training.elastic_weight_consolidation
+    if not wanted:
+        return None
+    from finetune_trainer.models.adapter_targets import adapter_targets, matches
+    from finetune_trainer.training.consolidation import update_fisher, weight_fisher
+
+    general = rows.prepared.general
+    examples = [general[place] for place in range(min(wanted.max_examples, len(general)))]
+    say(f"elastic weight consolidation: Fisher information of {len(examples)} rows, strength {wanted.strength}")
+    model = method.load(source, device)
+    if not spec.lora:
+        return weight_fisher(model, examples, device)
+    targets = adapter_targets(model, spec.lora.target_modules)
+    return update_fisher(model, lambda name: any(matches(name, one) for one in targets), examples, device)
+
+
+def _penalty(spec: ResolvedSpec, fisher: dict[str, Tensor], model: CausalLM) -> Penalty:
+    from finetune_trainer.training.consolidation import update_penalty, weight_penalty
+
+    wanted = spec.training.elastic_weight_consolidation
+    assert wanted
+    return (update_penalty if spec.lora else weight_penalty)(float(wanted.strength), fisher, model)
 
 
 def _moved(found: Checkpoint | None, plan: SavedPlan) -> Advice | None:
@@ -329,11 +377,16 @@ def _training_status(
     history = run.reporter.history
     norms = [entry.gradient_norm for entry in history if entry.gradient_norm is not None]
     seconds = round(trained.seconds)
+    last = trained.best or (trained.measured[-1] if trained.measured else None)
     return TrainingStatus(
         steps=trained.steps,
         first_loss=number(history[0].loss) if history else None,
         final_loss=number(history[-1].loss) if history else None,
         final_gradient_norm=number(norms[-1]) if norms else None,
+        validation_loss=number(last.validation_loss) if last and last.validation_loss is not None else None,
+        best_step=trained.best.step if trained.best else None,
+        stopped_early=trained.stopped_early if run.measuring and run.measuring.stopping else None,
+        retention=retention_points(trained.measured),
         resumed_from_step=trained.resumed_from,
         runtime_seconds=seconds,
         runtime=format_duration(seconds),

@@ -84,6 +84,12 @@ def test_a_warm_up_that_will_be_cut_is_told() -> None:
     assert list(advice(rows=8, training={"epochs": 2, "batchSize": 4})) == ["WarmupCut"]
 
 
+def test_an_early_stopping_that_can_never_fire_is_told() -> None:
+    rows, stopping = {"source": "pvc://work/rows", "validation": {"fraction": "0.1"}}, {"everySteps": 50, "patience": 3}
+    training = {"maxSteps": 150, "batchSize": 8, "earlyStopping": stopping}
+    assert list(advice(dataset=rows, training=training)) == ["EarlyStoppingNeverFires"]
+
+
 @pytest.mark.parametrize(
     ("rank", "alpha", "reasons"),
     [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from finetune_trainer.data.example import Example
 from finetune_trainer.evaluation.metrics.accuracy import Accuracy
 from finetune_trainer.evaluation.metrics.base import Metric
 from finetune_trainer.evaluation.metrics.letter_accuracy import LetterAccuracy
@@ -17,3 +18,8 @@ METRICS: dict[str, Metric[Any]] = {metric.name: metric for metric in (Accuracy()
 def metrics_of(names: Iterable[str]) -> list[Metric[Any]]:
     """The metrics of a spec, in its order."""
     return [METRICS[name] for name in names]
+
+
+def retention_metrics(rows: Sequence[Example]) -> list[str]:
+    """What is measured of retention rows: their perplexity, and the accuracy where rows have options."""
+    return ["Perplexity", *(["Accuracy"] if any(row.choices for row in rows) else [])]

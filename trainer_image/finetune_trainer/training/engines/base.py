@@ -20,6 +20,7 @@ from finetune_trainer.training.plan import Checkpointing, StepPlan
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from finetune_trainer.training.consolidation import Penalty
     from finetune_trainer.training.micro_batches import Batch
 
 
@@ -31,6 +32,7 @@ class StepSettings:
     plan: StepPlan
     device: Device
     packed: Layout | None = None  # how the examples of a step share sequences, where they do
+    penalty: Penalty | None = None  # a term of the loss beside that of the rows
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class StepOutcome:
 
     loss: float  # mean over the label tokens of its rows, before the update
     gradient_norm: float | None  # before clipping; None where gradients overflowed in 16 bit
+    penalty: float | None = None  # what the penalty added to the loss, which does not count it
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class UnslothStepper:
     """
 
     def __init__(self, model: CausalLM, tokenizer: Tokenizer, settings: StepSettings) -> None:
-        self._plan, self._packed = settings.plan, settings.packed
+        self._plan, self._packed, self._penalty = settings.plan, settings.packed, settings.penalty
         self._scratch = tempfile.TemporaryDirectory(prefix="finetune-")  # where the library believes that it may write
         arguments = training_arguments(settings, self._scratch.name)
         self._trainer: Any = _Trainer(
@@ -68,12 +68,16 @@ class UnslothStepper:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         loss = self._gradients(batch)
+        penalty = None
+        if self._penalty:
+            scaler = self._trainer.accelerator.scaler
+            penalty = self._penalty.add_gradient(scaler.get_scale() if scaler else 1.0)
         norm = float(self._trainer.accelerator.clip_grad_norm_(self._trained, self._trainer.args.max_grad_norm))
         self._optimizer.step()
         self._model.zero_grad(set_to_none=True)
         self._trainer.state.global_step += 1
         self._forget_metrics()
-        return StepOutcome(float(loss), norm if math.isfinite(norm) else None)
+        return StepOutcome(float(loss), norm if math.isfinite(norm) else None, penalty)
 
     def loss(self, batch: Batch) -> tuple[float, int]:
         total, count = 0.0, 0

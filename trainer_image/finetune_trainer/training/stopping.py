@@ -1,0 +1,88 @@
+"""When training has gone far enough, by what was measured on the way. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from finetune_api.defaults import ResolvedTraining
+from finetune_api.results import Advice, RetentionPoint
+
+_POINTS = 10  # evaluations of a run whose spec doesn't say how many
+_SHOWN = 16  # in status
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured after so many steps: means over the label tokens of rows that are not trained on."""
+
+    step: int
+    validation_loss: float | None = None
+    retention_loss: float | None = None
+
+    @property
+    def perplexity(self) -> float | None:
+        """Of the retention rows."""
+        return None if self.retention_loss is None else math.exp(min(self.retention_loss, 700.0))
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """Early stopping: ``patience`` evaluations in a row, none lower than the best by more than ``minimum_change``."""
+
+    patience: int
+    minimum_change: float
+
+    def best(self, points: Sequence[Measured]) -> Measured | None:
+        """The best after at least one step; the untrained model is no candidate."""
+        best: Measured | None = None
+        for point in points:
+            loss = point.validation_loss
+            if point.step and loss is not None and (best is None or loss < _loss(best) - self.minimum_change):
+                best = point
+        return best
+
+    def is_exhausted(self, points: Sequence[Measured]) -> bool:
+        """Whether training ends here."""
+        best = self.best(points)
+        return best is not None and sum(point.step > best.step for point in points) >= self.patience
+
+
+def _loss(point: Measured) -> float:
+    assert point.validation_loss is not None
+    return point.validation_loss
+
+
+def stopping_of(training: ResolvedTraining) -> Stopping | None:
+    """As the spec says."""
+    wanted = training.early_stopping
+    return Stopping(wanted.patience, float(wanted.minimum_change)) if wanted else None
+
+
+def measuring_steps(training: ResolvedTraining, total: int) -> int:
+    """Steps between two evaluations of a run of so many steps."""
+    return training.early_stopping.every_steps if training.early_stopping else max(1, -(-total // _POINTS))
+
+
+def stopping_advice(training: ResolvedTraining, total: int) -> Advice | None:
+    """What to say of an early stopping that can never fire."""
+    wanted = training.early_stopping
+    if not wanted:
+        return None
+    evaluations = -(-total // wanted.every_steps)
+    if evaluations > wanted.patience:
+        return None
+    text = (
+        f"earlyStopping never fires: {total} steps have {evaluations} evaluations (everySteps {wanted.every_steps}), "
+        f"and patience {wanted.patience} takes {wanted.patience + 1} at least. The best of them is saved all the same"
+    )
+    return Advice(reason="EarlyStoppingNeverFires", message=text)
+
+
+def retention_points(points: Sequence[Measured]) -> list[RetentionPoint]:
+    """What status shows: the first, the last, and some between."""
+    known = [point for point in points if point.perplexity is not None]
+    if len(known) > _SHOWN:
+        known = [known[round(place * (len(known) - 1) / (_SHOWN - 1))] for place in range(_SHOWN)]
+    return [RetentionPoint(step=point.step, perplexity=f"{point.perplexity:.6g}") for point in known]
