@@ -102,7 +102,7 @@ class ResolvedSpec(FineTuneJobSpec):
         field does not change it. Where the run writes and how it is evaluated are not part of it, nor is the way in
         which a value is written: 2e-4 is 0.0002, and the order of target modules says nothing.
         """
-        spelled = _one_spelling(self)
+        spelled = one_spelling(self)
         named = spelled.model_dump(
             mode="json",
             by_alias=True,
@@ -126,7 +126,7 @@ class ResolvedSpec(FineTuneJobSpec):
         """The digest that names an evaluation of that adapter; None where the spec asks for none."""
         if self.evaluation is None:
             return None
-        spelled = _one_spelling(self)
+        spelled = one_spelling(self)
         evaluation = spelled.evaluation
         assert evaluation is not None
         named = evaluation.model_dump(
@@ -148,7 +148,7 @@ class ResolvedSpec(FineTuneJobSpec):
 S = TypeVar("S", bound=ResolvedSpec)
 
 
-def _one_spelling(spec: S) -> S:
+def one_spelling(spec: S) -> S:
     """The same spec with each value in the one form that digests are made of. Defaults are written so already."""
     return type(spec).model_validate(_spelled("", spec.to_api()))
 

@@ -12,6 +12,8 @@ RESULT = "result.json"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 DATASET = "dataset.json"
+# What of the spec makes the result: without runtime, scheduling and output.
+SPEC = "spec.json"
 LOCK = "run.lock.json"
 # Prepared rows, in a folder for each content hash, beside the run folders of a destination.
 ROW_CACHE = "row-cache"

@@ -108,7 +108,13 @@ def test_sigterm_in_the_middle_of_training_ends_it_promptly_and_leaves_nothing_h
     assert result.failure
     assert result.failure.reason == Reason.INTERRUPTED
     (folder,) = (path for path in (tmp_path / "out").iterdir() if path.name != ROW_CACHE)
-    assert sorted(path.name for path in folder.iterdir()) == ["dataset.json", "metrics.jsonl", "run.lock.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoints",
+        "dataset.json",
+        "metrics.jsonl",
+        "run.lock.json",
+        "spec.json",
+    ]
 
 
 def test_a_local_run_trains_and_evaluates_without_a_cluster_and_ends_in_a_table(
@@ -209,3 +215,34 @@ def test_a_job_whose_rows_cannot_be_used_is_told_in_a_line_with_a_stages_exit_co
     (line,) = done.stdout.splitlines()
     assert line.startswith("DatasetInvalid: train.jsonl row 1: column 'options': missing")
     assert "3 of 3 rows of train.jsonl can't be used (100.0%), at most 1.0% may" in line
+
+
+def test_a_plan_counts_what_the_run_then_trains(make_config: Any, tmp_path: Path) -> None:
+    config = make_config(tmp_path, training={"maxSteps": 3, "warmupSteps": 5})
+    command = [*COMMAND, "plan", *write_job(config, tmp_path), "--gpu-memory", "80GiB"]
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    code, result, output = run_stage(config, tmp_path)
+    assert code == 0
+    assert "prepared rows: those of an earlier run" in output
+    training = result.training
+    assert training
+    trained, total = training.trainable_parameters, training.total_parameters
+    assert f"parameters {trained:,} of {total:,} are trained ({trained / total:.2%})" in lines
+    assert f"steps {training.steps}, 0.4 epochs of 8" in lines
+    assert f"warm-up {training.warmup_steps} steps to 2e-4, then Linear" in lines
+    at_a_time = f"{training.micro_batch_size} rows at a time, checkpointing {training.gradient_checkpointing}"
+    assert f"on the CPU {at_a_time}" in lines
+    assert [line.split()[:2] for line in lines if " GiB 4 of 4 " in line] == [["80", "GiB"]]
+    assert {"FewExamples:", "RowsNotSeen:", "WarmupCut:"} <= {line.partition(" ")[0] for line in lines}
+
+
+def test_a_plan_for_a_target_that_the_model_lacks_ends_as_the_training_would(make_config: Any, tmp_path: Path) -> None:
+    config = make_config(tmp_path, lora={"targetModules": ["c_attn"]})
+    command = [*COMMAND, "plan", *write_job(config, tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 64
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("InvalidSpec: spec.lora.targetModules: the model has no linear layer c_attn")

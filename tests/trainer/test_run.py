@@ -89,7 +89,16 @@ def test_the_saved_folder_is_whole_and_named_by_its_manifest(run: Any) -> None:
         "metrics.jsonl",
         "result.json",
         "run.lock.json",
+        "spec.json",
     ]
+
+
+def test_the_spec_lies_beside_the_result_without_what_makes_no_difference_to_it(run: Any) -> None:
+    asked = json.loads((run.folder / "spec.json").read_text())
+    assert set(asked) == {"method", "model", "dataset", "lora", "training", "evaluation"}
+    assert asked["lora"]["rank"] == 8
+    assert asked["training"]["learningRate"] == "2e-2"
+    assert asked["training"]["weightDecay"] == "0.01"  # a default
 
 
 def test_the_adapter_names_its_base_by_the_mounted_path(run: Any, tiny_model: Path) -> None:

@@ -1,6 +1,6 @@
 """The command line: ``train`` and ``evaluate`` run a stage in its pod, ``run`` a whole job without a cluster.
 
-``data`` shows what a job would train on.
+``data`` shows what a job would train on, ``plan`` what it would do, ``compare`` what finished runs came to.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from pathlib import Path
 from finetune_api.names import CONFIG_DIRECTORY, CONFIG_FILE
 from finetune_api.reasons import exit_code
 from finetune_api.stages import BY_COMMAND, EVALUATE, TRAIN
+from finetune_trainer.compare_command import compare_runs
 from finetune_trainer.data_command import show_rows
 from finetune_trainer.local_run import local_config, read_job, run_locally
+from finetune_trainer.plan_command import gpu_sizes, show_plan
 from finetune_trainer.stage.config import load_config
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError, failure_of
@@ -21,19 +23,30 @@ from finetune_trainer.stage_runner import run_stage
 
 _HELP = {TRAIN: "fine-tune and save the adapter", EVALUATE: "score base against tuned"}
 
+_OF_A_JOB = ("run", "data", "plan")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command. Returns the exit code, as in :mod:`finetune_api.reasons`."""
     options = _parser().parse_args(arguments)
     try:
-        if options.command in ("run", "data"):
-            config = local_config(read_job(options.job), options.mount, options.output, Path.cwd())
-            return run_locally(config) if options.command == "run" else show_rows(config, options.json)
+        if options.command == "compare":
+            return compare_runs(options.runs, options.json)
+        if options.command in _OF_A_JOB:
+            return _of_a_job(options)
         config = load_config(options.config)
     except StageError as error:
         say(f"{error.reason}: {failure_of(error).message}")
         return exit_code(error.reason)
     return run_stage(BY_COMMAND[options.command], config, options.termination_log)
+
+
+def _of_a_job(options: argparse.Namespace) -> int:
+    gpus = gpu_sizes(options.gpu_memory) if options.command == "plan" else ()
+    config = local_config(read_job(options.job), options.mount, options.output, Path.cwd())
+    if options.command == "run":
+        return run_locally(config)
+    return show_plan(config, gpus) if options.command == "plan" else show_rows(config, options.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,10 +69,36 @@ def _parser() -> argparse.ArgumentParser:
         "A run of the same job then takes the prepared rows.",
     )
     data.add_argument("--json", action="store_true", help="print the document that a run writes to dataset.json")
-    for command in (run, data):
+    plan = commands.add_parser(
+        "plan",
+        help="show what a job's YAML would do",
+        description="Shows steps, adapter, room and memory of a FineTuneJob, without GPU and weights. Its rows are "
+        "prepared for that; a run of the same job then takes them.",
+    )
+    plan.add_argument(
+        "--gpu-memory",
+        action="append",
+        default=[],
+        metavar="SIZE",
+        help="a GPU's memory, such as 80GiB, to estimate for; again for each (default: some usual sizes)",
+    )
+    for command in (run, data, plan):
         command.add_argument("job", type=Path, help="a FineTuneJob in YAML")
         command.add_argument("--output", type=Path, help="a folder in place of the output's claim (default: ./runs)")
         command.add_argument(
             "--mount", action="append", default=[], metavar="CLAIM=FOLDER", help="a folder for a claim"
         )
+    compare = commands.add_parser(
+        "compare",
+        help="show finished runs side by side",
+        description="Shows in what the specs of finished runs differ, and what each came to: a column for each run.",
+    )
+    compare.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="a run's folder, its result.json, or a folder that holds run folders",
+    )
+    compare.add_argument("--json", action="store_true", help="print the same as JSON")
     return parser

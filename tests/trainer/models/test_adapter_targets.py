@@ -11,7 +11,12 @@ from finetune_api.defaults import ResolvedTraining
 from finetune_api.reasons import Reason
 from finetune_api.spec import LoraSpec
 from finetune_trainer.data.tokenize import IGNORED, TokenRow
-from finetune_trainer.models.adapter_targets import adapter_parameters, adapter_targets
+from finetune_trainer.models.adapter_targets import (
+    adapter_layers,
+    adapter_parameters,
+    adapter_targets,
+    quantised_parameters,
+)
 from finetune_trainer.models.loading import attach_adapter, load_base, load_config, skeleton
 from finetune_trainer.models.methods import METHODS
 from finetune_trainer.sources.model import ModelSource
@@ -125,6 +130,22 @@ def test_trained_biases_are_in_the_file_and_differ_from_the_bases(
     assert "6 bias vectors" in advice.message
     assert "vLLM" in advice.message
     attach_adapter(load_base(source, CPU), tmp_path / "adapter")
+
+
+def test_layers_of_one_name_and_shape_are_counted_together_as_the_adapter_trains_them(tiny_model: Path) -> None:
+    load_engine()
+    source, lora = ModelSource(str(tiny_model), None, False), LoraSpec(rank=8, target_modules=["q_proj", "down_proj"])
+    bare = skeleton(source, load_config(source))
+    assert bare
+    layers = adapter_layers(bare, lora)
+    assert [(one.name, one.inputs, one.outputs, one.count) for one in layers] == [
+        ("down_proj", 128, 64, 2),
+        ("q_proj", 64, 64, 2),
+    ]
+    assert [one.parameters for one in layers] == [2 * 8 * (128 + 64), 2 * 8 * (64 + 64)]
+    assert sum(one.parameters for one in layers) == adapter_parameters(bare, lora)
+    # Two layers of four attention projections and three of the MLP; embeddings and the tied head stay in 16 bit.
+    assert quantised_parameters(bare) == 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
 
 
 def test_a_target_is_named_as_peft_names_it_or_refused(tiny_model: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finetune_api.reasons import Reason
@@ -39,20 +41,57 @@ def adapter_targets(model: CausalLM, wanted: list[str]) -> list[str]:
     return sorted(ends) if reached == set(inner) else sorted(inner)
 
 
+@dataclass(frozen=True)
+class AdapterLayers:
+    """Layers of one kind that get an adapter: alike in the last part of their name and in shape."""
+
+    name: str
+    inputs: int
+    outputs: int
+    count: int
+    rank: int
+
+    @property
+    def parameters(self) -> int:
+        """What the adapter adds beside all of them: two matrices, [rank, inputs] and [outputs, rank], for each."""
+        return self.count * self.rank * (self.inputs + self.outputs)
+
+
+def adapter_layers(model: CausalLM, lora: LoraSpec) -> list[AdapterLayers]:
+    """The layers that get an adapter, by name, of a model whose weights need not be there.
+
+    Raises StageError (InvalidSpec) as :func:`adapter_targets` does.
+    """
+    kinds = Counter((_last(name), *_features(layer)) for name, layer in _chosen(model, lora).items())
+    return [AdapterLayers(*kind, count, lora.rank) for kind, count in sorted(kinds.items())]
+
+
+def trained_biases(model: CausalLM, lora: LoraSpec) -> list[int]:
+    """Sizes of the bias vectors that ``lora.bias`` trains."""
+    if lora.bias == "All":
+        return [bias.numel() for name, bias in model.named_parameters() if name.endswith("bias")]
+    if lora.bias == "LoraOnly":
+        biases: list[Any] = [getattr(layer, "bias", None) for layer in _chosen(model, lora).values()]
+        return [bias.numel() for bias in biases if bias is not None]
+    return []
+
+
 def adapter_parameters(model: CausalLM, lora: LoraSpec) -> int:
     """Parameters of an adapter of a model whose weights need not be there: the sum of rank (in + out) over layers.
 
     Biases that are trained come on top.
     """
+    return sum(one.parameters for one in adapter_layers(model, lora)) + sum(trained_biases(model, lora))
+
+
+def quantised_parameters(model: CausalLM) -> int:
+    """Parameters that lie in 4 bit once the model is loaded: the weights of linear layers, without the output head."""
+    return sum(inputs * outputs for inputs, outputs in map(_features, _linear_layers(model).values()))
+
+
+def _chosen(model: CausalLM, lora: LoraSpec) -> dict[str, Module]:
     targets, linear = adapter_targets(model, lora.target_modules), _linear_layers(model)
-    chosen = {name: layer for name, layer in linear.items() if any(matches(name, target) for target in targets)}
-    count = sum(lora.rank * sum(_features(layer)) for layer in chosen.values())
-    if lora.bias == "All":
-        count += sum(bias.numel() for name, bias in model.named_parameters() if name.endswith("bias"))
-    elif lora.bias == "LoraOnly":
-        biases: list[Any] = [getattr(layer, "bias", None) for layer in chosen.values()]
-        count += sum(bias.numel() for bias in biases if bias is not None)
-    return count
+    return {name: layer for name, layer in linear.items() if any(matches(name, target) for target in targets)}
 
 
 def _linear_layers(model: CausalLM) -> dict[str, Module]:

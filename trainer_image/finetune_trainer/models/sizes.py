@@ -44,8 +44,11 @@ class Sizes:
         Artefacts are written as drafts beside those of an earlier attempt. Of checkpoints a new one is whole before the
         oldest goes.
         """
-        checkpoints = (spec.training.checkpoint.keep + 1) * self.checkpoint_bytes(optimizer)
-        return 2 * self.artefact_bytes(spec, tokenizer) + checkpoints + _BESIDES
+        return 2 * self.artefact_bytes(spec, tokenizer) + self.checkpoint_room(spec, optimizer) + _BESIDES
+
+    def checkpoint_room(self, spec: ResolvedSpec, optimizer: str) -> int:
+        """What the run's checkpoints take of that at most, in bytes."""
+        return (spec.training.checkpoint.keep + 1) * self.checkpoint_bytes(optimizer)
 
 
 def sizes_of(model: CausalLM, spec: ResolvedSpec) -> Sizes:

@@ -30,7 +30,7 @@ from finetune_trainer.stage.result import read_result, reused
 from finetune_trainer.stage.storage import check_destination
 
 # What a stage writes before it computes anything.
-_BEFORE_STEPS = (naming.LOCK, naming.DATASET)
+_BEFORE_STEPS = (naming.LOCK, naming.SPEC, naming.DATASET)
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,11 @@ class RunFolder(Folder):
     @property
     def dataset_uri(self) -> str:
         return str(self.uri / naming.DATASET)
+
+    @property
+    def spec(self) -> Path:
+        """The resolved spec, for whoever compares runs."""
+        return self.path / naming.SPEC
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from finetune_api.results import (
     StageResult,
     TrainingStatus,
 )
+from finetune_api.spec_file import spec_text
 from finetune_api.stages import TRAIN
 from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.prepare import TrainingInputs, prepare_training
@@ -48,6 +49,7 @@ from finetune_trainer.training.packing import Packing, decide_packing
 from finetune_trainer.training.plan import StepPlan, optimizer_on, plan_step, shape_of, total_steps, warmup_steps
 from finetune_trainer.training.reporter import StepReporter
 from finetune_trainer.training.schedule import LearningRates
+from finetune_trainer.training.spec_advice import bias_advice
 from finetune_trainer.training.stopping import measuring_steps, retention_points, stopping_advice, stopping_of
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
             return reused
         folder = turn.folder
         write_pins(folder.lock, pins)
+        write_text(folder.spec, spec_text(config.spec))
         dataset = _tell(rows.prepared, folder)
 
         checkpoints = Checkpoints(
@@ -365,13 +368,7 @@ def _smaller_batch(plan: StepPlan, trained: Trained) -> Advice | None:
 def trained_biases(model: CausalLM) -> Advice | None:
     """What to know about an adapter with trained biases in it."""
     names = [name for name, value in model.named_parameters() if value.requires_grad and name.endswith("bias")]
-    if not names:
-        return None
-    text = (
-        f"lora.bias trained {len(names)} bias vectors, which lie in the adapter. Some servers, vLLM among them, refuse "
-        "such an adapter: merge it into the base model, or train with bias None"
-    )
-    return Advice(reason="TrainedBiases", message=text)
+    return bias_advice(len(names))
 
 
 def _training_status(

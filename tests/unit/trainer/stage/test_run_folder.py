@@ -210,8 +210,8 @@ def test_a_result_that_appears_while_the_lock_is_awaited_is_not_overwritten(
     ("error", "left"),
     [
         (StageError(Reason.DATASET_INVALID, "row 7"), []),
-        (StageError(Reason.FOLDER_BUSY, "taken over"), ["run.lock.json"]),
-        (ZeroDivisionError("a crash is tried again, by the same lock"), ["run.lock.json"]),
+        (StageError(Reason.FOLDER_BUSY, "taken over"), ["run.lock.json", "spec.json"]),
+        (ZeroDivisionError("a crash is tried again, by the same lock"), ["run.lock.json", "spec.json"]),
     ],
 )
 def test_a_stage_that_will_not_be_tried_again_leaves_no_folder_behind(
@@ -222,13 +222,14 @@ def test_a_stage_that_will_not_be_tried_again_leaves_no_folder_behind(
     def fail() -> None:
         with training(config) as turn:
             turn.folder.lock.write_text("{}")
+            turn.folder.spec.write_text("{}")
             raise error
 
     with pytest.raises(type(error)):
         fail()
     folder = shared_path(config, tmp_path)
     assert folder.is_dir() == bool(left)
-    assert [path.name for path in folder.glob("*")] == left
+    assert sorted(path.name for path in folder.glob("*")) == left
 
 
 def test_a_failed_stage_keeps_what_is_more_than_a_lock(tmp_path: Path) -> None:

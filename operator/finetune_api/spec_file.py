@@ -1,0 +1,33 @@
+"""spec.json in a run's folder: what was asked for, as far as it makes the result."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from finetune_api.defaults import ResolvedSpec, one_spelling, resolve
+from finetune_api.spec import FineTuneJobSpec
+
+# Where a run computes and writes makes no difference to what it comes to.
+_NOT_OF_THE_RESULT = {"runtime", "scheduling", "output"}
+_ANYWHERE = {"output": {"destination": "pvc://any/where"}}
+
+
+def spec_text(spec: ResolvedSpec) -> str:
+    """The text of spec.json."""
+    return json.dumps(_of_the_result(spec), ensure_ascii=False, indent=2) + "\n"
+
+
+def read_spec(text: str) -> dict[str, Any]:
+    """What a spec.json says, each value in the one form that digests are made of, so that equal values are equal.
+
+    Fields that its writer did not know yet have their defaults. Raises ValueError for any other text.
+    """
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError("no JSON object")
+    return _of_the_result(one_spelling(resolve(FineTuneJobSpec.model_validate(document | _ANYWHERE))))
+
+
+def _of_the_result(spec: ResolvedSpec) -> dict[str, Any]:
+    return {name: value for name, value in spec.to_api().items() if name not in _NOT_OF_THE_RESULT}

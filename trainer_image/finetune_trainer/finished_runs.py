@@ -1,0 +1,83 @@
+"""Finds finished runs below folders: what they were asked for, what they came to, and how they were scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune_api.reasons import Reason
+from finetune_api.results import StageResult
+from finetune_api.run_folder import EVALUATIONS, RESULT, SPEC
+from finetune_api.spec_file import read_spec
+from finetune_api.stages import EVALUATE, TRAIN
+from finetune_trainer.stage.failure import StageError
+from finetune_trainer.stage.result import read_result
+
+_NAME_ONE = "name a run's folder, its result.json, or the folder that holds run folders"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A training that ended well."""
+
+    folder: Path
+    training: StageResult
+    evaluation: StageResult | None = None  # the newest
+    spec: dict[str, Any] | None = None  # None where the trainer left none
+
+
+def find_runs(places: Sequence[Path]) -> list[FinishedRun]:
+    """The finished runs at each place, each once: a run's folder, its result.json, or a folder of run folders.
+
+    Raises StageError (InvalidSpec) for a place without any, or one that can't be read.
+    """
+    runs: dict[Path, FinishedRun] = {}
+    for place in places:
+        try:
+            for run in _runs_at(place):
+                runs.setdefault(run.folder, run)
+        except OSError as error:
+            raise StageError(
+                Reason.INVALID_SPEC, f"can't read {place}: {error.strerror or error}", _NAME_ONE
+            ) from error
+    return list(runs.values())
+
+
+def _runs_at(place: Path) -> list[FinishedRun]:
+    """The oldest first."""
+    if not place.exists():
+        raise StageError(Reason.INVALID_SPEC, f"{place} is not there", _NAME_ONE)
+    folder = place if place.is_dir() else place.parent
+    if place.is_dir() and not (place / RESULT).exists():
+        found = [run for entry in sorted(place.iterdir()) if entry.is_dir() and (run := _read(entry))]
+    else:
+        run = _read(folder) if place.is_dir() or place.name == RESULT else None
+        found = [run] if run else []
+    if not found:
+        raise StageError(Reason.INVALID_SPEC, f"{place} holds no finished training", _NAME_ONE)
+    return sorted(found, key=lambda run: run.training.finished_at)
+
+
+def _read(folder: Path) -> FinishedRun | None:
+    training = read_result(folder / RESULT)
+    if training is None or training.stage != TRAIN.name:
+        return None
+    evaluations = [one for one in _evaluations(folder) if one.training_sha256 == training.training_sha256]
+    newest = max(evaluations, key=lambda one: one.finished_at, default=None)
+    return FinishedRun(folder.resolve(), training, newest, _spec(folder / SPEC))  # latest is a link to one of them
+
+
+def _evaluations(folder: Path) -> Iterator[StageResult]:
+    for file in (folder / EVALUATIONS).glob(f"*/{RESULT}"):
+        result = read_result(file)
+        if result and result.stage == EVALUATE.name and result.evaluation:
+            yield result
+
+
+def _spec(file: Path) -> dict[str, Any] | None:
+    try:
+        return read_spec(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
