@@ -136,15 +136,6 @@ def test_float16_trains_and_is_told(claim: Path) -> None:
     assert float(training["finalLoss"]) < float(training["firstLoss"])
 
 
-def test_a_rate_that_diverges_ends_as_such_and_keeps_the_last_good_checkpoint(claim: Path) -> None:
-    training = {**TRAINING, "maxSteps": 400, "learningRate": "0.9", "warmupSteps": 100, "checkpoint": {"everySteps": 5}}
-    code, output = finetune(claim, "diverged", method="LoRA", training=training)
-    assert code == 70
-    assert "LossDiverged" in output
-    (folder,) = (path for path in (claim / "runs-diverged").iterdir() if (path / "checkpoints").is_dir())
-    assert list((folder / "checkpoints").glob("step-*"))
-
-
 def test_consolidation_and_retention_run_on_the_gpu(claim: Path) -> None:
     spec = {
         "training": {
