@@ -47,10 +47,18 @@ def save_model(model: CausalLM, tokenizer: Tokenizer, folder: RunFolder, device:
     import torch
 
     with _rescuing(folder, folder.model) as draft:
-        model.to(getattr(torch, sixteen_bits(device))).save_pretrained(draft)
+        _round(model, getattr(torch, sixteen_bits(device)))
+        model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
-    model.to(getattr(torch, device.dtype))
+    _round(model, getattr(torch, device.dtype))
     return model_status(folder, device)
+
+
+def _round(model: CausalLM, dtype: Any) -> None:
+    """Weights only: positions' frequencies are buffers, which no checkpoint holds and which 16 bit would spoil."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
 
 
 def sixteen_bits(device: Device) -> str:
