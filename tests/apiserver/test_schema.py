@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from embedded_cluster.control_plane import ControlPlane
 from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.results import AdapterStatus, EvaluationStatus, MemoryStatus
 from finetune_api.rules import Placeholders
-from rule_cases import CASES, FORMAT_COLUMNS, FORMAT_FIELDS, FORMATS, UNKNOWN, mixture, rows
+from rule_cases import CASES, FORMAT_COLUMNS, FORMAT_FIELDS, FORMATS, SPECS, UNKNOWN, mixture, rows
+from specs import MINIMAL
 from specs import job_with as job
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -233,6 +235,24 @@ def test_models_and_schema_judge_alike(apiserver: ControlPlane) -> None:
     judged = accepted_by_schema(apiserver, [(path, value) for path, value, _ in CASES])
     wrong = [case for case, accepted in zip(CASES, judged, strict=True) if accepted is not case[2]]
     assert wrong == []
+
+
+def test_what_goes_with_what_is_judged_as_in_the_models_and_a_refusal_names_the_same_field(
+    apiserver: ControlPlane,
+) -> None:
+    documents = [
+        {**MINIMAL, "metadata": {"name": f"spec-{number}", "namespace": "default"}, "spec": spec}
+        for number, (spec, _) in enumerate(SPECS)
+    ]
+    everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+    done = apiserver.kubectl.run("create", "--dry-run=server", "-o", "name", "-f", "-", stdin=everything)
+    # One line for each that is accepted, one error for each that is not, which may go over several lines.
+    errors = re.split(r'(?=The FineTuneJob "spec-|Error from server)', done.stderr)
+    for number, (spec, field) in enumerate(SPECS):
+        accepted = f"finetunejob.finetune.dev/spec-{number}\n" in done.stdout
+        (refusal,) = [error for error in errors if f'"spec-{number}"' in error] or [""]
+        assert (accepted, bool(refusal)) == (field is None, field is not None), (spec, refusal)
+        assert field is None or re.search(rf"spec\.{re.escape(field)}(\[\d\])?( in body|: )", refusal), (spec, refusal)
 
 
 def is_template(text: str) -> bool:
