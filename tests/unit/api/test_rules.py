@@ -37,7 +37,7 @@ def test_models_and_schema_judge_alike_what_goes_with_what_and_name_one_field(
         return
     with pytest.raises(ManifestError) as caught:
         read_manifest(text, "job.json")
-    assert re.search(rf"spec\.{re.escape(field)}(\[\d\])?: ", str(caught.value))
+    assert re.search(rf"job\.json: spec\.{re.escape(field)}(\[\d\])?: ", str(caught.value))
 
 
 @pytest.mark.parametrize(
