@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from embedded_cluster.control_plane import ControlPlane
 from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.results import AdapterStatus, EvaluationStatus, MemoryStatus
 from finetune_api.rules import Placeholders
-from rule_cases import CASES, FORMAT_COLUMNS, FORMAT_FIELDS, FORMATS, UNKNOWN, mixture, rows
+from rule_cases import CASES, FORMAT_COLUMNS, FORMAT_FIELDS, FORMATS, SPECS, UNKNOWN, mixture, rows
+from specs import MINIMAL
 from specs import job_with as job
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -232,6 +234,27 @@ def accepted_by_schema(apiserver: ControlPlane, values: list[tuple[str, Any]]) -
 def test_models_and_schema_judge_alike(apiserver: ControlPlane) -> None:
     judged = accepted_by_schema(apiserver, [(path, value) for path, value, _ in CASES])
     wrong = [case for case, accepted in zip(CASES, judged, strict=True) if accepted is not case[2]]
+    assert wrong == []
+
+
+def test_what_goes_with_what_is_judged_as_in_the_models_and_a_refusal_names_the_same_field(
+    apiserver: ControlPlane,
+) -> None:
+    documents = [
+        {**MINIMAL, "metadata": {"name": f"spec-{number}", "namespace": "default"}, "spec": spec}
+        for number, (spec, _) in enumerate(SPECS)
+    ]
+    everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+    done = apiserver.kubectl.run(
+        "create", "--dry-run=server", "--validate=false", "-o", "name", "-f", "-", stdin=everything
+    )
+    refusals = dict(re.findall(r'"(spec-\d+)" is invalid: \[?(spec\.[^:[]+)', done.stderr))
+    accepted = re.findall(r"finetunejob\.finetune\.dev/(spec-\d+)", done.stdout)
+    judged = [
+        refusals.get(f"spec-{number}") if f"spec-{number}" not in accepted else None for number in range(len(SPECS))
+    ]
+    assert len(accepted) + len(refusals) == len(SPECS)
+    wrong = [(one, said) for one, said in zip(SPECS, judged, strict=True) if said != (one[1] and f"spec.{one[1]}")]
     assert wrong == []
 
 

@@ -30,6 +30,7 @@ SPEC: dict[str, Any] = {
 }
 TRAINING = {"steps": 200, "firstLoss": "2.31", "finalLoss": "0.312", "runtimeSeconds": 102, "trainedTokens": 10200}
 ADAPTER = {"uri": "pvc://models/run/adapter", "sha256": "b" * 64, "sizeBytes": 45, "files": 3}
+MODEL = {"uri": "pvc://models/run/model", "sha256": "c" * 64, "sizeBytes": 2471645608, "files": 5, "dtype": "bfloat16"}
 EVALUATION = {
     "summary": "0.41→0.45",
     "examples": 1273,
@@ -44,6 +45,11 @@ def job(status: dict[str, Any] | FineTuneJobStatus | None = None, **changes: Any
     metadata = {"name": "medqa", "namespace": "ml", "uid": UID, "generation": 1, "resourceVersion": "7"}
     raw_status = status.to_api() if isinstance(status, FineTuneJobStatus) else status
     return read_job({"metadata": metadata, "spec": spec, "status": raw_status or {}})
+
+
+def full_job(status: dict[str, Any] | FineTuneJobStatus | None = None, **changes: Any) -> JobObject:
+    """The same with method Full, whose result is a model and no adapter."""
+    return job(status, method="Full", **changes)
 
 
 def child(
@@ -126,9 +132,9 @@ def refused(name: str, reason: str, words: str = "", **more: Any) -> Pod:
     return pod(name, phase="Failed", reason=reason, message=words, startTime=None, **more)
 
 
-def message(stage: str, uid: str = UID, **sections: Any) -> str:
-    """A termination message of this job's spec."""
-    spec = job().spec
+def message(stage: str, uid: str = UID, of: JobObject | None = None, **sections: Any) -> str:
+    """A termination message of the job's spec, or of that of another than ``job()``."""
+    spec = (of or job()).spec
     assert spec is not None
     head = {"version": 1, "stage": stage, "jobUID": uid, "finishedAt": format_time(NOW)}
     digests = {"trainingSha256": spec.training_sha256, "evaluationSha256": spec.evaluation_sha256}
@@ -138,6 +144,11 @@ def message(stage: str, uid: str = UID, **sections: Any) -> str:
 def trained(uid: str = UID, **more: Any) -> str:
     """A trainer's result."""
     return message("Train", uid, training=TRAINING, adapter=ADAPTER, **more)
+
+
+def trained_whole(of: JobObject, **more: Any) -> str:
+    """A trainer's result of a Full job."""
+    return message("Train", of=of, training=TRAINING, model=MODEL, **more)
 
 
 def decide(subject: JobObject, *children: Job | Pod, facts: Facts = READY, now: datetime = NOW) -> Step:

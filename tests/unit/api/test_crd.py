@@ -70,8 +70,12 @@ def test_every_decimal_of_the_spec_has_its_pattern() -> None:
         "spec.dataset.filters.maxOverlap",
         "spec.dataset.filters.maxTooLong",
         "spec.dataset.mixture[].weight",
+        "spec.dataset.replay.fraction",
+        "spec.dataset.validation.fraction",
         "spec.dataset.weight",
         "spec.lora.dropout",
+        "spec.training.earlyStopping.minimumChange",
+        "spec.training.elasticWeightConsolidation.strength",
         "spec.training.learningRate",
         "spec.training.weightDecay",
     }

@@ -33,8 +33,13 @@ SCHEMA_DEFAULTS = {
     "dataset.filters.maxMalformed": "0.01",
     "dataset.filters.maxOverlap": "0.1",
     "dataset.filters.maxTooLong": "0.5",
+    "dataset.replay.fraction": "0.1",
+    "dataset.replay.revision": "main",
+    "dataset.replay.split": "train",
     "dataset.revision": "main",
     "dataset.split": "train",
+    "dataset.validation.revision": "main",
+    "dataset.validation.split": "validation",
     "dataset.workers": 2,
     "lora.alpha": 16,
     "lora.bias": "None",
@@ -45,6 +50,10 @@ SCHEMA_DEFAULTS = {
     "training": {},
     "training.batchSize": 8,
     "training.checkpoint.keep": 2,
+    "training.earlyStopping.everySteps": 25,
+    "training.earlyStopping.minimumChange": "0",
+    "training.earlyStopping.patience": 3,
+    "training.elasticWeightConsolidation.maxExamples": 128,
     "training.gradientCheckpointing": "Auto",
     "training.loggingSteps": 10,
     "training.lossOn": "Responses",
@@ -59,6 +68,8 @@ SCHEMA_DEFAULTS = {
     "evaluation.dataset.split": "test",
     "evaluation.maxNewTokens": 128,
     "evaluation.metrics": ["Accuracy", "LetterAccuracy", "Perplexity"],
+    "evaluation.retention.revision": "main",
+    "evaluation.retention.split": "test",
     "evaluation.samplePrompts": 3,
     "runtime": {},
     "runtime.gpusPerNode": 1,
@@ -114,11 +125,20 @@ def test_every_default_of_the_schema_is_the_one_that_was_promised() -> None:
     assert dict(schema_defaults(schema)) == SCHEMA_DEFAULTS
 
 
+def practices() -> FineTuneJobSpec:
+    """The reference with every field that has none by itself, and no more in each than it must have."""
+    rows = {"source": "hf://owner/general"}
+    return reference(
+        model={**reference().model.to_api(), "adapter": {"source": "pvc://models/june"}},
+        dataset={"source": "pvc://data/rows.jsonl", "filters": {}, "validation": rows, "replay": rows},
+        lora={},
+        training={"checkpoint": {}, "earlyStopping": {}, "elasticWeightConsolidation": {"strength": "100"}},
+        evaluation={"dataset": {"source": "hf://owner/rows"}, "retention": rows},
+    )
+
+
 def test_the_models_fill_in_what_the_schema_does() -> None:
-    dataset = {"source": "pvc://data/rows.jsonl", "filters": {}}
-    adapter, checkpoint = {"source": "pvc://models/june"}, {"checkpoint": {}}
-    model = {**reference().model.to_api(), "adapter": adapter}
-    filled = reference(lora={}, dataset=dataset, model=model, training=checkpoint).to_api()
+    filled = practices().to_api()
     for path, default in SCHEMA_DEFAULTS.items():
         found: Any = filled
         for part in path.split("."):
@@ -168,8 +188,9 @@ def test_what_is_given_stays_as_it_was_given() -> None:
     assert resolve(spec_with("training.learningRate", "1e-5")).training.learning_rate == "1e-5"
 
 
-def test_a_resolved_spec_resolves_to_itself() -> None:
-    resolved = resolve(reference())
+@pytest.mark.parametrize("spec", [reference(), practices()], ids=["reference", "practices"])
+def test_a_resolved_spec_resolves_to_itself(spec: FineTuneJobSpec) -> None:
+    resolved = resolve(spec)
     assert resolve(FineTuneJobSpec.model_validate(resolved.to_api())) == resolved
     assert ResolvedSpec.model_validate(resolved.to_api()) == resolved
 
@@ -181,8 +202,9 @@ def test_the_digests_of_the_reference_stay_the_same_in_later_versions() -> None:
     assert resolve(spec_with()).evaluation_sha256() is None
 
 
-def test_a_default_that_is_written_out_changes_no_digest() -> None:
-    resolved = resolve(reference())
+@pytest.mark.parametrize("spec", [reference(), practices()], ids=["reference", "practices"])
+def test_a_default_that_is_written_out_changes_no_digest(spec: FineTuneJobSpec) -> None:
+    resolved = resolve(spec)
     written = resolve(FineTuneJobSpec.model_validate(resolved.to_api()))
     assert written.training_sha256() == resolved.training_sha256()
     assert written.evaluation_sha256() == resolved.evaluation_sha256()
@@ -210,6 +232,9 @@ def test_a_new_field_with_a_default_changes_no_digest() -> None:
         ("lora.dropout", "0", "0.0"),
         ("lora.targetModules", ["q_proj", "v_proj"], ["v_proj", "q_proj"]),
         ("dataset.source", "pvc://data/rows", "pvc://data/./rows/"),
+        ("dataset.replay", {"source": "pvc://data/a", "fraction": "0.1"}, {"source": "pvc://data/a/"}),
+        ("dataset.validation", {"fraction": "0.05"}, {"fraction": "5e-2"}),
+        ("model.adapter", {"source": "pvc://models/june"}, {"source": "pvc://models/june/"}),
         ("model.chatTemplateKwargs", {"a": "1", "b": "2"}, {"b": "2", "a": "1"}),
     ],
 )
@@ -258,6 +283,50 @@ def test_rows_without_a_format_have_the_shape_of_the_dataset_and_saying_so_chang
     assert resolve(same).training_sha256() == resolve(silent).training_sha256()
 
 
+@pytest.mark.parametrize("place", ["replay", "validation"])
+def test_rows_beside_the_dataset_have_its_shape_or_one_of_their_own(place: str) -> None:
+    dataset = {"source": "hf://owner/rows", "format": "Instruction", "columns": {"output": "answer"}}
+
+    def beside(**shape: Any) -> ResolvedSpec:
+        return resolve(spec_with("dataset", {**dataset, place: {"source": "hf://owner/more", **shape}}))
+
+    silent = beside()
+    rows = silent.dataset.replay or silent.dataset.validation
+    assert rows is not None
+    assert rows.columns is not None
+    assert (rows.format, rows.columns.output) == ("Instruction", "answer")
+    spoken = beside(format="Instruction", columns={"output": "answer"})
+    own = beside(format="Text")
+    assert spoken.training_sha256() == silent.training_sha256() != own.training_sha256()
+    other = own.dataset.replay or own.dataset.validation
+    assert other is not None
+    assert other.format == "Text"
+
+
+def test_retention_rows_have_the_shape_of_the_dataset_or_one_of_their_own() -> None:
+    def retaining(**shape: Any) -> ResolvedSpec:
+        rows = {"source": "hf://owner/rows"}
+        evaluation = {"dataset": rows, "retention": {"source": "hf://owner/general", **shape}}
+        return resolve(reference(dataset={**rows, "format": "Instruction"}, evaluation=evaluation))
+
+    silent, spoken, own = retaining(), retaining(format="Instruction"), retaining(format="Text")
+    assert [one.evaluation.retention.format for one in (silent, own)] == ["Instruction", "Text"]  # type: ignore[union-attr]
+    assert spoken.evaluation_sha256() == silent.evaluation_sha256() != own.evaluation_sha256()
+
+
+def test_a_share_of_the_rows_for_validation_has_no_shape_of_its_own() -> None:
+    validation = resolve(spec_with("dataset.validation", {"fraction": "0.05"})).dataset.validation
+    assert validation is not None
+    assert validation.to_api() == {"fraction": "0.05", "revision": "main", "split": "validation"}
+
+
+def test_full_has_no_adapter_and_the_others_have_one_with_each_default() -> None:
+    assert resolve(spec_with("method", "Full")).lora is None
+    lora = resolve(spec_with("method", "LoRA")).lora
+    assert lora is not None
+    assert (lora.rank_stabilized, lora.initialization) == (False, "Default")
+
+
 def test_filters_that_are_left_out_have_the_defaults_of_their_fields() -> None:
     assert spec_with().dataset.filters is None
     assert resolve(spec_with()).dataset.filters == FiltersSpec()
@@ -267,12 +336,15 @@ def test_filters_that_are_left_out_have_the_defaults_of_their_fields() -> None:
     ("path", "value"),
     [
         ("output.destination", "pvc://elsewhere"),
+        ("output.formats", ["Adapter", "Merged16Bit"]),
+        ("model.secretRef", {"name": "hub"}),
         ("dataset.workers", 7),
         ("dataset.secretRef", {"name": "hub"}),
         ("dataset.filters", {}),
         ("dataset.packing", "Auto"),
         ("training.loggingSteps", 1),
         ("training.checkpoint", {"everySteps": 7, "keep": 1}),
+        ("lora", {"rankStabilized": False, "initialization": "Default"}),
         ("runtime", {"profile": "t4", "gpusPerNode": 0}),
         ("scheduling.backoffLimit", 0),
     ],
@@ -280,6 +352,22 @@ def test_filters_that_are_left_out_have_the_defaults_of_their_fields() -> None:
 def test_what_leaves_the_adapter_as_it_is_changes_no_digest(path: str, value: Any) -> None:
     changed = resolve(spec_with(path, value))
     assert changed.training_sha256() == resolve(spec_with()).training_sha256()
+
+
+@pytest.mark.parametrize("place", ["model.adapter", "dataset.replay", "dataset.validation"])
+def test_a_secret_names_no_adapter_wherever_it_opens_a_source(place: str) -> None:
+    source = {"source": "hf://owner/rows"}
+    opened = resolve(spec_with(place, {**source, "secretRef": {"name": "hub"}}))
+    assert opened.training_sha256() == resolve(spec_with(place, source)).training_sha256()
+
+
+@pytest.mark.parametrize("place", ["dataset", "retention"])
+def test_a_secret_names_no_report_wherever_it_opens_a_source(place: str) -> None:
+    rows = {"source": "hf://owner/rows"}
+    evaluation = {"dataset": rows, "retention": rows}
+    opened = {**evaluation, place: {**rows, "secretRef": {"name": "hub"}}}
+    digests = {resolve(reference(evaluation=one)).evaluation_sha256() for one in (evaluation, opened)}
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize(
@@ -298,6 +386,9 @@ def test_what_leaves_the_adapter_as_it_is_changes_no_digest(path: str, value: An
         ("dataset.promptTemplate", "{question}"),
         ("dataset.optionTemplate", "{letter}: {option}"),
         ("dataset.responseTemplate", "{letter}"),
+        ("dataset.validation", {"fraction": "0.05"}),
+        ("dataset.validation", {"source": "hf://owner/rows"}),
+        ("dataset.replay", {"source": "hf://owner/general"}),
         ("method", "LoRA"),
         ("method", "Full"),
         ("model.adapter", {"source": "pvc://models/june"}),
@@ -318,8 +409,44 @@ def test_what_makes_another_adapter_changes_both_digests(path: str, value: Any) 
 
 
 @pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("dataset.validation.split", "dev"),
+        ("dataset.validation.format", "Text"),
+        ("dataset.replay.fraction", "0.2"),
+        ("dataset.replay.maxExamples", 100),
+        ("model.adapter.source", "pvc://models/july"),
+        ("model.adapter.revision", "v2"),
+        ("training.earlyStopping", None),
+        ("training.earlyStopping.everySteps", 10),
+        ("training.earlyStopping.patience", 1),
+        ("training.earlyStopping.minimumChange", "0.01"),
+        ("training.elasticWeightConsolidation", None),
+        ("training.elasticWeightConsolidation.strength", "200"),
+        ("training.elasticWeightConsolidation.maxExamples", 64),
+    ],
+)
+def test_each_choice_within_a_practice_makes_another_adapter(path: str, value: Any) -> None:
+    document = practices().to_api()
+    *parents, leaf = path.split(".")
+    target = document
+    for parent in parents:
+        target = target[parent]
+    target[leaf] = value
+    changed, before = resolve(FineTuneJobSpec.model_validate(document)), resolve(practices())
+    assert changed.training_sha256() != before.training_sha256()
+    assert changed.evaluation_sha256() != before.evaluation_sha256()
+
+
+@pytest.mark.parametrize(
     "evaluation",
-    [{"maxNewTokens": 64}, {"samplePrompts": 0}, {"metrics": ["Perplexity"]}, {"compareWithBase": False}],
+    [
+        {"maxNewTokens": 64},
+        {"samplePrompts": 0},
+        {"metrics": ["Perplexity"]},
+        {"compareWithBase": False},
+        {"retention": {"source": "hf://owner/general"}},
+    ],
 )
 def test_what_is_measured_changes_the_digest_of_the_report_alone(evaluation: dict[str, Any]) -> None:
     changed = resolve(reference(evaluation={"dataset": {"source": "hf://owner/rows"}, **evaluation}))

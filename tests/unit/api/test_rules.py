@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from pydantic import ValidationError
 from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.rules import Placeholders, fill
 from finetune_api.spec import FineTuneJobSpec
-from rule_cases import CASES
-from specs import job_with, spec_with
+from rule_cases import CASES, SPECS
+from specs import MINIMAL, job_with, spec_with
 
 
 @pytest.mark.parametrize(("path", "value", "good"), CASES, ids=[f"{path}={value!r}"[:60] for path, value, _ in CASES])
@@ -24,6 +25,19 @@ def test_models_and_schema_judge_alike(path: str, value: Any, good: bool) -> Non
         return
     with pytest.raises(ManifestError):
         read_manifest(text, "job.json")
+
+
+@pytest.mark.parametrize(("spec", "field"), SPECS, ids=[f"{field}-{number}" for number, (_, field) in enumerate(SPECS)])
+def test_models_and_schema_judge_alike_what_goes_with_what_and_name_one_field(
+    spec: dict[str, Any], field: str | None
+) -> None:
+    text = json.dumps({**MINIMAL, "spec": spec})
+    if field is None:
+        read_manifest(text, "job.json")
+        return
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(text, "job.json")
+    assert re.search(rf"job\.json: spec\.{re.escape(field)}(\[\d\])?: ", str(caught.value))
 
 
 @pytest.mark.parametrize(

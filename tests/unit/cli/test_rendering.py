@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -48,6 +49,15 @@ def test_the_screen_of_a_status_is_the_golden_text(name: str) -> None:
     assert shown == golden.read_text(encoding="utf-8")
 
 
+def test_a_full_job_is_shown_with_its_model_and_neither_rank_nor_adapter() -> None:
+    heading = screen_of(read_job("full-training")).splitlines()[0]
+    assert "· Full ·" in heading
+    assert "rank" not in heading
+    shown = screen_of(read_job("full-succeeded"))
+    assert re.search(r"^model +pvc://models/medqa/3f2a9c01d4be/model$", shown, re.MULTILINE)
+    assert "adapter" not in shown
+
+
 def test_the_plain_line_of_each_unfinished_job_is_the_golden_text() -> None:
     golden = DATA / "lines.txt"
     unfinished = [job for job in map(read_job, JOBS) if not is_over(job)]
@@ -58,13 +68,14 @@ def test_the_plain_line_of_each_unfinished_job_is_the_golden_text() -> None:
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_a_narrow_terminal_cuts_neither_the_adapter_nor_the_message(name: str) -> None:
+def test_a_narrow_terminal_cuts_neither_the_artefacts_nor_the_message(name: str) -> None:
     job = read_job(name)
     console = Console(width=60, color_system=None)
     with console.capture() as capture:
         console.print(result.render(job) if is_over(job) else running.render(View(job, RECEIVED, LOSSES), NOW))
     shown = "".join(capture.get().split())
-    wanted = [job.status.adapter.uri, job.status.adapter.sha256] if job.status.adapter and is_over(job) else []
+    artefacts = [one for one in (job.status.adapter, job.status.model) if one and is_over(job)]
+    wanted = [text for one in artefacts for text in (one.uri, one.sha256)]
     wanted += [job.status.failure.message] if job.status.failure else []
     assert all("".join(text.split()) in shown for text in wanted)
     assert max(map(len, capture.get().splitlines())) <= 60

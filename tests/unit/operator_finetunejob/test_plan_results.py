@@ -7,28 +7,31 @@ from datetime import timedelta
 
 import pytest
 
-from finetune_api.base import canonical_json, format_time
+from finetune_api.base import format_time
+from finetune_api.results import ModelStatus
 from finetune_api.status import FineTuneJobStatus
 from finetune_operator.finetunejob.steps import CreateJob, DeleteJob, LookUp, Need, Settle, Write
 from plan_questions import (
     ADAPTER,
     EVALUATION,
     LISTED,
+    MODEL,
     NOW,
     OLD_UID,
     READY,
     TRAINING,
-    UID,
     after_training,
     ago,
     child,
     decide,
     ended,
+    full_job,
     job,
     message,
     pod,
     settled,
     trained,
+    trained_whole,
     verdict,
     words,
 )
@@ -116,13 +119,57 @@ def test_a_recorded_stage_is_never_created_again_though_its_job_and_pods_vanish(
 
 def test_without_an_evaluation_training_is_success() -> None:
     subject = job(evaluation=None)
-    assert subject.spec is not None
-    head = {"version": 1, "stage": "Train", "jobUID": UID, "trainingSha256": subject.spec.training_sha256}
-    text = canonical_json(head | {"finishedAt": format_time(NOW), "training": TRAINING, "adapter": ADAPTER})
+    text = message("Train", of=subject, training=TRAINING, adapter=ADAPTER)
     status = settled(subject, child(type="Complete"), ended(message=text))
     assert (verdict(status), status.stage) == (("True", "Completed"), "Succeeded")
     assert status.condition("Evaluated") is None
     assert words(status) == "adapter at pvc://models/run/adapter"
+
+
+def test_a_full_job_s_result_is_a_model_which_success_names() -> None:
+    subject = full_job(evaluation=None)
+    status = settled(subject, child(type="Complete"), ended(message=trained_whole(subject)))
+    assert (verdict(status), status.stage) == (("True", "Completed"), "Succeeded")
+    assert (status.model, status.adapter) == (ModelStatus.model_validate(MODEL), None)
+    assert words(status) == "model at pvc://models/run/model"
+
+
+def test_a_full_job_that_is_evaluated_keeps_its_model_and_goes_on_to_the_evaluation() -> None:
+    subject = full_job()
+    status = settled(subject, child(type="Complete"), ended(message=trained_whole(subject)))
+    assert (status.holds("Trained"), status.stage) == (True, "Evaluating")
+    following = decide(full_job(status))
+    assert isinstance(following, CreateJob)
+    assert following.stage.name == "Evaluate"
+    report = message("Evaluate", of=subject, evaluation=EVALUATION)
+    pods = ended("e1", message=report, stage="evaluate", of="job-2")
+    done = settled(full_job(status), child("eval", "job-2", type="Complete"), pods)
+    assert (verdict(done), words(done)) == (("True", "Completed"), "accuracy 0.447 (n=1273)")
+    assert done.model == status.model is not None
+
+
+def test_a_merged_model_is_kept_beside_its_adapter_which_success_names() -> None:
+    subject = job(output={"destination": "pvc://models/run", "formats": ["Adapter", "Merged16Bit"]}, evaluation=None)
+    text = message("Train", of=subject, training=TRAINING, adapter=ADAPTER, model=MODEL)
+    status = settled(subject, child(type="Complete"), ended(message=text))
+    assert (status.model, status.adapter is None) == (ModelStatus.model_validate(MODEL), False)
+    assert words(status) == "adapter at pvc://models/run/adapter"
+
+
+def test_a_reused_model_of_a_full_job_says_from_where() -> None:
+    subject = full_job()
+    status = settled(subject, child(type="Complete"), ended(message=trained_whole(subject, reused=True)))
+    found = status.condition("Trained")
+    assert found is not None
+    assert found.message.startswith("the model at pvc://models/run/model is that of an identical job, nothing was")
+
+
+def test_a_full_job_has_no_lora_and_needs_none() -> None:
+    subject = full_job()
+    assert subject.spec is not None
+    assert subject.spec.resolved.lora is None
+    step = decide(subject)
+    assert isinstance(step, Write | CreateJob)
 
 
 def test_an_evaluation_result_is_the_verdict_and_keeps_the_loss_and_promises_nothing_more() -> None:
