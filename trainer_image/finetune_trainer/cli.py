@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StageError as error:
         say(f"{error.reason}: {failure_of(error).message}")
         return exit_code(error.reason)
-    return run_stage(BY_COMMAND[options.command], config, options.termination_log)
+    return run_stage(BY_COMMAND[options.command], config, options.termination_log, options.progress_fd)
 
 
 def _of_a_job(options: argparse.Namespace) -> int:
@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(stage.command, help=text, description=f"One stage of a job: {text}.")
         command.add_argument("--config", type=Path, default=Path(CONFIG_DIRECTORY) / CONFIG_FILE, help="the run's JSON")
         command.add_argument("--termination-log", type=Path, help="where the result goes (default: the pod's own)")
+        command.add_argument(
+            "--progress-fd", type=int, help="a file descriptor for progress, a JSON line for each push"
+        )
     run = commands.add_parser(
         "run",
         help="run a job's YAML here, without a cluster",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -86,9 +87,18 @@ def _run_stage(stage: Stage, config: Path, message: Path) -> int:
     # ignored would be ignored by the stage.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
+        if shows_progress():
+            from finetune_trainer.live_stage import run_with_bar
+
+            return run_with_bar([*command, *options], stage)
         return subprocess.run([*command, *options], check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def shows_progress() -> bool:
+    """Whether standard output is a terminal that can draw a line again and again."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
 def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
