@@ -18,17 +18,20 @@ from finetune_api.config import RunConfig
 IN_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 
 
-def run_on_terminal(
-    config: RunConfig, folder: Path, type_at: Callable[[str], bytes] = lambda _: b""
-) -> tuple[int, str]:
-    """The exit code of a local run, and all that its terminal showed; ``type_at`` says what to type, given that."""
+def local_run(config: RunConfig, folder: Path) -> list[str]:
     job = {"apiVersion": "finetune.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "tiny"}}
     job["spec"] = config.spec.to_api()
     (folder / "job.yaml").write_text(json.dumps(job))
     mounts = [f"--mount={mount.claim}={mount.path}" for mount in config.mounts]
-    command = [sys.executable, "-m", "finetune_trainer", "run", str(folder / "job.yaml"), *mounts]
+    return [sys.executable, "-m", "finetune_trainer", "run", str(folder / "job.yaml"), *mounts]
+
+
+def run_on_terminal(
+    config: RunConfig, folder: Path, type_at: Callable[[str], bytes] = lambda _: b""
+) -> tuple[int, str]:
+    """The exit code of a local run, and all that its terminal showed; ``type_at`` says what to type, given that."""
     process = subprocess.Popen(
-        [sys.executable, "-c", IN_A_TERMINAL, *command],
+        [sys.executable, "-c", IN_A_TERMINAL, *local_run(config, folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
@@ -65,20 +68,10 @@ def test_a_line_of_progress_is_drawn_beneath_the_log_and_gone_at_the_end(make_co
 
 def test_off_a_terminal_nothing_is_drawn(make_config: Any, tmp_path: Path) -> None:
     config = make_config(tmp_path, dataset={"source": "pvc://work/nosuch"})
-    (tmp_path / "job.yaml").write_text(
-        json.dumps(
-            {
-                "apiVersion": "finetune.dev/v1alpha1",
-                "kind": "FineTuneJob",
-                "metadata": {"name": "tiny"},
-                "spec": config.spec.to_api(),
-            }
-        )
-    )
-    mounts = [f"--mount={mount.claim}={mount.path}" for mount in config.mounts]
-    command = [sys.executable, "-m", "finetune_trainer", "run", str(tmp_path / "job.yaml"), *mounts]
     environment = {**os.environ, "TERM": "xterm"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        local_run(config, tmp_path), env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 66
     assert "\x1b" not in done.stdout
     assert done.stdout.splitlines()[-1].startswith("DatasetNotFound: ")
