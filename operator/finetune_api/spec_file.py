@@ -23,10 +23,23 @@ def read_spec(text: str) -> dict[str, Any]:
 
     Fields that its writer did not know yet have their defaults. Raises ValueError for any other text.
     """
+    return _of_the_result(one_spelling(resolve(FineTuneJobSpec.model_validate(_document(text) | _ANYWHERE))))
+
+
+def restore_spec(text: str, destination: str, gpus_per_node: int) -> ResolvedSpec:
+    """The spec that a spec.json is of, to run again: the file doesn't say where it computed and wrote.
+
+    Raises ValueError for any other text.
+    """
+    elsewhere = {"output": {"destination": destination}, "runtime": {"gpusPerNode": gpus_per_node}}
+    return resolve(FineTuneJobSpec.model_validate(_document(text) | elsewhere))
+
+
+def _document(text: str) -> dict[str, Any]:
     document = json.loads(text)
     if not isinstance(document, dict):
         raise ValueError("no JSON object")
-    return _of_the_result(one_spelling(resolve(FineTuneJobSpec.model_validate(document | _ANYWHERE))))
+    return document
 
 
 def _of_the_result(spec: ResolvedSpec) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The command line: ``train`` and ``evaluate`` run a stage in its pod, ``run`` a whole job without a cluster.
 
-``data`` shows what a job would train on, ``plan`` what it would do, ``compare`` what finished runs came to.
+``data`` shows what a job would train on, ``plan`` what it would do, ``compare`` what finished runs came to,
+``verify`` whether an evaluation comes out again.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from finetune_trainer.stage.config import load_config
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError, failure_of
 from finetune_trainer.stage_runner import run_stage
+from finetune_trainer.verify_command import verify_report
 
 _HELP = {TRAIN: "fine-tune and save the adapter", EVALUATE: "score base against tuned"}
 
@@ -32,13 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "compare":
             return compare_runs(options.runs, options.json)
+        if options.command == "verify":
+            return verify_report(options.report, options.mount, Path.cwd())
         if options.command in _OF_A_JOB:
             return _of_a_job(options)
         config = load_config(options.config)
     except StageError as error:
         say(f"{error.reason}: {failure_of(error).message}")
         return exit_code(error.reason)
-    return run_stage(BY_COMMAND[options.command], config, options.termination_log)
+    return run_stage(BY_COMMAND[options.command], config, options.termination_log, options.progress_fd)
 
 
 def _of_a_job(options: argparse.Namespace) -> int:
@@ -56,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(stage.command, help=text, description=f"One stage of a job: {text}.")
         command.add_argument("--config", type=Path, default=Path(CONFIG_DIRECTORY) / CONFIG_FILE, help="the run's JSON")
         command.add_argument("--termination-log", type=Path, help="where the result goes (default: the pod's own)")
+        command.add_argument(
+            "--progress-fd", type=int, help="a file descriptor for progress, a JSON line for each push"
+        )
     run = commands.add_parser(
         "run",
         help="run a job's YAML here, without a cluster",
@@ -101,4 +108,23 @@ def _parser() -> argparse.ArgumentParser:
         help="a run's folder, its result.json, or a folder that holds run folders",
     )
     compare.add_argument("--json", action="store_true", help="print the same as JSON")
+    verify = commands.add_parser(
+        "verify",
+        help="evaluate again and say whether a report's figures hold",
+        description="Scores base and tuned once more, on the model and the rows that the evaluation's lineage names, "
+        "and compares. Nothing of the run is changed.",
+    )
+    verify.add_argument(
+        "report",
+        type=Path,
+        metavar="REPORT",
+        help="an evaluation's report.json, its folder, or a run's folder: then its newest evaluation",
+    )
+    verify.add_argument(
+        "--mount",
+        action="append",
+        default=[],
+        metavar="CLAIM=FOLDER",
+        help="a folder for a claim that model or rows come from; again for each",
+    )
     return parser

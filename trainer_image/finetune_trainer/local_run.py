@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from finetune_api.results import DatasetStatus, MetricStatus, MetricValue, RowCo
 from finetune_api.sources import claims_read
 from finetune_api.stages import Stage, stages_of
 from finetune_api.uris import parse_claim
+from finetune_trainer.local_claims import check_named, mount, parse_mounts
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError
 
@@ -55,14 +57,14 @@ def local_config(job: FineTuneJob, mounts: list[str], output: Path | None, here:
         spec=spec,
         training_sha256=digest,
         evaluation_sha256=spec.evaluation_sha256(),
-        mounts=_mounts(spec, dict(_parse_mount(text) for text in mounts), output, here),
+        mounts=_mounts(spec, parse_mounts(mounts), output, here),
     )
 
 
 def run_locally(config: RunConfig) -> int:
     """Runs all stages, each in a process of its own as in a cluster, and says what came of it. Returns an exit code."""
-    for mount in config.mounts:
-        say(f"claim {mount.claim}: {mount.path}")
+    for one in config.mounts:
+        say(f"claim {one.claim}: {one.path}")
     results: list[StageResult] = []
     with tempfile.TemporaryDirectory(prefix="finetune-") as scratch:
         file, message = Path(scratch) / CONFIG_FILE, Path(scratch) / "result.json"
@@ -85,9 +87,18 @@ def _run_stage(stage: Stage, config: Path, message: Path) -> int:
     # ignored would be ignored by the stage.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
+        if shows_progress():
+            from finetune_trainer.live_stage import run_with_bar
+
+            return run_with_bar([*command, *options], stage)
         return subprocess.run([*command, *options], check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def shows_progress() -> bool:
+    """Whether standard output is a terminal that can draw a line again and again."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
 def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
@@ -148,12 +159,7 @@ def _mounts(spec: ResolvedSpec, given: dict[str, Path], output: Path | None, her
     """A folder for each claim of the spec. Raises StageError (InvalidSpec) for a claim that has none."""
     read = claims_read(spec)
     written = parse_claim(spec.output.destination).claim
-    for claim in given.keys() - {*read, written}:
-        raise StageError(
-            Reason.INVALID_SPEC,
-            f"--mount {claim}: the spec has no claim of that name, but {', '.join(dict.fromkeys((*read, written)))}",
-            "correct it",
-        )
+    check_named(given, (*read, written))
     if output and (written in read or written in given):
         raise StageError(
             Reason.INVALID_SPEC,
@@ -166,17 +172,5 @@ def _mounts(spec: ResolvedSpec, given: dict[str, Path], output: Path | None, her
         if claim == written and (output or (claim not in given and claim not in read and not folder.is_dir())):
             folder = output or here / DEFAULT_OUTPUT
             folder.mkdir(parents=True, exist_ok=True)
-        if not folder.is_dir():
-            text = f"no folder stands for the claim {claim!r}: {folder} is not there"
-            raise StageError(Reason.INVALID_SPEC, text, f"make that folder, or give --mount {claim}=FOLDER")
-        mounts.append(ClaimMount(claim=claim, path=str(folder.resolve())))
+        mounts.append(mount(claim, folder))
     return mounts
-
-
-def _parse_mount(text: str) -> tuple[str, Path]:
-    claim, separator, folder = text.partition("=")
-    if not separator or not claim or not Path(folder).is_dir():
-        raise StageError(
-            Reason.INVALID_SPEC, f"--mount {text}: must be CLAIM=FOLDER, with a folder that exists", "correct it"
-        )
-    return claim, Path(folder)

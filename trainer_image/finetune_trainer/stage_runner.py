@@ -17,18 +17,23 @@ from finetune_trainer.stage.console import say
 from finetune_trainer.stage.environment import prepare_environment
 from finetune_trainer.stage.failure import failure_of
 from finetune_trainer.stage.interruption import INTERRUPTION
-from finetune_trainer.stage.progress import ProgressPusher, http_sender
+from finetune_trainer.stage.progress import LINE_INTERVAL_SECONDS, ProgressPusher, http_sender, line_sender
 from finetune_trainer.stage.result import failed_result, write_termination_message
 from finetune_trainer.stage.writer_lock import release_all
 
 
-def run_stage(stage: Stage, config: RunConfig, termination_log: Path | None) -> int:
-    """Runs a stage. Returns the exit code of :mod:`finetune_api.reasons`, 0 for success."""
+def run_stage(
+    stage: Stage, config: RunConfig, termination_log: Path | None, progress_descriptor: int | None = None
+) -> int:
+    """Runs a stage. Returns the exit code of :mod:`finetune_api.reasons`, 0 for success.
+
+    Progress goes to the file descriptor, a line for each push; without one to the status gateway, if there is one.
+    """
     prepare_environment(config)
     _exit_on_sigterm(stage, config, termination_log)
     pusher: ProgressPusher | None = None
     try:
-        pusher = ProgressPusher(http_sender(config.progress)) if config.progress else None
+        pusher = _pusher(config, progress_descriptor)
         result = _stage_function(stage, config, pusher)
     except (Exception, KeyboardInterrupt) as error:
         failure = failure_of(error)
@@ -40,6 +45,12 @@ def run_stage(stage: Stage, config: RunConfig, termination_log: Path | None) -> 
             pusher.close()
     write_termination_message(termination_log, result)
     return 0
+
+
+def _pusher(config: RunConfig, descriptor: int | None) -> ProgressPusher | None:
+    if descriptor is not None:
+        return ProgressPusher(line_sender(descriptor), LINE_INTERVAL_SECONDS)
+    return ProgressPusher(http_sender(config.progress)) if config.progress else None
 
 
 def _stage_function(stage: Stage, config: RunConfig, pusher: ProgressPusher | None) -> StageResult:

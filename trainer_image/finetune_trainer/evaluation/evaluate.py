@@ -11,6 +11,7 @@ from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
 from finetune_api.results import EvaluationStatus, LineageStatus, StageResult
 from finetune_api.spec import EvaluationSpec
+from finetune_api.spec_file import spec_text
 from finetune_api.stages import EVALUATE
 from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.example import Example
@@ -29,7 +30,7 @@ from finetune_trainer.evaluation.report import (
 from finetune_trainer.models.artefacts import finished_training
 from finetune_trainer.models.methods import METHODS
 from finetune_trainer.sources.model import ModelSource
-from finetune_trainer.sources.pins import Pins, read_pins, write_pins
+from finetune_trainer.sources.pins import Pins, pins_of, read_pins, write_pins
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError, gpu_sizes
 from finetune_trainer.stage.files import write_text
@@ -73,8 +74,9 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
             return reused
         folder = turn.folder
         write_pins(folder.lock, inputs.pins)
+        write_text(folder.spec, spec_text(config.spec))  # the run's own may ask for another evaluation
         final_loss = trained.training.final_loss if trained.training else None
-        outcome, dropped = _compare(config, evaluation, inputs, run_folder, _progress(pusher, final_loss))
+        outcome, dropped = score(config, evaluation, inputs, run_folder, _progress(pusher, final_loss))
 
         turn.confirm()
         about = About(dropped, inputs.shared, evaluation.dataset.response_template or "")
@@ -98,21 +100,21 @@ def _earlier_pins(config: RunConfig, lock: Path, run_folder: RunFolder, trained:
     for path in (lock, run_folder.lock):
         if pins := read_pins(path, uid, digest):
             return pins
-    if trained.lineage is None:
-        return None
-    known = trained.lineage.model_dump(include=set(Pins.model_fields) & set(LineageStatus.model_fields))
-    known["mixture_revisions"] = {one.name: one.revision for one in trained.lineage.mixture}
-    return Pins.model_validate({**known, "job_uid": uid, "training_sha256": digest, "evaluation_sha256": None})
+    return pins_of(trained.lineage, uid, digest) if trained.lineage else None
 
 
-def _compare(
+def score(
     config: RunConfig,
     evaluation: EvaluationSpec,
     inputs: Inputs,
     run_folder: RunFolder,
     on_scored: Callable[[int, int], None],
 ) -> tuple[Outcome, int]:
-    """The outcome, and how many held-out rows were left out because they exceed the model's context."""
+    """Base against what a run's folder holds, on inputs that were found. Writes nothing.
+
+    Returns the outcome, and how many held-out rows were left out because they exceed the model's context. ``on_scored``
+    gets rows scored so far, and of how many. Raises StageError (EvaluationFailed, ModelNotFound).
+    """
     from torch import OutOfMemoryError  # like PEFT and transformers, it takes seconds to import
 
     from finetune_trainer.evaluation.comparison import Contestants, compare

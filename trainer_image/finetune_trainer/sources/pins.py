@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from finetune_api.base import ApiModel
 from finetune_api.reasons import Reason
+from finetune_api.results import LineageStatus
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.files import write_text
 
@@ -45,6 +46,14 @@ def read_pins(path: Path, job_uid: str, training_sha256: str) -> Pins | None:
     except (FileNotFoundError, ValidationError):
         return None
     return pins if (pins.job_uid, pins.training_sha256) == (job_uid, training_sha256) else None
+
+
+def pins_of(lineage: LineageStatus, job_uid: str, training_sha256: str) -> Pins:
+    """What a result says that it was made from, as pins of a job; its held-out rows count for no evaluation yet."""
+    known = lineage.model_dump(include=set(Pins.model_fields) & set(LineageStatus.model_fields))
+    known["mixture_revisions"] = {one.name: one.revision for one in lineage.mixture}
+    known |= {"job_uid": job_uid, "training_sha256": training_sha256, "evaluation_sha256": None}
+    return Pins.model_validate(known)
 
 
 def write_pins(path: Path, pins: Pins) -> None:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -29,6 +30,15 @@ class Manifest(ApiModel):
     """Every file of a folder and its sub-folders except the manifest itself, by path such as ``sub/file``."""
 
     files: dict[str, ManifestFile] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A file that is not what its folder's manifest says."""
+
+    file: str
+    then: str  # its SHA-256 in the manifest
+    now: str | None  # None: it is not there
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,6 +95,20 @@ def read_manifest(folder: Path) -> Manifest | None:
     except (OSError, ValidationError):
         return None
     return manifest if whole else None
+
+
+def damage_of(folder: Path) -> Damage | None:
+    """The first file that is not as the folder's manifest says, if any.
+
+    Raises OSError or ValueError for a folder without a manifest.
+    """
+    manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    for name, file in manifest.files.items():
+        path = folder / name
+        found = sha256_of_file(path) if path.is_file() else None
+        if found != file.sha256:
+            return Damage(name, file.sha256, found)
+    return None
 
 
 def sha256_of_file(path: Path) -> str:

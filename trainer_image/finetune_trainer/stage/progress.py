@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import threading
 import time
@@ -16,6 +17,7 @@ from finetune_trainer.stage.console import say
 
 Send = Callable[[ProgressPush], None]
 MIN_INTERVAL_SECONDS = 5.0
+LINE_INTERVAL_SECONDS = 0.1  # a terminal shows no more
 REQUEST_TIMEOUT_SECONDS = 10.0
 FLUSH_SECONDS = 10.0
 
@@ -47,6 +49,16 @@ def http_sender(endpoint: ProgressEndpoint) -> Send:
         )
         with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_SECONDS, context=context):
             pass
+
+    return send
+
+
+def line_sender(descriptor: int) -> Send:
+    """Writes each push as a line of JSON to a file descriptor that the parent process reads."""
+
+    def send(push: ProgressPush) -> None:
+        # Shorter than PIPE_BUF, so that a line arrives whole or not at all.
+        os.write(descriptor, push.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n")
 
     return send
 

@@ -49,6 +49,11 @@ class Folder:
     def result(self) -> Path:
         return self.path / naming.RESULT
 
+    @property
+    def spec(self) -> Path:
+        """The resolved spec, for whoever compares runs or evaluates again."""
+        return self.path / naming.SPEC
+
 
 @dataclass(frozen=True)
 class RunFolder(Folder):
@@ -93,11 +98,6 @@ class RunFolder(Folder):
     @property
     def dataset_uri(self) -> str:
         return str(self.uri / naming.DATASET)
-
-    @property
-    def spec(self) -> Path:
-        """The resolved spec, for whoever compares runs."""
-        return self.path / naming.SPEC
 
 
 @dataclass(frozen=True)
