@@ -279,9 +279,10 @@ def test_a_volume_too_small_for_the_adapter_is_told_with_both_sizes_before_the_w
     config = make_config(tmp_path, lora={"rank": 512}, output={"destination": "pvc://small/out"})
     config = config.model_copy(update={"mounts": [*config.mounts, ClaimMount(claim="small", path=str(small_volume))]})
     text = refusal(lambda: train(config, None), Reason.STORAGE_FULL)
-    # 512 x 2,048 parameters in 32 bit, 3.4 MiB of tokenizer, both twice, and 1 MiB.
+    # 512 x 2,048 parameters in 32 bit, 3.4 MiB of tokenizer, both twice, and 1 MiB; three checkpoints of the parameters
+    # and two moments of each.
     assert "pvc://small/out/" in text
-    assert "has 8.0 MiB free, and the run will write up to 15.7 MiB" in text
+    assert "has 8.0 MiB free, and the run will write up to 51.7 MiB" in text
     assert "loading" not in capsys.readouterr().out
     assert [path.name for path in (small_volume / "out").iterdir()] == [ROW_CACHE]
 
