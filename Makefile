@@ -23,7 +23,7 @@ PLAIN := PYTHONPATH=tests/cluster $(PYTHON)
 PHASE := $(PLAIN) -m cluster_setup.phases
 TYPED := operator/finetune_api operator/finetune_operator operator/finetune_cli trainer_image/finetune_trainer \
          tests/cluster/embedded_cluster tests/cluster/cluster_setup
-SHORT := --ignore=tests/cluster/long
+SHORT := --ignore=tests/cluster/long --ignore=tests/trainer/long
 JUNIT ?= $(FINETUNE_STATE_DIR)/log/junit.xml
 
 .PHONY: help
@@ -125,15 +125,15 @@ test-apiserver: venv kubernetes ## Tests against a real kube-apiserver
 
 .PHONY: test-trainer
 test-trainer: models s3-server ## The trainer with the real Unsloth on the CPU
-	$(BIN)/python -m pytest tests/trainer
+	$(BIN)/python -m pytest tests/trainer $(SHORT)
 
 .PHONY: test-cluster
 test-cluster: ready ## End-to-end tests on the cluster
 	$(BIN)/python -m pytest tests/cluster $(SHORT)
 
 .PHONY: test-long
-test-long: ready ## Random kills of operator and gateway, before an issue is called resolved
-	$(BIN)/python -m pytest tests/cluster/long
+test-long: ready ## Random kills of operator and gateway, and the study of forgetting, before an issue is called resolved
+	$(BIN)/python -m pytest tests/cluster/long tests/trainer/long
 
 .PHONY: test-gpu
 test-gpu: models ## The trainer on this machine's NVIDIA GPU
