@@ -11,6 +11,7 @@ import pytest
 from finetune_api.config import ClaimMount, JobReference, RunConfig
 from finetune_api.defaults import resolve
 from finetune_api.reasons import Reason
+from finetune_api.run_folder import run_folder
 from finetune_api.spec import FineTuneJobSpec
 from finetune_trainer.stage.failure import StageError
 
@@ -43,6 +44,11 @@ def run_config(spec: dict[str, Any], claims: dict[str, Path], uid: str = "uid-1"
         mounts=[ClaimMount(claim=claim, path=str(folder)) for claim, folder in claims.items()],
         image=image,
     )
+
+
+def folder_of(config: RunConfig) -> Path:
+    """Where a run's artefacts lie here, unless another job's are there."""
+    return config.local_path(run_folder(config.spec.output.destination, config.training_sha256))
 
 
 def refusal(action: Callable[[], object], reason: Reason) -> str:

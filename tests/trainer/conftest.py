@@ -95,6 +95,20 @@ def make_config(tiny_model: Path) -> MakeConfig:
     return make
 
 
+@pytest.fixture
+def mount_volume(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a file system of a size, such as 8m."""
+    folder = tmp_path / "small"
+
+    def mount(size: str) -> Path:
+        folder.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
+        return folder
+
+    yield mount
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # its prepared rows may still be mapped
+
+
 def shared_folder(config: RunConfig) -> RunFolder:
     """The folder that the jobs of a training share."""
     uri = run_folder(config.spec.output.destination, config.training_sha256)

@@ -12,8 +12,7 @@ import pytest
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
 from finetune_api.results import StageResult
-from finetune_api.run_folder import run_folder
-from trainer_inputs import refusal
+from trainer_inputs import folder_of, refusal
 
 # Learns the rows by heart within some steps, and then gets worse at others.
 LEARNING = {
@@ -24,10 +23,6 @@ LEARNING = {
     "checkpoint": {"everySteps": 1000, "keep": 1},
 }
 VALIDATION = {"source": "pvc://work/rows", "split": "other"}
-
-
-def folder_of(config: RunConfig) -> Path:
-    return config.local_path(run_folder(config.spec.output.destination, config.training_sha256))
 
 
 def with_other_rows(folder: Path) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,11 @@ import pytest
 
 from finetune_api.config import ClaimMount, RunConfig
 from finetune_api.reasons import Reason
-from finetune_api.run_folder import run_folder
 from finetune_trainer.stage.failure import StageError, failure_of
 from finetune_trainer.stage.files import read_manifest
-from trainer_inputs import refusal
+from trainer_inputs import folder_of, refusal
 
 LEARNING = {"learningRate": "1e-2", "maxSteps": 12, "loggingSteps": 1, "checkpoint": {"everySteps": 4}}
-
-
-def folder_of(config: RunConfig) -> Path:
-    return config.local_path(run_folder(config.spec.output.destination, config.training_sha256))
 
 
 def run(config: RunConfig) -> Any:
@@ -32,12 +26,8 @@ def run(config: RunConfig) -> Any:
 
 
 @pytest.fixture
-def small_volume(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # its prepared rows may still be mapped
+def small_volume(mount_volume: Callable[[str], Path]) -> Path:
+    return mount_volume("16m")
 
 
 def test_a_volume_that_fills_up_in_mid_run_ends_as_storage_full_and_the_run_goes_on_when_there_is_room(

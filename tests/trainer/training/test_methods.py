@@ -13,8 +13,7 @@ import pytest
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
 from finetune_api.results import StageResult
-from finetune_api.run_folder import run_folder
-from trainer_inputs import refusal
+from trainer_inputs import folder_of, refusal
 
 LEARNING = {"learningRate": "2e-2", "maxSteps": 30, "loggingSteps": 10}
 # Parameters of the tiny model: hidden 64, keys and values 32, intermediate 128, two layers, 49,152 tokens, tied.
@@ -33,10 +32,6 @@ def scored(config: RunConfig) -> StageResult:
     from finetune_trainer.evaluation.evaluate import evaluate
 
     return evaluate(config, None)
-
-
-def folder_of(config: RunConfig) -> Path:
-    return config.local_path(run_folder(config.spec.output.destination, config.training_sha256))
 
 
 def configured(make_config: Any, folder: Path, method: str, **sections: Any) -> RunConfig:
@@ -254,6 +249,19 @@ def test_training_continues_from_an_earlier_adapter_and_says_which(
     assert result.lineage
     assert result.lineage.adapter_sha256
     assert config.training_sha256 != june[0].training_sha256
+
+
+def test_consolidation_beside_an_earlier_adapter_begins_without_a_penalty(
+    make_config: Any, tmp_path: Path, june: tuple[RunConfig, StageResult]
+) -> None:
+    consolidation = {"elasticWeightConsolidation": {"strength": "1e3", "maxExamples": 4}}
+    dataset = {"replay": {"source": "pvc://work/rows", "fraction": "0"}}
+    training = {"maxSteps": 3, "loggingSteps": 1, **consolidation}
+    config = continued(make_config, tmp_path, june[0], dataset=dataset, training=training)
+    trained(config)
+    lines = [json.loads(line) for line in (folder_of(config) / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["penalty"] == 0  # what is held is the adapter that it continues from
+    assert lines[-1]["penalty"] > 0
 
 
 @pytest.mark.parametrize(

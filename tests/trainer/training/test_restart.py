@@ -19,9 +19,9 @@ import pytest
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
 from finetune_api.results import StageResult
-from finetune_api.run_folder import run_folder
 from finetune_api.termination import decode
 from finetune_trainer.stage.files import read_manifest
+from trainer_inputs import folder_of
 
 # Dropout draws random numbers in each pass, and the second epoch has an order of its own.
 LEARNING = {"learningRate": "1e-2", "maxSteps": 14, "warmupSteps": 2, "loggingSteps": 3, "scheduler": "Cosine"}
@@ -79,12 +79,6 @@ def attempt(
     watchdog.cancel()
     text = message.read_text() if message.exists() else ""
     return Attempt(returned, "".join(lines) + errors, decode(text) if text else None)
-
-
-def folder_of(config: RunConfig) -> Path:
-    found = config.local_path(run_folder(config.spec.output.destination, config.training_sha256))
-    assert found.is_dir()
-    return found
 
 
 def finish(config: RunConfig) -> StageResult:

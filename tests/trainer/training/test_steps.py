@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -262,12 +261,8 @@ def test_a_target_that_is_no_linear_layer_inside_the_model_is_told_before_the_we
 
 
 @pytest.fixture
-def small_volume(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # its prepared rows may still be mapped
+def small_volume(mount_volume: Callable[[str], Path]) -> Path:
+    return mount_volume("8m")
 
 
 def test_a_volume_too_small_for_the_adapter_is_told_with_both_sizes_before_the_weights_are_loaded(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from finetune_api.reasons import Reason
 from finetune_api.results import Advice
 from finetune_api.spec import LoraSpec
-from finetune_trainer.models.protocols import AdapterModel
+from finetune_trainer.models.protocols import AdapterModel, CausalLM
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.failure import StageError, first_line
 
@@ -20,9 +20,14 @@ _FIELD = "spec.model.adapter"
 class EarlierAdapter:
     """An adapter as PEFT wrote it."""
 
-    name: str
+    source: ModelSource
     settings: Any  # a peft.LoraConfig
     weights: dict[str, Any]  # tensors by name
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.source.name
 
     def check(self, lora: LoraSpec) -> None:
         """Raises StageError (InvalidSpec) unless ``spec.lora`` describes this adapter."""
@@ -64,6 +69,15 @@ class EarlierAdapter:
                 )
         set_peft_model_state_dict(model, self.weights)
 
+    def attach(self, base: CausalLM) -> CausalLM:
+        """A plain base model with this adapter on it, in its place."""
+        from peft import PeftModel
+
+        source = self.source
+        return cast(
+            CausalLM, PeftModel.from_pretrained(base, source.name, revision=source.revision, token=source.token)
+        )
+
     def base_advice(self, source: ModelSource) -> Advice | None:
         """What to know when it says that it belongs to a base of another name. Shapes can be equal for others."""
         named = str(self.settings.base_model_name_or_path or "")
@@ -93,4 +107,4 @@ def read_adapter(source: ModelSource) -> EarlierAdapter:
         ) from error
     if str(getattr(settings.peft_type, "value", settings.peft_type)) != "LORA":
         raise StageError(Reason.INVALID_SPEC, f"{_FIELD} {source.name} is no LoRA adapter, but {settings.peft_type}")
-    return EarlierAdapter(source.name, settings, dict(weights))
+    return EarlierAdapter(source, settings, dict(weights))

@@ -10,9 +10,9 @@ from finetune_trainer.models.adapter_targets import adapter_parameters
 from finetune_trainer.models.methods import METHODS
 from finetune_trainer.models.protocols import CausalLM
 
-_TRAINED_BYTES = 4  # of a weight that is trained, which is kept in 32 bit
+TRAINED_BYTES = 4  # of a weight that is trained, which is kept in 32 bit
 _MERGED_BYTES = 2
-_MOMENT_BYTES = {"AdamW8bit": 2, "AdamW": 8}  # both moments of a weight
+MOMENT_BYTES = {"AdamW8bit": 2, "AdamW": 8}  # both moments of a weight
 # Settings, manifests, result, report, random states and what file systems round up.
 _BESIDES = 1 << 20
 
@@ -26,14 +26,14 @@ class Sizes:
 
     def checkpoint_bytes(self, optimizer: str) -> int:
         """One checkpoint: what is trained and its moments."""
-        return self.trained * (_TRAINED_BYTES + _MOMENT_BYTES[optimizer])
+        return self.trained * (TRAINED_BYTES + MOMENT_BYTES[optimizer])
 
     def artefact_bytes(self, spec: ResolvedSpec, tokenizer: int) -> int:
         """All that is saved at the end; ``tokenizer`` is what one takes beside each artefact, in bytes."""
         adapter = model = 0
         if METHODS[spec.method].adapter:
             twice = spec.lora is not None and spec.lora.initialization == "PiSSA"
-            adapter = self.trained * _TRAINED_BYTES * (2 if twice else 1) + tokenizer
+            adapter = self.trained * TRAINED_BYTES * (2 if twice else 1) + tokenizer
         if MERGED in spec.output.formats:
             model = self.base * _MERGED_BYTES + tokenizer
         return adapter + model

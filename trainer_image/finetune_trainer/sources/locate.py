@@ -16,7 +16,7 @@ from finetune_api.dataset import (
     ReplaySpec,
     held_out_of,
 )
-from finetune_api.model import AdapterSource
+from finetune_api.model import AdapterSource, ModelSpec
 from finetune_api.reasons import Reason
 from finetune_api.uris import BucketPath, ClaimPath, HubSource, parse_source
 from finetune_trainer.sources.claim import claim_rows
@@ -84,43 +84,49 @@ def locate(config: RunConfig, earlier: Pins | None, with_weights: bool = True) -
 
 def _model(config: RunConfig, commit: str | None, with_weights: bool) -> ModelSource:
     """The base model. Raises StageError (ModelNotFound) when a source is not a folder with a model in it."""
-    spec = config.spec.model
-    location, credentials = parse_source(spec.source), credentials_of(config, spec.secret_ref)
-    if isinstance(location, HubSource):
-        token = credentials.hub_token
-        commit = commit or resolve_revision(location, spec.revision, "model", token)
-        return ModelSource(location.repository, commit, config.trust_remote_code, token=token)
-    if isinstance(location, BucketPath):
-        path = download_model(location, credentials, _downloads(config), with_weights)
-    else:
-        path = _path(config, location, "spec.model.source", Reason.MODEL_NOT_FOUND)
-    if not (path / "config.json").is_file():
-        found = "has no config.json" if path.is_dir() else "is not there"
-        raise StageError(
-            Reason.MODEL_NOT_FOUND, f"{spec.source} {found}: it must be a folder that save_pretrained wrote"
-        )
-    return ModelSource(str(path), None, config.trust_remote_code, fingerprint(path) if with_weights else None)
+    kind = _Kind("spec.model", "config.json", "save_pretrained")
+    return _weights(config, config.spec.model, commit, kind, config.trust_remote_code, with_weights)
 
 
 def _adapter(config: RunConfig, spec: AdapterSource, commit: str | None) -> ModelSource:
     """An earlier adapter. Raises StageError (ModelNotFound) when a source is not a folder with one in it."""
+    return _weights(config, spec, commit, _Kind("spec.model.adapter", "adapter_config.json", "PEFT"))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a folder of weights must be."""
+
+    field: str  # of the spec
+    settings: str  # the file that it is known by
+    writer: str
+
+
+def _weights(
+    config: RunConfig,
+    spec: ModelSpec | AdapterSource,
+    commit: str | None,
+    kind: _Kind,
+    trust_remote_code: bool = False,
+    with_weights: bool = True,
+) -> ModelSource:
     location, credentials = parse_source(spec.source), credentials_of(config, spec.secret_ref)
     if isinstance(location, HubSource):
         token = credentials.hub_token
         commit = commit or resolve_revision(location, spec.revision, "model", token)
-        return ModelSource(location.repository, commit, False, token=token)
+        return ModelSource(location.repository, commit, trust_remote_code, token=token)
     if isinstance(location, BucketPath):
-        path = download_model(location, credentials, _downloads(config), True)
+        path = download_model(location, credentials, _downloads(config), with_weights)
     else:
-        path = _path(config, location, "spec.model.adapter.source", Reason.MODEL_NOT_FOUND)
-    if not (path / "adapter_config.json").is_file():
-        found = "has no adapter_config.json" if path.is_dir() else "is not there"
+        path = _path(config, location, f"{kind.field}.source", Reason.MODEL_NOT_FOUND)
+    if not (path / kind.settings).is_file():
+        found = f"has no {kind.settings}" if path.is_dir() else "is not there"
         raise StageError(
             Reason.MODEL_NOT_FOUND,
-            f"spec.model.adapter.source {spec.source} {found}: it must be a folder that PEFT wrote",
-            "check spec.model.adapter.source, and apply under a new name",
+            f"{spec.source} {found}: it must be a folder that {kind.writer} wrote",
+            f"check {kind.field}.source and its revision",
         )
-    return ModelSource(str(path), None, False, fingerprint(path))
+    return ModelSource(str(path), None, trust_remote_code, fingerprint(path) if with_weights else None)
 
 
 def _downloads(config: RunConfig) -> Path:

@@ -88,10 +88,6 @@ class RunFolder(Folder):
         return self.path / naming.CHECKPOINTS
 
     @property
-    def checkpoints_uri(self) -> str:
-        return str(self.uri / naming.CHECKPOINTS)
-
-    @property
     def dataset(self) -> Path:
         return self.path / naming.DATASET
 

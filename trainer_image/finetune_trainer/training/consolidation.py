@@ -3,7 +3,7 @@
 Kirkpatrick et al. 2017, "Overcoming catastrophic forgetting in neural networks", equation 3: the loss grows by
 ``strength / 2 * sum_i F_i (w_i - w*_i)^2``, where w* are the weights before training and F is the diagonal of the
 Fisher information matrix. F is the empirical one: the mean over rows of the squared gradient of a row's mean loss, at
-w*.
+w*. Of an adapter it is that of the base model, with the adapter that training continues from.
 
 For method Full, w are the weights. For an adapter w is the update that it makes of each weight, s B A; w* is the one
 that it begins with. Its gradient F (w - w*) goes on to A and B by the product rule.
@@ -45,14 +45,14 @@ class WeightPenalty:
 
     @torch.no_grad()
     def add_gradient(self, scale: float) -> float:
-        total = 0.0
+        parts = []
         for name, fisher in self.fisher.items():
             weight = self.weights[name]
             change = weight.detach().float() - self.reference[name]
             pull = self.strength * fisher.float() * change
-            total += float((pull * change).sum()) / 2
+            parts.append((pull * change).sum() / 2)
             _add(weight, scale * pull)
-        return total
+        return float(torch.stack(parts).sum()) if parts else 0.0
 
 
 @dataclass
@@ -66,17 +66,17 @@ class UpdatePenalty:
 
     @torch.no_grad()
     def add_gradient(self, scale: float) -> float:
-        total = 0.0
+        parts = []
         for name, fisher in self.fisher.items():
             layer = self.layers[name]
             down, up, factor = layer.lora_A[_ADAPTER].weight, layer.lora_B[_ADAPTER].weight, layer.scaling[_ADAPTER]
             before_up, before_down = self.reference[name]
             change = factor * (up.detach().float() @ down.detach().float() - before_up @ before_down)
             pull = self.strength * fisher.float() * change
-            total += float((pull * change).sum()) / 2
+            parts.append((pull * change).sum() / 2)
             _add(up, scale * factor * (pull @ down.detach().float().T))
             _add(down, scale * factor * (up.detach().float().T @ pull))
-        return total
+        return float(torch.stack(parts).sum()) if parts else 0.0
 
 
 def weight_penalty(strength: float, fisher: Fisher, model: CausalLM) -> WeightPenalty:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from finetune_api.defaults import ResolvedTraining
 from finetune_trainer.models.methods import Method
-from finetune_trainer.models.sizes import Sizes
+from finetune_trainer.models.sizes import MOMENT_BYTES, TRAINED_BYTES, Sizes
 from finetune_trainer.training.plan import ModelShape, StepPlan, plan_step
 
 GIB = 1 << 30
@@ -19,8 +19,7 @@ CUDA_BYTES = GIB // 2
 # A weight in NF4 is half a byte; the scales of its block, quantised once more, make it 0.53. In hundredths.
 _NF4 = 53
 _OTHER = 2  # what isn't quantised, in 16 bit
-_TRAINED, _GRADIENT = 4, 4  # what is trained is kept in 32 bit
-_MOMENTS = {"AdamW8bit": 2, "AdamW": 8}
+_GRADIENT = 4  # as what is trained
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def estimate(parameters: Parameters, shape: ModelShape, training: ResolvedTraini
     """What a run would take of a GPU with ``gpu`` bytes. ``longest`` is the longest row in tokens."""
     frozen = frozen_bytes(parameters)
     # As the trainer does it: by what is free once the model is loaded. An adapter comes later.
-    loaded = frozen or parameters.trained * _TRAINED
+    loaded = frozen or parameters.trained * TRAINED_BYTES
     step = plan_step(training, shape, longest, max(0, gpu - CUDA_BYTES - loaded))
     activations = step.micro_batch * longest * shape.bytes_per_token(step.checkpointing != "Disabled")
     return Estimate(gpu, frozen, trained_bytes(parameters, training), activations, step)
@@ -83,4 +82,4 @@ def frozen_bytes(parameters: Parameters) -> int:
 
 def trained_bytes(parameters: Parameters, training: ResolvedTraining) -> int:
     """The weights that are trained, with gradients and moments."""
-    return parameters.trained * (_TRAINED + _GRADIENT + _MOMENTS[training.optimizer])
+    return parameters.trained * (TRAINED_BYTES + _GRADIENT + MOMENT_BYTES[training.optimizer])

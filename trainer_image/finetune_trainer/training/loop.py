@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,11 +81,11 @@ class Run:
         """
         total = self.rates.total_steps
         state = self._restore(found)
-        first, begun = state.step, self.clock()
-        saved_step, saved_at, saving = first, begun, 0.0
+        first = state.step
+        saved_step, saved_at, saving = first, self.clock(), 0.0
         self.reporter.begin(first, total, state.tokens)
         stopped = False
-        with self.interruption.put_off(), self._naming_checkpoint():
+        with closing(self.reporter), self.interruption.put_off(), self._naming_checkpoint():
             if not first:
                 state = self._measure(state)
             for step in range(first, total):
@@ -104,7 +104,6 @@ class Run:
                     saved_step, saved_at = step + 1, self.clock()
                     saving = saved_at - now
         best = self._reload_best(state)
-        self.reporter.end()
         return Trained(
             steps=state.step,
             measured=state.measured,

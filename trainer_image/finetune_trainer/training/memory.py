@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,15 @@ def measure_after(device: Device, before: MemoryBefore) -> MemoryStatus:
     peak = torch.cuda.max_memory_reserved()
     memory = device_memory(device, before.reserved, peak, torch.cuda.memory_reserved())
     return MemoryStatus(summary=summarise(peak, device.total_bytes), devices=[memory], host=host)
+
+
+def release_memory(device: Device) -> None:
+    """Gives back what nothing holds on to any more."""
+    gc.collect()
+    if device.kind == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def reserved_bytes(device: Device) -> int | None:

@@ -103,7 +103,7 @@ class StepReporter:
         """Takes over what an earlier attempt logged, and the losses of its steps since."""
         self.history, self._unlogged = list(history), list(unlogged)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Closes the file."""
         if self._file:
             self._file.close()

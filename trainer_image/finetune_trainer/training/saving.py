@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from finetune_trainer.stage.console import say
 from finetune_trainer.stage.device import Device
 from finetune_trainer.stage.protocols import Tokenizer
 from finetune_trainer.stage.run_folder import RunFolder
+from finetune_trainer.training.memory import release_memory
 
 
 @dataclass
@@ -67,12 +67,12 @@ def save_artefacts(tuned: Tuned, spec: ResolvedSpec, folder: RunFolder) -> Saved
         say(_saved("model", whole))
         expected = answers_of(model, tuned.rows, device)  # as it is rounded now
     del model
-    _free(device)
+    release_memory(device)
     artefact = folder.adapter if method.adapter else folder.model
     reloaded = method.reload(artefact, device, tuned.source.trust_remote_code)(method.load(tuned.source, device))
     _compare(expected, reloaded, tuned, "adapter" if method.adapter else "model")
     del reloaded
-    _free(device)
+    release_memory(device)
     if method.adapter and MERGED in spec.output.formats:
         whole = _merge(tuned, folder)
     return Saved(adapter, whole)
@@ -86,7 +86,7 @@ def _merge(tuned: Tuned, folder: RunFolder) -> ModelStatus:
     say(_saved("model", status))
     expected = answers_of(model, tuned.rows, device)  # as it is rounded now
     del model
-    _free(device)
+    release_memory(device)
     full = METHODS["Full"]
     saved = ModelSource(str(folder.model), None, source.trust_remote_code)
     _compare(expected, full.load(saved, device), tuned, "model")
@@ -97,14 +97,6 @@ def _compare(expected: Answers, reloaded: CausalLM, tuned: Tuned, what: str) -> 
     device = tuned.device
     found = expected.check(answers_of(reloaded, tuned.rows, device), device, what)
     say(f"loaded back: the saved {what} answers as the trained model (logits within {found:.2%} of their spread)")
-
-
-def _free(device: Device) -> None:
-    gc.collect()
-    if device.kind == "cuda":
-        import torch
-
-        torch.cuda.empty_cache()
 
 
 def _saved(name: str, artefact: ArtefactStatus) -> str:

@@ -28,7 +28,7 @@ from finetune_trainer.data.prepared import Prepared, check_same_tokens
 from finetune_trainer.data.row_report import report_lines as row_lines
 from finetune_trainer.data.tokenize import NO_RESPONSE, TOO_LONG
 from finetune_trainer.models.artefacts import finished_training, link_latest
-from finetune_trainer.models.methods import METHODS, Method
+from finetune_trainer.models.methods import METHODS
 from finetune_trainer.models.protocols import AdapterModel, CausalLM
 from finetune_trainer.models.reading import ReadRows, read_rows
 from finetune_trainer.sources.model import ModelSource
@@ -44,7 +44,14 @@ from finetune_trainer.stage.storage import check_room
 from finetune_trainer.training.checkpoints import Checkpoint, Checkpoints, Identity, SavedPlan
 from finetune_trainer.training.engines import load_engine
 from finetune_trainer.training.engines.base import Engine, StepSettings
-from finetune_trainer.training.memory import before_lines, measure_after, measure_before, report_lines, reserved_bytes
+from finetune_trainer.training.memory import (
+    before_lines,
+    measure_after,
+    measure_before,
+    release_memory,
+    report_lines,
+    reserved_bytes,
+)
 from finetune_trainer.training.packing import Packing, decide_packing
 from finetune_trainer.training.plan import StepPlan, optimizer_on, plan_step, shape_of, total_steps, warmup_steps
 from finetune_trainer.training.reporter import StepReporter
@@ -55,6 +62,7 @@ from finetune_trainer.training.stopping import measuring_steps, retention_points
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from finetune_trainer.models.continuing import EarlierAdapter
     from finetune_trainer.models.sizes import Sizes
     from finetune_trainer.training.consolidation import Penalty
     from finetune_trainer.training.loop import Measuring, Run, Trained
@@ -187,7 +195,8 @@ def _take_steps(
     if earlier and spec.lora:
         earlier.check(spec.lora)
 
-    fisher = _fisher(spec, method, source, rows, device)
+    fisher = _fisher(spec, source, rows, device, earlier)
+    release_memory(device)  # what is free decides how a step is split
     say(f"loading {source.name} {method.precision}")
     base, tokenizer = engine.load_base(source, reading.limit, device, method)
     sizes = sizes or sized(base)
@@ -296,9 +305,12 @@ def _measuring(training: ResolvedTraining, prepared: Prepared, total: int) -> Me
 
 
 def _fisher(
-    spec: ResolvedSpec, method: Method, source: ModelSource, rows: ReadRows, device: Device
+    spec: ResolvedSpec, source: ModelSource, rows: ReadRows, device: Device, earlier: EarlierAdapter | None
 ) -> dict[str, Tensor] | None:
-    """What matters to the rows of the general dataset, by a plain model of its own; None where nobody asks."""
+    """What matters to the rows of the general dataset, by a plain model of its own; None where nobody asks.
+
+    The model is the base, with the adapter that training continues from.
+    """
     wanted = spec.training.elastic_weight_consolidation
     if not wanted:
         return None
@@ -308,10 +320,12 @@ def _fisher(
     general = rows.prepared.general
     examples = [general[place] for place in range(min(wanted.max_examples, len(general)))]
     say(f"elastic weight consolidation: Fisher information of {len(examples)} rows, strength {wanted.strength}")
-    model = method.load(source, device)
+    model = METHODS[spec.method].load(source, device)
     if not spec.lora:
         return weight_fisher(model, examples, device)
     targets = adapter_targets(model, spec.lora.target_modules)
+    if earlier:
+        model = earlier.attach(model)
     return update_fisher(model, lambda name: any(matches(name, one) for one in targets), examples, device)
 
 

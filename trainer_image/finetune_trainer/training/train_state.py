@@ -82,14 +82,18 @@ def trained(model: CausalLM) -> Iterator[tuple[str, torch.nn.Parameter]]:
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
-def random_state() -> StepperState:
-    """The random states alone, to take a step again."""
-    return StepperState({_RANDOM + name: value for name, value in _random_tensors().items()}, _random_values())
+def random_state() -> dict[str, torch.Tensor]:
+    """What a pass draws from, to take it again."""
+    return _random_tensors()
 
 
-def restore_random_state(state: StepperState) -> None:
+def restore_random_state(tensors: Mapping[str, torch.Tensor]) -> None:
     """Takes back what :func:`random_state` gave."""
-    _restore_random(dict(_below(_RANDOM, state.tensors)), state.values)
+    torch.set_rng_state(tensors["cpu"].cpu())
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            if (saved := tensors.get(f"cuda-{number}")) is not None:
+                torch.cuda.set_rng_state(saved.cpu(), number)
 
 
 def _placed(value: Any, beside: torch.nn.Parameter | None) -> Any:
@@ -119,11 +123,7 @@ def _random_values() -> dict[str, Any]:
 
 
 def _restore_random(tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
-    torch.set_rng_state(tensors["cpu"].cpu())
-    if torch.cuda.is_available():
-        for number in range(torch.cuda.device_count()):
-            if (saved := tensors.get(f"cuda-{number}")) is not None:
-                torch.cuda.set_rng_state(saved.cpu(), number)
+    restore_random_state(tensors)
     version, words, gauss = values["python"]
     random.setstate((version, tuple(words), gauss))
     name, keys, place, has_gauss, cached = values["numpy"]

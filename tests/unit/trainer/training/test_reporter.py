@@ -95,7 +95,7 @@ def test_an_attempt_that_goes_on_keeps_the_lines_of_steps_that_it_will_not_take_
     first.begin(0, 10)
     for step in (1, 2, 3, 4):
         first.step(logged(step), 10)
-    first.end()
+    first.close()
     with file.open("a") as cut:
         cut.write('{"step": 5, "loss": 0.')  # a kill in the middle of a line
     second = StepReporter(None, file)

@@ -107,12 +107,14 @@ class UnslothStepper:
         When GPU memory runs out and the plan allows it, the step begins anew with half the micro-batch, from the same
         random state: the trajectory is the one of the smaller micro-batch.
         """
+        if not self._plan.may_shrink:
+            return self._split_step(batch)
         state = train_state.random_state()
         while True:
             try:
                 return self._split_step(batch)
             except torch.OutOfMemoryError:
-                if not self._plan.may_shrink or self.micro_batch == 1:
+                if self.micro_batch == 1:
                     raise
             # Outside of the handler, whose exception holds on to the tensors of the failed pass.
             self.micro_batch = -(-self.micro_batch // 2)
