@@ -39,7 +39,7 @@ def configured(make_config: Any, folder: Path, method: str, **sections: Any) -> 
     import finetune_api.spec as api
     from trainer_inputs import run_config
 
-    built = make_config(folder, training={**LEARNING, **sections.pop("training", {})})
+    built = make_config(folder, training=LEARNING)
     document = built.spec.to_api()
     document["method"] = method
     document["output"].pop("formats")
@@ -255,8 +255,13 @@ def test_consolidation_beside_an_earlier_adapter_begins_without_a_penalty(
     make_config: Any, tmp_path: Path, june: tuple[RunConfig, StageResult]
 ) -> None:
     consolidation = {"elasticWeightConsolidation": {"strength": "1e3", "maxExamples": 4}}
-    dataset = {"replay": {"source": "pvc://work/rows", "fraction": "0"}}
+    replay = {"replay": {"source": "pvc://work/rows", "fraction": "0"}}
     training = {"maxSteps": 3, "loggingSteps": 1, **consolidation}
+    config = continued(make_config, tmp_path, june[0], dataset=replay, training=training)
+    text = refusal(lambda: trained(config), Reason.DATASET_INVALID)  # they repeat the training rows
+    assert "none of the rows of spec.dataset.replay is left to look at" in text
+    dataset = {**replay, "filters": {"maxOverlap": "1", "deduplication": "None"}}
+    shutil.rmtree(tmp_path / "june")
     config = continued(make_config, tmp_path, june[0], dataset=dataset, training=training)
     trained(config)
     lines = [json.loads(line) for line in (folder_of(config) / "metrics.jsonl").read_text().splitlines()]

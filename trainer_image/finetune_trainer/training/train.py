@@ -12,6 +12,7 @@ from finetune_api.base import cut, number
 from finetune_api.config import RunConfig
 from finetune_api.defaults import ResolvedSpec, ResolvedTraining
 from finetune_api.progress import format_duration
+from finetune_api.reasons import Reason
 from finetune_api.results import (
     MAX_ADVICE,
     Advice,
@@ -35,6 +36,7 @@ from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.sources.pins import Pins, check_unchanged, read_pins, write_pins
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.device import Device
+from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.files import write_text
 from finetune_trainer.stage.interruption import INTERRUPTION
 from finetune_trainer.stage.progress import ProgressPusher
@@ -319,6 +321,12 @@ def _fisher(
 
     general = rows.prepared.general
     examples = [general[place] for place in range(min(wanted.max_examples, len(general)))]
+    if not examples:
+        raise StageError(
+            Reason.DATASET_INVALID,
+            "spec.training.elasticWeightConsolidation: none of the rows of spec.dataset.replay is left to look at",
+            "name rows that are no repeats of the training rows, nor too long, and apply under a new name",
+        )
     say(f"elastic weight consolidation: Fisher information of {len(examples)} rows, strength {wanted.strength}")
     model = METHODS[spec.method].load(source, device)
     if not spec.lora:

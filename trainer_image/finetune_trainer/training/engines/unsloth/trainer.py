@@ -46,6 +46,8 @@ class UnslothStepper:
         self._plan, self._packed, self._penalty = settings.plan, settings.packed, settings.penalty
         self._scratch = tempfile.TemporaryDirectory(prefix="finetune-")  # where the library believes that it may write
         arguments = training_arguments(settings, self._scratch.name)
+        # TRL rounds an adapter on a quantised base to 16 bit: one that training continues from would lose digits.
+        before = {parameter: parameter.data for _, parameter in train_state.trained(model)}
         self._trainer: Any = _Trainer(
             model=model,
             processing_class=tokenizer,
@@ -54,6 +56,8 @@ class UnslothStepper:
             train_dataset=Dataset.from_list([{"input_ids": [0], "labels": [0]}]),
             data_collator=lambda rows: rows,
         )
+        for parameter, value in before.items():
+            parameter.data = value
         keep_master_weights(model, settings.device)
         self._trainer.create_optimizer()
         self._model, self._optimizer = self._trainer.accelerator.prepare(model, self._trainer.optimizer)
