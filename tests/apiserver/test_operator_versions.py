@@ -48,7 +48,7 @@ def test_an_operator_rolled_back_below_a_spec_leaves_what_runs_alone_and_goes_on
     merge = "application/merge-patch+json"
     world.until(lambda: _method_is_free(world), "the newer schema")
     world.request("PATCH", world.path("finetunejobs", "ahead/status"), {"status": {"queue": "gold"}}, merge)
-    method("Full")
+    method("Distillation")
     operator.start()
     status = world.until_status("ahead", lambda status: reason(status) == "UnsupportedSpec", "UnsupportedSpec")
     assert (status.condition("Succeeded").status, status.stage) == ("Unknown", "Training")
@@ -59,7 +59,7 @@ def test_an_operator_rolled_back_below_a_spec_leaves_what_runs_alone_and_goes_on
 
     # Another spec that it can't read, of a job that never ran, waits too.
     unread = job("unread", world.namespace)
-    unread["spec"]["method"] = "Full"
+    unread["spec"]["method"] = "Distillation"
     world.apply(unread)
     world.until_status("unread", lambda status: reason(status) == "UnsupportedSpec", "UnsupportedSpec")
 
@@ -72,7 +72,7 @@ def test_an_operator_rolled_back_below_a_spec_leaves_what_runs_alone_and_goes_on
 
 def _method_is_free(world: Any) -> bool:
     probe = job("probe", world.namespace)
-    probe["spec"]["method"] = "Full"
+    probe["spec"]["method"] = "Distillation"
     try:
         world.request("POST", world.path("finetunejobs") + "?dryRun=All", probe)
     except AssertionError:
