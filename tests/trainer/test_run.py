@@ -130,9 +130,16 @@ def test_plain_peft_loads_the_adapter_and_gives_the_answers_of_the_report(run: A
             return_tensors="pt",
             return_dict=True,
         )
-        output = model.generate(**prompt, max_new_tokens=24, do_sample=False)
-        text = tokenizer.decode(output[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
-        assert text.strip() == sample["tuned"]["answer"]
+        output = model.generate(
+            **prompt, max_new_tokens=24, do_sample=False, output_logits=True, return_dict_in_generate=True
+        )
+        # bitsandbytes multiplies one row by another kernel than several: from a near-tie on the two may part.
+        gaps = [float(best - next_best) for best, next_best in torch.cat(output.logits).topk(2).values]
+        sure = next((place for place, gap in enumerate(gaps) if gap < 0.1), len(gaps))
+        assert sure > len(("The", " correct", " answer", " is", " old", " barn", "."))
+        start = prompt["input_ids"].shape[1]
+        text = tokenizer.decode(output.sequences[0, start : start + sure], skip_special_tokens=True)
+        assert sample["tuned"]["answer"].startswith(text.strip())
 
 
 def test_progress_goes_from_the_first_step_to_the_last_with_the_newest_loss(run: Any) -> None:
