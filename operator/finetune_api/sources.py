@@ -46,7 +46,16 @@ def claims_read(spec: ResolvedSpec) -> list[str]:
 
 def secrets_read(spec: ResolvedSpec) -> list[str]:
     """The Secrets that a spec names, each once, in the order of the spec."""
-    return list(dict.fromkeys(one.secret for one in sources_of(spec) if one.secret))
+    tracking = spec.tracking
+    trackers = [tracking.mlflow, tracking.wandb] if tracking else []
+    return list(
+        dict.fromkeys(
+            [
+                *(one.secret for one in sources_of(spec) if one.secret),
+                *(one.secret_ref.name for one in trackers if one and one.secret_ref),
+            ]
+        )
+    )
 
 
 def _claims(spec: ResolvedSpec) -> Iterator[str]:

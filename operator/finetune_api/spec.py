@@ -11,6 +11,7 @@ from finetune_api.dataset import DatasetSpec, EvaluationDatasetSpec
 from finetune_api.model import ModelSpec
 from finetune_api.rules import Decimal, Within, rule, validations
 from finetune_api.runtime import RuntimeSpec, SchedulingSpec
+from finetune_api.tracking import TrackingSpec
 from finetune_api.uris import DestinationURI
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -329,7 +330,7 @@ class FineTuneJobSpec(ApiModel):
 
     model_config = {
         "json_schema_extra": validations(
-            *map(_immutable, (*IMMUTABLE_FIELDS, "runtime", "scheduling")),
+            *map(_immutable, (*IMMUTABLE_FIELDS, "tracking", "runtime", "scheduling")),
             rule("self.method != 'Full' || !has(self.lora)", _NO_LORA, ".lora"),
             rule("self.method != 'Full' || !has(self.model.adapter)", _NOT_FULL, ".model.adapter"),
             rule("!has(self.training.earlyStopping) || has(self.dataset.validation)", _STOPPING, ".dataset"),
@@ -391,6 +392,9 @@ class FineTuneJobSpec(ApiModel):
         default=None, description="What is measured after training. Left out: nothing is evaluated."
     )
     output: OutputSpec = Field(description="Where the artefacts go.")
+    tracking: TrackingSpec | None = Field(
+        default=None, description="Where the training's course is recorded, beside metrics.jsonl in the run's folder."
+    )
     runtime: RuntimeSpec = Field(default=RuntimeSpec(), description="The pod that a stage runs in.")
     scheduling: SchedulingSpec = Field(default=SchedulingSpec(), description="Retries.")
 

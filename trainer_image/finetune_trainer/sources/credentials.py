@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,24 +30,29 @@ class Credentials:
         return self.values.get(HUB_TOKEN)
 
 
-def credentials_of(config: RunConfig, reference: SecretReference | None) -> Credentials:
-    """The credentials of a source.
+_OF_SOURCES = (HUB_TOKEN, *S3_KEYS)
+
+
+def credentials_of(
+    config: RunConfig, reference: SecretReference | None, known: Sequence[str] = _OF_SOURCES
+) -> Credentials:
+    """The ``known`` keys of a Secret, by default those of a source.
 
     Without a reference they are the environment's, and so they are in a local run, which mounts no Secret. Raises
     StageError (CredentialsRejected) for a Secret that holds none of the known keys.
     """
     mounted = {secret.name: Path(secret.path) for secret in config.secrets}
     if reference is None or reference.name not in mounted:
-        known = {key: os.environ[key] for key in (HUB_TOKEN, *S3_KEYS) if os.environ.get(key)}
-        return Credentials(known, "the environment", {})
+        values = {key: os.environ[key] for key in known if os.environ.get(key)}
+        return Credentials(values, "the environment", {})
     folder = mounted[reference.name]
     files = {path.name: path for path in folder.iterdir() if path.is_file()} if folder.is_dir() else {}
-    values = {key: files[key].read_text().strip() for key in (HUB_TOKEN, *S3_KEYS) if key in files}
+    values = {key: files[key].read_text().strip() for key in known if key in files}
     if not values:
         found = ", ".join(sorted(name for name in files if not name.startswith("."))) or "nothing"
         raise StageError(
             Reason.CREDENTIALS_REJECTED,
-            f"Secret {reference.name} holds {found}, and none of {', '.join((HUB_TOKEN, *S3_KEYS))}",
+            f"Secret {reference.name} holds {found}, and none of {', '.join(known)}",
             "name its keys so",
         )
     pair = [key for key in S3_KEYS[:2] if key in values]

@@ -40,6 +40,24 @@ class LoggedStep:
     penalty: float | None = None  # beside the loss
 
 
+class Trackers:
+    """Records of other tools, none here; see finetune_trainer.training.tracking."""
+
+    lost: Sequence[str] = ()  # what is to be told of those that failed
+
+    def begin(self, total: int) -> None:
+        """Opens them; ``total`` steps are planned."""
+
+    def step(self, entry: LoggedStep) -> None:
+        """One step."""
+
+    def measured(self, point: Measured) -> None:
+        """A point at which rows were measured that are not trained on."""
+
+    def close(self) -> None:
+        """Closes them."""
+
+
 @dataclass
 class StepReporter:
     """Collects steps and tells console, status gateway and file. Without a gateway ``pusher`` is None."""
@@ -49,6 +67,7 @@ class StepReporter:
     logging_steps: int = 1
     batch_size: int = 1
     history: list[LoggedStep] = field(default_factory=list)  # logged steps, also of earlier attempts
+    trackers: Trackers = field(default_factory=Trackers)
     pace: Pace = field(default_factory=lambda: Pace(0))
     _file: IO[str] | None = None
     _unlogged: list[float] = field(default_factory=list)
@@ -67,12 +86,14 @@ class StepReporter:
         if self.metrics:
             _keep_lines(self.metrics, first_step)
         say(f"training starts at step {first_step} of {total}")
+        self.trackers.begin(total)
         self.progress(first_step, total, 0.0, 0)
 
     def step(self, entry: LoggedStep, total: int) -> None:
         """Tells of a step. Raises StageError (LossDiverged) when its loss is no number, zero, or has run away."""
         speed = self._speed(entry.tokens)
         self._append(entry, speed)
+        self.trackers.step(entry)
         self._check(entry, total)
         self._unlogged.append(entry.loss)
         if entry.step == 1 or entry.step % self.logging_steps == 0 or entry.step == total:
@@ -90,6 +111,7 @@ class StepReporter:
         """Tells of rows that are not trained on."""
         told = {"validationLoss": point.validation_loss, "retentionPerplexity": point.perplexity}
         self._write({"step": point.step, **{name: _json_number(value) for name, value in told.items()}})
+        self.trackers.measured(point)
         words = {"validation loss": point.validation_loss, "retention perplexity": point.perplexity}
         said = ", ".join(f"{name} {value:.4f}" for name, value in words.items() if value is not None)
         say(f"step {point.step}/{total}  {said}")
@@ -104,7 +126,8 @@ class StepReporter:
         self.history, self._unlogged = list(history), list(unlogged)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file and the trackers."""
+        self.trackers.close()
         if self._file:
             self._file.close()
             self._file = None

@@ -110,7 +110,7 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         checkpoints = Checkpoints(
             folder.checkpoints, _identity(config, pins, engine), config.spec.training.checkpoint.keep
         )
-        steps = _take_steps(config.spec, inputs, engine, rows, folder, checkpoints, pusher, turn.confirm)
+        steps = _take_steps(config, inputs, engine, rows, folder, checkpoints, pusher, turn.confirm)
 
         from finetune_trainer.training.saving import save_artefacts
 
@@ -160,7 +160,7 @@ def _tell(prepared: Prepared, folder: RunFolder) -> DatasetStatus:
 
 
 def _take_steps(
-    spec: ResolvedSpec,
+    config: RunConfig,
     inputs: TrainingInputs,
     engine: Engine,
     rows: ReadRows,
@@ -179,7 +179,9 @@ def _take_steps(
     from finetune_trainer.training.loop import Run
     from finetune_trainer.training.packed_attention import prove_packing
     from finetune_trainer.training.saving import Tuned
+    from finetune_trainer.training.tracking import trackers_of
 
+    spec = config.spec
     training, device, source, method = spec.training, inputs.device, inputs.sources.model, METHODS[spec.method]
     reading, store = rows.reading, rows.prepared.store
     optimizer, tokenizer_size = optimizer_on(device, training), tokenizer_bytes(source)
@@ -240,7 +242,8 @@ def _take_steps(
     penalty = _penalty(spec, fisher, model) if fisher else None
     stepper = engine.stepper(model, tokenizer, StepSettings(training, plan, device, packing.layout, penalty))
     batches = Batches(store, plan.batch, training.seed, tokenizer.pad_token_id or 0)
-    reporter = StepReporter(pusher, folder.metrics, training.logging_steps, plan.batch)
+    trackers = trackers_of(config, folder.path)
+    reporter = StepReporter(pusher, folder.metrics, training.logging_steps, plan.batch, trackers=trackers)
     run = Run(
         stepper=stepper,
         batches=batches,

@@ -1,0 +1,114 @@
+"""TensorBoard, MLflow and W&B have what metrics.jsonl has, and none of them can end a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from finetune_api.config import RunConfig
+from finetune_api.run_folder import run_folder
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    saved = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(saved)
+
+
+def folder_of(config: RunConfig) -> Path:
+    return config.local_path(run_folder(config.spec.output.destination, config.training_sha256))
+
+
+def losses_of(folder: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def tensorboard_losses(folder: Path) -> dict[int, float]:
+    """Read from the event files, record by record: a length, its checksum, an event, its checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = {}
+    for file in (folder / "tensorboard").rglob("events*"):
+        content, place = file.read_bytes(), 0
+        while place < len(content):
+            size = int.from_bytes(content[place : place + 8], "little")
+            event = Event.FromString(content[place + 12 : place + 12 + size])
+            for one in event.summary.value:
+                if one.tag == "train/loss":
+                    found[event.step] = one.simple_value
+            place += size + 16
+    return found
+
+
+def test_every_step_stands_in_all_three_as_in_the_file_and_a_run_that_goes_on_is_one_run(
+    make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetune_trainer.stage.failure import StageError
+    from finetune_trainer.stage.interruption import INTERRUPTION
+    from finetune_trainer.training.reporter import StepReporter
+    from finetune_trainer.training.train import train
+
+    tracking = {"tensorBoard": True, "mlflow": {}, "wandb": {"project": "trials"}}
+    config = make_config(tmp_path, tracking=tracking, training={"maxSteps": 6})
+    told = StepReporter.step
+
+    def stop(self: Any, entry: Any, total: int) -> None:
+        told(self, entry, total)
+        if entry.step == 3:
+            INTERRUPTION.requested = signal.SIGTERM
+
+    monkeypatch.setattr(StepReporter, "step", stop)
+    try:
+        with pytest.raises(StageError, match="stopped by SIGTERM"):
+            train(config, None)
+    finally:
+        INTERRUPTION.requested = None
+    monkeypatch.setattr(StepReporter, "step", told)
+    train(config, None)
+
+    folder = folder_of(config)
+    losses = losses_of(folder)
+    assert sorted(losses) == [1, 2, 3, 4, 5, 6]
+    assert tensorboard_losses(folder) == pytest.approx(losses, rel=1e-6)
+
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=(folder / "mlruns").as_uri())
+    experiment = client.get_experiment_by_name("ml")
+    assert experiment
+    (run,) = client.search_runs([experiment.experiment_id])  # one, though there were two attempts
+    history = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "loss")}
+    assert history == pytest.approx(losses)
+    assert run.data.params["lora.rank"] == "8"
+    assert run.info.run_name == "job"
+
+    assert list((folder / "wandb").glob("offline-run-*/*.wandb"))
+    ids = {re.sub(r".*-", "", path.name) for path in (folder / "wandb").glob("offline-run-*")}
+    assert len(ids) == 1
+
+
+def test_a_tracking_server_that_is_not_there_is_told_once_and_the_run_succeeds(
+    make_config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from finetune_trainer.training.train import train
+
+    config = make_config(tmp_path, tracking={"mlflow": {"uri": "http://127.0.0.1:9"}})
+    result = train(config, None)
+    assert result.adapter
+    assert capsys.readouterr().out.count("tracking by MLflow failed") == 1
+    assert [line for line in result.advice if "training went on without" in line]
+
+
+def test_tracking_changes_no_digest(make_config: Any, tmp_path: Path) -> None:
+    plain, tracked = make_config(tmp_path), make_config(tmp_path, tracking={"tensorBoard": True})
+    assert plain.training_sha256 == tracked.training_sha256
