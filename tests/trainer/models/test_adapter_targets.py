@@ -111,7 +111,7 @@ def test_trained_biases_are_in_the_file_and_differ_from_the_bases(
     load_engine()
     from safetensors.torch import load_file
 
-    from finetune_trainer.training.train import trained_biases
+    from finetune_trainer.training.set_up import trained_biases
 
     source = source_of("qwen2", tiny_model, tmp_path / "model")
     lora = LoraSpec(rank=4, bias=bias, target_modules=targets)

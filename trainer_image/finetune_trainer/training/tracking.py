@@ -44,7 +44,7 @@ _NAMES = {"TensorBoard": TensorBoardCallback, "MLflow": MLflowCallback, "W&B": W
 
 @dataclass(frozen=True)
 class Settings:
-    """What the integrations ask of TrainingArguments: as parameters of a run the spec's fields, and none of a library's.
+    """What the integrations ask of TrainingArguments; a run's parameters are the spec's fields, none of a library's.
 
     The real ones would reset accelerate's state, which the engine has made.
     """
