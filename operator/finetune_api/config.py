@@ -49,9 +49,9 @@ class RunConfig(ApiModel):
     spec: ResolvedSpec
     training_sha256: Sha256
     evaluation_sha256: Sha256 | None = None
-    mounts: Annotated[list[ClaimMount], Field(max_length=16)] = []
+    mounts: Annotated[list[ClaimMount], Field(max_length=32)] = []
     # Without the one that a source names, as in a local run, credentials come from the environment.
-    secrets: Annotated[list[SecretMount], Field(max_length=16)] = []
+    secrets: Annotated[list[SecretMount], Field(max_length=32)] = []
     # A folder for prepared rows and downloads that outlives the pod; absent: prepared rows go to the output claim.
     cache_directory: str | None = None
     progress: ProgressEndpoint | None = None

@@ -59,9 +59,13 @@ def many_sources() -> dict[str, Any]:
     return {
         "metadata": {"name": "many", "namespace": "ml"},
         "spec": {
-            "model": source(8),
-            "dataset": {**source(9), "mixture": mixture},
-            "evaluation": {"dataset": source(10)},
+            "model": {**source(8), "adapter": source(11)},
+            "dataset": {**source(9), "mixture": mixture, "validation": source(12), "replay": source(13)},
+            "evaluation": {"dataset": source(10), "retention": source(14)},
+            "tracking": {
+                "mlflow": {"secretRef": {"name": f"{LONGEST}x"}},
+                "wandb": {"secretRef": {"name": f"{LONGEST}y"}},
+            },
             "output": {"destination": f"pvc://{LONGEST}f/a"},
         },
     }
@@ -219,11 +223,11 @@ def test_a_secret_that_two_sources_name_is_mounted_once_and_for_reading() -> Non
 
 def test_as_many_claims_and_secrets_as_a_spec_can_name_are_mounted_whatever_their_names() -> None:
     volumes = pod("many-sources")["volumes"]
-    assert len([one for one in volumes if "secret" in one]) == 11
-    assert len([one for one in volumes if "persistentVolumeClaim" in one]) == 12
+    assert len([one for one in volumes if "secret" in one]) == 17
+    assert len([one for one in volumes if "persistentVolumeClaim" in one]) == 16
     assert max(len(one["name"]) for one in volumes) <= 63
     config = order("many-sources").config()
-    assert (len(config.mounts), len(config.secrets), len(config.secrets[0].name)) == (12, 11, 253)
+    assert (len(config.mounts), len(config.secrets), len(config.secrets[0].name)) == (16, 17, 253)
 
 
 def test_gpus_are_asked_for_by_the_profile_s_resource_and_only_when_wanted() -> None:

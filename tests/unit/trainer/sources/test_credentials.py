@@ -9,6 +9,7 @@ import pytest
 from finetune_api.config import RunConfig, SecretMount
 from finetune_api.credentials import SecretReference
 from finetune_api.reasons import Reason
+from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS
 from finetune_trainer.sources.credentials import credentials_of
 from trainer_inputs import make_config, refusal
 
@@ -51,3 +52,11 @@ def test_a_secret_that_lacks_keys_is_told_with_those_found_and_wanted(
 ) -> None:
     given = config(tmp_path, **keys)
     assert words in refusal(lambda: credentials_of(given, STORE), Reason.CREDENTIALS_REJECTED)
+
+
+def test_a_secret_for_a_tracking_server_is_read_by_the_names_of_its_own_client(tmp_path: Path) -> None:
+    given = config(tmp_path, WANDB_API_KEY="k", HF_TOKEN="t")
+    assert credentials_of(given, STORE, WANDB_KEYS).values == {"WANDB_API_KEY": "k"}
+    other = config(tmp_path, HF_TOKEN="t", WANDB_API_KEY="k")
+    words = "Secret store holds HF_TOKEN, WANDB_API_KEY, and none of MLFLOW_TRACKING_TOKEN"
+    assert words in refusal(lambda: credentials_of(other, STORE, MLFLOW_KEYS), Reason.CREDENTIALS_REJECTED)
