@@ -84,8 +84,8 @@ class StepReporter:
         self.pace = Pace(first_step)
         self._tokens_before = tokens
         self._recent = deque(maxlen=max(_SPIKE_STEPS, -(-_SPIKE_EXAMPLES // self.batch_size)))
-        if self.metrics:
-            _keep_lines(self.metrics, first_step)
+        for loss in _keep_lines(self.metrics, first_step) if self.metrics else []:
+            self._median_with(loss)
         say(f"training starts at step {first_step} of {total}")
         self.trackers.begin(total)
         self.progress(first_step, total, 0.0, 0)
@@ -155,11 +155,7 @@ class StepReporter:
                 f"the loss is exactly zero at step {entry.step} of {total}",
                 "check what the loss sees of the row that the log shows; train for fewer steps if the rows are learnt",
             )
-        self._recent.append(entry.loss)
-        if len(self._recent) < (self._recent.maxlen or 0):
-            return
-        median = statistics.median_low(self._recent)
-        self._lowest = min(self._lowest, median)
+        median = self._median_with(entry.loss)
         if median > max(self._lowest + _SPIKE_NATS, self._lowest * _SPIKE_FACTOR):
             raise StageError(
                 Reason.LOSS_DIVERGED,
@@ -167,6 +163,15 @@ class StepReporter:
                 f"{entry.step} of {total}, after {self._lowest:.3g} before",
                 "lower learningRate, or lengthen warmupSteps; then apply under a new name",
             )
+
+    def _median_with(self, loss: float) -> float:
+        """The median of the newest losses, and their lowest so far; zero while there are too few of them."""
+        self._recent.append(loss)
+        if len(self._recent) < (self._recent.maxlen or 0):
+            return 0.0
+        median = statistics.median_low(self._recent)
+        self._lowest = min(self._lowest, median)
+        return median
 
     def _speed(self, tokens: int, now: float | None = None) -> float:
         return (tokens - self._tokens_before) / max(self.pace.elapsed_seconds(now), 1e-9)
@@ -195,22 +200,25 @@ class StepReporter:
         self._file.write(json.dumps({name: value for name, value in line.items() if value is not None}) + "\n")
 
 
-def _keep_lines(metrics: Path, last_step: int) -> None:
-    """Leaves a file with the lines up to a step: whole ones, as a kill may have cut the last."""
+def _keep_lines(metrics: Path, last_step: int) -> list[float]:
+    """Leaves a file with the lines up to a step: whole ones, as a kill may have cut the last. Gives their losses."""
     if not last_step:
         metrics.unlink(missing_ok=True)
-    elif metrics.is_file():
-        lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-        kept = [line for line in lines if (step := _step_of(line)) is not None and step <= last_step]
-        write_text(metrics, "".join(f"{line}\n" for line in kept))
+        return []
+    if not metrics.is_file():
+        return []
+    lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+    read = [(line, values) for line in lines if (values := _values_of(line)) and values["step"] <= last_step]
+    write_text(metrics, "".join(f"{line}\n" for line, _ in read))
+    return [loss for _, values in read if isinstance(loss := values.get("loss"), float)]
 
 
-def _step_of(line: str) -> int | None:
+def _values_of(line: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)["step"]
-    except (ValueError, TypeError, KeyError):
+        found = json.loads(line)
+    except ValueError:
         return None
-    return found if isinstance(found, int) else None
+    return found if isinstance(found, dict) and isinstance(found.get("step"), int) else None
 
 
 def _json_number(value: float | None) -> float | str | None:

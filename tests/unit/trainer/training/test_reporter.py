@@ -122,17 +122,28 @@ def test_a_logged_loss_is_the_mean_since_the_last_one_logged_also_over_a_restart
     assert second.history == whole.history
 
 
-def run_through(losses: list[float], batch_size: int = 8) -> None:
-    reporter = StepReporter(None, batch_size=batch_size)
-    reporter.begin(0, len(losses))
-    for step, loss in enumerate(losses, 1):
+def run_through(losses: list[float], batch_size: int = 8, metrics: Path | None = None, first: int = 0) -> None:
+    reporter = StepReporter(None, metrics, batch_size=batch_size)
+    reporter.begin(first, len(losses))
+    for step, loss in enumerate(losses[first:], first + 1):
         reporter.step(logged(step, loss), len(losses))
+    reporter.close()
 
 
 def test_a_loss_that_runs_away_ends_the_run_and_says_from_where() -> None:
     with pytest.raises(StageError, match=r"run away: 6 is the median .* step 25 of 60, after 1\.2 before") as caught:
         run_through([2.0] * 10 + [1.2] * 10 + [6.0] * 40)
     assert caught.value.reason is Reason.LOSS_DIVERGED
+
+
+@pytest.mark.parametrize("killed_after", [5, 15, 21, 24])
+def test_a_loss_runs_away_at_the_same_step_when_the_run_was_killed_on_the_way(
+    tmp_path: Path, killed_after: int
+) -> None:
+    losses = [2.0] * 10 + [1.2] * 10 + [6.0] * 40
+    run_through(losses[:killed_after], metrics=tmp_path / "metrics.jsonl")
+    with pytest.raises(StageError, match=r"run away: 6 is the median .* step 25 of 60, after 1\.2 before"):
+        run_through(losses, metrics=tmp_path / "metrics.jsonl", first=killed_after)
 
 
 @pytest.mark.parametrize(
