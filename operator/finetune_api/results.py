@@ -47,7 +47,7 @@ class DatasetStatus(StatusModel):
         default=[],
         max_length=8,
         description="Rows left out, by the step that did it: Malformed, ExactDuplicate, NearDuplicate, TooLong, "
-        "NoResponse, NotSampled (by weight).",
+        "NoResponse, NotSampled (by weight), SetAside (for validation).",
         json_schema_extra=_BY_NAME,
     )
     sources: list[RowCount] = Field(

@@ -63,8 +63,11 @@ def _steps(datasets: Sequence[Mapping[str, Any]], filters: FiltersSpec) -> Table
         if any(counts) or kind in limits:
             cells = [_part(count, one["read"]) for count, one in zip(counts, datasets, strict=True)]
             table.add_row(words, *cells, f"{float(limits[kind]):.0%}" if kind in limits else "")
-    if any(one["kept"] != one["trained"] for one in datasets):
-        table.add_row("not sampled", *(f"{one['kept'] - one['trained']:,}" for one in datasets), "")
+    aside = [one.get("setAside", 0) for one in datasets]
+    not_sampled = [one["kept"] - one["trained"] - count for one, count in zip(datasets, aside, strict=True)]
+    for words, counts in (("not sampled", not_sampled), ("set aside for validation", aside)):
+        if any(counts):
+            table.add_row(words, *(f"{count:,}" for count in counts), "")
     table.add_row("trained on", *(f"{one['trained']:,}" for one in datasets), "", style="bold")
     if len(datasets) > 1:
         table.add_row("share", *(f"{one['share']:.1%}" for one in datasets), "")

@@ -240,6 +240,15 @@ def mixture(claim: Path, weights: tuple[str, str] | None = ("0.5", "0.5"), seed:
     return configured(claim, training={"seed": seed}, mixture=[other], **dataset)
 
 
+def test_rows_set_aside_for_validation_are_not_told_as_left_out_by_weight(claim: Path, reading: Reading) -> None:
+    prepared = prepare(mixture(claim, validation={"fraction": "0.25"}), reading)
+    assert dropped(prepared) == {"NotSampled": 60, "SetAside": 20}
+    assert (prepared.status.rows, prepared.status.examples, prepared.status.validation_examples) == (140, 60, 20)
+    for one in prepared.document["datasets"]:
+        assert one["kept"] >= one["trained"] + one["setAside"]
+    assert sum(one["setAside"] for one in prepared.document["datasets"]) == 20
+
+
 def test_a_mixture_takes_rows_by_weight_and_its_order_follows_from_the_seed(claim: Path, reading: Reading) -> None:
     prepared = prepare(mixture(claim), reading)
     assert {one.name: one.rows for one in prepared.status.sources} == {"dataset": 40, "tasks": 40}

@@ -167,6 +167,7 @@ def test_a_share_of_the_rows_is_set_aside_by_the_seed_and_not_trained_on(make_co
     result = train(config, None)
     assert result.dataset
     assert (result.dataset.examples, result.dataset.validation_examples) == (24, 8)
+    assert [(one.name, one.rows) for one in result.dataset.dropped] == [("SetAside", 8)]
     assert result.training
     assert result.training.validation_loss
     assert result.training.best_step is None  # nothing was chosen by it

@@ -36,7 +36,7 @@ from finetune_trainer.sources.raw_rows import UnreadableRow
 from finetune_trainer.sources.rows import RowSource
 from finetune_trainer.stage.failure import StageError
 
-MALFORMED, NOT_SAMPLED = "Malformed", "NotSampled"
+MALFORMED, NOT_SAMPLED, SET_ASIDE = "Malformed", "NotSampled", "SetAside"
 # What one pass reads of one dataset without being asked for fewer.
 MOST_ROWS = 5_000_000
 _BATCH = 256

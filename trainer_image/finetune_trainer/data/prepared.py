@@ -88,7 +88,7 @@ def prepare_rows(
             "name other rows, or change spec.dataset.filters or the weights",
         )
     replayed = _replay_advice(dataset, facts, store)
-    validation = retention = None
+    validation = retention = aside = None
     measured = {
         name: load_examples(source, shape)
         for name, source, shape in (
@@ -101,10 +101,11 @@ def prepare_rows(
         _check_apart(rows, held_out)
         validation = measured_rows(rows, reading)
     elif dataset.validation and dataset.validation.fraction:
-        store, validation = set_aside(store, facts.kept, Fraction(dataset.validation.fraction), seed)
+        store, aside = set_aside(store, facts.kept, Fraction(dataset.validation.fraction), seed)
+        validation = aside
     if rows := measured.get(RETENTION):
         retention = measured_rows(rows, reading)
-    status = dataset_status(facts, store, overlap, bool(dataset.mixture or dataset.replay), cached, report_uri)
+    status = dataset_status(facts, store, aside, overlap, bool(dataset.mixture or dataset.replay), cached, report_uri)
     if validation:
         status = status.model_copy(update={"validation_examples": len(validation)})
     advice = [*shared_advice(overlap.exact, held_out), *replayed, *row_advice(facts, store)]
@@ -114,7 +115,7 @@ def prepare_rows(
         overlap,
         status,
         advice,
-        document(facts, store, overlap, status, _weights(dataset)),
+        document(facts, store, aside, overlap, status, _weights(dataset)),
         cache,
         _general(facts, stored),
         validation,

@@ -12,7 +12,7 @@ import numpy as np
 from finetune_api.base import cut
 from finetune_api.results import Advice, DatasetStatus, RowCount, RowLengths
 from finetune_trainer.data.duplicates import NEAR
-from finetune_trainer.data.pipeline import MALFORMED, NOT_SAMPLED
+from finetune_trainer.data.pipeline import MALFORMED, NOT_SAMPLED, SET_ASIDE
 from finetune_trainer.data.row_facts import UNKNOWN, OverlapFacts, RowFacts
 from finetune_trainer.data.token_store import Numbers, TokenStore
 from finetune_trainer.data.tokenize import NO_RESPONSE, TOO_LONG
@@ -36,12 +36,18 @@ class Balance:
 
 
 def dataset_status(
-    facts: RowFacts, store: TokenStore, overlap: OverlapFacts, is_mixture: bool, cached: bool, uri: str | None
+    facts: RowFacts,
+    store: TokenStore,
+    aside: TokenStore | None,
+    overlap: OverlapFacts,
+    is_mixture: bool,
+    cached: bool,
+    uri: str | None,
 ) -> DatasetStatus:
-    """The section of status. ``store`` holds the rows that are trained on."""
+    """The section of status. ``store`` holds the rows that are trained on, ``aside`` those set aside for validation."""
     lengths, read = store.lengths, sum(one.read for one in facts.sources)
     tokens, trained = int(lengths.sum()), trained_rows(facts, store)
-    dropped = {kind: rows for kind, rows in left_out(facts, store).items() if rows}
+    dropped = {kind: rows for kind, rows in left_out(facts, store, aside).items() if rows}
     return DatasetStatus(
         summary=f"{sum(trained.values()):,} of {read:,} rows, {short(tokens)} tokens",
         rows=read,
@@ -60,14 +66,19 @@ def dataset_status(
     )
 
 
-def left_out(facts: RowFacts, store: TokenStore) -> dict[str, int]:
+def left_out(facts: RowFacts, store: TokenStore, aside: TokenStore | None) -> dict[str, int]:
     """Rows that are not trained on, by the step that left them out."""
-    not_sampled = sum(facts.kept.values()) - sum(trained_rows(facts, store).values())
-    return {**facts.dropped(), NOT_SAMPLED: not_sampled}
+    trained = sum(trained_rows(facts, store).values())
+    set_aside = sum(trained_rows(facts, aside).values()) if aside else 0
+    return {
+        **facts.dropped(),
+        NOT_SAMPLED: sum(facts.kept.values()) - trained - set_aside,
+        SET_ASIDE: set_aside,
+    }
 
 
 def trained_rows(facts: RowFacts, store: TokenStore) -> dict[str, int]:
-    """Rows that are trained on, by dataset."""
+    """Rows of a store, by dataset."""
     rows, first, found = np.unique(store.sources), 0, {}
     for name, kept in facts.kept.items():
         found[name] = int(((rows >= first) & (rows < first + kept)).sum())
@@ -103,10 +114,16 @@ def histogram(lengths: Numbers) -> list[dict[str, int]]:
 
 
 def document(
-    facts: RowFacts, store: TokenStore, overlap: OverlapFacts, status: DatasetStatus, wanted: Mapping[str, str]
+    facts: RowFacts,
+    store: TokenStore,
+    aside: TokenStore | None,
+    overlap: OverlapFacts,
+    status: DatasetStatus,
+    wanted: Mapping[str, str],
 ) -> dict[str, Any]:
     """dataset.json: all that is known of the rows. ``wanted`` are the weights of a mixture."""
     trained, responses = trained_rows(facts, store), store.response_lengths
+    set_aside = trained_rows(facts, aside) if aside else {}
     total = sum(trained.values()) or 1
     return {
         "status": status.to_api(),
@@ -115,6 +132,7 @@ def document(
             {
                 **one.model_dump(mode="json", by_alias=True, exclude={"has_few_answers"}),
                 "trained": trained[one.name],
+                **({"setAside": set_aside[one.name]} if set_aside else {}),
                 "share": round(trained[one.name] / total, 4),
                 **({"weight": wanted[one.name]} if one.name in wanted else {}),
             }
