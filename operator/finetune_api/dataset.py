@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
+from pydantic.alias_generators import to_camel
 
 from finetune_api.base import ApiModel, FieldError
 from finetune_api.credentials import SecretReference
@@ -123,6 +124,14 @@ class _RowsSpec(ApiModel):
         "a longer text. Default: Append.",
     )
 
+    max_examples: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="Only the first so many well-formed rows are read; of rows to train on, repeats and those that are "
+        "too long are then left out of these. Left out: all rows.",
+    )
+
     def format_fields(self) -> dict[str, Any]:
         """The fields that only some formats have, None where unset."""
         return {field: getattr(self, field) for field in FORMAT_FIELDS}
@@ -135,13 +144,6 @@ class _ReadRowsSpec(_RowsSpec):
         default=None,
         description="Where the rows come from, one CamelCase word such as Human, Synthetic or Feedback. Kept with each "
         "row and counted in status.dataset.provenance; columns.provenance says it row by row.",
-    )
-    max_examples: int | None = Field(
-        default=None,
-        ge=1,
-        le=10_000_000,
-        description="Only the first so many well-formed rows are read; repeats and rows that are too long are then "
-        "left out of these. Left out: all rows.",
     )
 
 
@@ -189,6 +191,8 @@ class ReplaySpec(_ReadRowsSpec):
 
 
 _VALIDATION_UNION = "validation needs either fraction or source"
+_OF_SOURCE = "fraction takes rows of spec.dataset: beside it, nothing is said of a source"
+_SOURCE_FIELDS = ("format", *(name for name, field in _RowsSpec.model_fields.items() if field.default is None))
 
 
 class ValidationSpec(_RowsSpec):
@@ -196,7 +200,12 @@ class ValidationSpec(_RowsSpec):
 
     model_config = {
         "json_schema_extra": validations(
-            rule("has(self.fraction) != has(self.source)", _VALIDATION_UNION), *format_rules(optional=True)
+            rule("has(self.fraction) != has(self.source)", _VALIDATION_UNION),
+            rule(
+                f"!has(self.fraction) || !({' || '.join(f'has(self.{to_camel(one)})' for one in _SOURCE_FIELDS)})",
+                _OF_SOURCE,
+            ),
+            *format_rules(optional=True),
         )
     }
 
@@ -213,6 +222,8 @@ class ValidationSpec(_RowsSpec):
     def _check(self) -> Self:
         if (self.fraction is None) == (self.source is None):
             raise ValueError(_VALIDATION_UNION)
+        if self.fraction is not None and any(getattr(self, name) is not None for name in _SOURCE_FIELDS):
+            raise ValueError(_OF_SOURCE)
         check_format_fields(self.format, self.format_fields(), self.columns)
         return self
 

@@ -435,6 +435,33 @@ SPECS: list[tuple[dict[str, Any], str | None]] = [
     (spec(dataset=rows(validation={"fraction": "0.51"})), "dataset.validation.fraction"),
     (spec(dataset=rows(validation={"fraction": 0.1})), "dataset.validation.fraction"),
     (spec(dataset=rows(validation={"source": "/data"})), "dataset.validation.source"),
+    (spec(dataset=rows(validation=rows(maxExamples=5, columns={"question": "q"}, format="MultipleChoice"))), None),
+    *(
+        (spec(dataset=rows(validation={"fraction": "0.1", field: value})), "dataset.validation")
+        for field, value in (
+            ("maxExamples", 5),
+            ("secretRef", {"name": "a"}),
+            ("config", "main"),
+            ("columns", {"question": "q"}),
+            ("promptTemplate", "{question}"),
+            ("format", "Text"),
+        )
+    ),
+    # Held-out rows are the first so many, too.
+    (spec(evaluation={"dataset": rows(maxExamples=5), "retention": rows(maxExamples=5)}), None),
+    (spec(evaluation={"dataset": rows(maxExamples=0)}), "evaluation.dataset.maxExamples"),
+    # Tracking.
+    (spec(tracking={}), None),
+    (spec(tracking={"tensorBoard": True, "mlflow": {}, "wandb": {}}), None),
+    (spec(tracking={"mlflow": {"uri": "https://mlflow.example/path", "experiment": "Med QA/a-b"}}), None),
+    (spec(tracking={"wandb": {"project": "med_qa", "secretRef": {"name": "wandb"}}}), None),
+    (spec(tracking={"tensorBoard": "true"}), "tracking.tensorBoard"),
+    (spec(tracking={"mlflow": {"uri": "mlflow.example"}}), "tracking.mlflow.uri"),
+    (spec(tracking={"mlflow": {"uri": "https://a b"}}), "tracking.mlflow.uri"),
+    (spec(tracking={"mlflow": {"experiment": ""}}), "tracking.mlflow.experiment"),
+    (spec(tracking={"mlflow": {"secretRef": {"name": "A"}}}), "tracking.mlflow.secretRef.name"),
+    (spec(tracking={"wandb": {"project": "-a"}}), "tracking.wandb.project"),
+    (spec(tracking={"wandb": {"secretRef": {}}}), "tracking.wandb.secretRef.name"),
     # Replay is beside the mixture, and its name is taken.
     (spec(dataset=mixture({"name": "replay"})), None),
     (spec(dataset=mixture({"name": "replays"}, replay=GENERAL)), None),
@@ -498,10 +525,9 @@ UNKNOWN: list[tuple[str, Any, str]] = [
     ("evaluation.dataset", rows(mixture=[]), "spec.evaluation.dataset.mixture"),
     ("dataset.secretRef", {"name": "a", "key": "b"}, "spec.dataset.secretRef.key"),
     ("dataset.validation", rows(weight="1"), "spec.dataset.validation.weight"),
-    ("dataset.validation", rows(maxExamples=5), "spec.dataset.validation.maxExamples"),
     ("dataset.replay", rows(weight="1"), "spec.dataset.replay.weight"),
-    ("evaluation", {"dataset": rows(), "retention": rows(maxExamples=5)}, "spec.evaluation.retention.maxExamples"),
     ("model.adapter", {"source": "pvc://models/june", "split": "x"}, "spec.model.adapter.split"),
+    ("tracking", {"mlflow": {"url": "https://a"}}, "spec.tracking.mlflow.url"),
 ]
 
 CASES: list[tuple[str, Any, bool]] = [

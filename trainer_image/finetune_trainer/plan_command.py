@@ -46,7 +46,9 @@ def _plan(config: RunConfig, gpus: Sequence[int]) -> RunPlan:
     prepared, spec = read.prepared, config.spec
     status, store = prepared.status, prepared.store
     cached = ", prepared by an earlier run" if status.cached else ""
-    rows = RowsToTrainOn(f"{status.summary}{cached}", len(store), store.longest, prepared.advice)
+    rows = RowsToTrainOn(
+        f"{status.summary}{cached}", len(store), store.longest, prepared.advice, prepared.measured_examples
+    )
     bare = skeleton(source, load_config(source))
     model = _model(bare, spec) if bare else None
     return plan_run(spec, rows, model, tokenizer_bytes(source), gpus)

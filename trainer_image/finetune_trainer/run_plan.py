@@ -26,6 +26,7 @@ class RowsToTrainOn:
     rows: int  # examples that are trained on
     longest: int  # of them, in tokens
     advice: Sequence[Advice] = ()
+    measured: int = 0  # rows that are scored on the way
 
 
 @dataclass(frozen=True)
@@ -92,5 +93,5 @@ def plan_run(
         room=room,
         on_cpu=cpu,
         estimates=estimates,
-        advice=[*rows.advice, *spec_advice(spec, rows.rows), *([biases] if biases else [])],
+        advice=[*rows.advice, *spec_advice(spec, rows.rows, rows.measured), *([biases] if biases else [])],
     )

@@ -181,4 +181,14 @@ def test_validation_rows_that_are_the_held_out_rows_are_refused_whatever_their_n
     config = configured(make_config, tmp_path)
     (tmp_path / "rows" / "other.jsonl").write_bytes((tmp_path / "rows" / "test.jsonl").read_bytes())
     text = refusal(lambda: train(config, None), Reason.DATASET_INVALID)
-    assert "spec.dataset.validation holds the very rows that the evaluation scores" in text
+    assert "spec.dataset.validation holds 12 of the 12 rows that the evaluation scores (test.jsonl)" in text
+
+
+def test_some_of_the_held_out_rows_are_refused_as_validation_rows_too(make_config: Any, tmp_path: Path) -> None:
+    from finetune_trainer.training.train import train
+
+    few = {"validation": {**VALIDATION, "maxExamples": 3}}
+    config = make_config(tmp_path, dataset=few, training={"maxSteps": 1})
+    (tmp_path / "rows" / "other.jsonl").write_bytes((tmp_path / "rows" / "test.jsonl").read_bytes())
+    text = refusal(lambda: train(config, None), Reason.DATASET_INVALID)
+    assert "spec.dataset.validation holds 3 of the 12 rows that the evaluation scores" in text

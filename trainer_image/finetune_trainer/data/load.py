@@ -30,12 +30,12 @@ class Rows:
 
 
 def load_examples(source: RowSource, rows: Shape) -> Rows:
-    """Reads and checks all rows of a source, in a format with its columns and templates.
+    """Reads and checks the rows of a source, in a format with its columns and templates.
 
     Raises StageError: DatasetNotFound for a source that isn't there, DatasetInvalid when a row can't be used.
     """
     counts, digest = Counts(), hashlib.sha256()
-    examples = list(parsed_rows(source, rows, counts))
+    examples = list(parsed_rows(source, rows, counts, rows.max_examples))
     check_malformed(counts, _NONE_MALFORMED, source.name, "mend the named row, or name the right columns")
     for example in examples:
         digest.update(example.sha256.encode())

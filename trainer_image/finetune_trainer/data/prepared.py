@@ -48,6 +48,9 @@ _INDIFFERENT = {
 }
 
 
+_FEW_SHARED = 0.1  # of the rows; some datasets repeat a few of one split in another
+
+
 @dataclass(frozen=True)
 class Prepared:
     """Rows to train on, and what is told of them."""
@@ -64,6 +67,11 @@ class Prepared:
     retention: TokenStore | None = None
     validation_sha256: str | None = None  # of rows with a source of their own
     retention_sha256: str | None = None
+
+    @property
+    def measured_examples(self) -> int:
+        """Examples that are scored while training goes on."""
+        return len(self.validation or ()) + len(self.retention or ())
 
 
 def prepare_rows(
@@ -131,11 +139,16 @@ def _general(facts: RowFacts, stored: TokenStore) -> TokenStore:
 
 
 def _check_apart(validation: Rows, held_out: Rows | None) -> None:
-    if held_out and validation.sha256 == held_out.sha256:
+    """Raises StageError (DatasetInvalid) when what training is chosen by is what the evaluation scores."""
+    if not held_out:
+        return
+    scored = {example.sha256 for example in held_out.examples}
+    shared = [example.where for example in validation.examples if example.sha256 in scored]
+    if len(shared) > _FEW_SHARED * min(len(validation.examples), len(scored)):
         raise StageError(
             Reason.DATASET_INVALID,
-            f"{validation.field} holds the very rows that the evaluation scores ({validation.name}): a training that "
-            "is chosen by them scores too well",
+            f"{validation.field} holds {len(shared):,} of the {len(held_out.examples):,} rows that the evaluation "
+            f"scores ({held_out.name}), such as {', '.join(shared[:2])}; a training chosen by them scores too well",
             f"name other rows in {validation.field}, or a fraction of the training rows",
         )
 

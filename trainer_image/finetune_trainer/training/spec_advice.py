@@ -8,7 +8,7 @@ from finetune_api.defaults import ResolvedSpec
 from finetune_api.results import Advice
 from finetune_api.spec import LoraSpec
 from finetune_trainer.training.plan import total_steps, warmup_steps
-from finetune_trainer.training.stopping import stopping_advice
+from finetune_trainer.training.stopping import measuring_advice, stopping_advice
 
 # As the spec's own descriptions say.
 _USUAL_RATES = {"QLoRA": ("1e-4", "5e-4"), "LoRA": ("1e-4", "5e-4"), "Full": ("3e-5", "5e-5")}
@@ -16,14 +16,18 @@ _USUAL_RANKS = (8, 64)
 _MANY_PASSES = 10
 
 
-def spec_advice(spec: ResolvedSpec, rows: int) -> list[Advice]:
-    """What is unusual in a spec that will train on so many rows, the weightiest first."""
+def spec_advice(spec: ResolvedSpec, rows: int, measured: int = 0) -> list[Advice]:
+    """What is unusual in a spec that will train on so many rows, the weightiest first.
+
+    ``measured`` are the rows that are scored on the way.
+    """
     steps = total_steps(spec.training, rows)
     found = [
         _learning_rate(spec),
         _passes(spec, rows),
         warmup_steps(spec.training, steps)[1],
         stopping_advice(spec.training, steps),
+        measuring_advice(spec.training, steps, measured),
         *((_rank(spec.lora), _alpha(spec.lora)) if spec.lora else ()),
         _evaluation(spec),
     ]

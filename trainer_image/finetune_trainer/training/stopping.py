@@ -80,6 +80,19 @@ def stopping_advice(training: ResolvedTraining, total: int) -> Advice | None:
     return Advice(reason="EarlyStoppingNeverFires", message=text)
 
 
+def measuring_advice(training: ResolvedTraining, total: int, rows: int) -> Advice | None:
+    """What to say of so many rows to measure that training is the smaller part of the run."""
+    points = 1 + -(-total // measuring_steps(training, total))  # the first before any step
+    scored, trained = points * rows, total * training.batch_size
+    if scored <= trained:
+        return None
+    text = (
+        f"{rows:,} validation and retention rows are scored {points} times, {scored:,} in all, and {trained:,} "
+        "examples trained on: set maxExamples of dataset.validation and evaluation.retention to some hundreds"
+    )
+    return Advice(reason="MeasuringCostly", message=text)
+
+
 def retention_points(points: Sequence[Measured]) -> list[RetentionPoint]:
     """What status shows: the first, the last, and some between."""
     known = [point for point in points if point.perplexity is not None]

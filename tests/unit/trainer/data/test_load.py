@@ -16,6 +16,7 @@ import pytest
 
 from finetune_api.config import RunConfig
 from finetune_api.dataset import FiltersSpec
+from finetune_api.defaults import ResolvedSpec
 from finetune_api.reasons import Reason
 from finetune_trainer.data.duplicates import Compared, Overlap
 from finetune_trainer.data.example import Example
@@ -87,6 +88,19 @@ def test_every_file_format_gives_the_same_rows_and_digest_from_a_claim_and_from_
         rows = read(where)
         assert contents(rows) == contents(reference)
         assert rows.sha256 == reference.sha256
+
+
+@pytest.mark.parametrize("most", [1, 3, 1000])
+def test_held_out_rows_are_the_first_so_many_of_their_split(hub: Path, most: int) -> None:
+    write_jsonl(hub / "rows.jsonl", ROWS)
+    spec = make_config(Path()).spec.to_api()
+    spec["evaluation"] = {"dataset": {**spec["dataset"], "maxExamples": most}}
+    evaluation = ResolvedSpec.model_validate(spec).evaluation
+    assert evaluation
+    where = source(hub, "rows.jsonl")
+    rows = load_examples(where, evaluation.dataset)
+    assert contents(rows) == contents(read(where))[:most]
+    assert (rows.sha256 == read(where).sha256) is (most >= len(ROWS))
 
 
 # What the library would take for gaps, numbers, dates and truth values.

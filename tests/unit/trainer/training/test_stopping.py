@@ -8,6 +8,7 @@ from finetune_api.defaults import ResolvedTraining
 from finetune_trainer.training.stopping import (
     Measured,
     Stopping,
+    measuring_advice,
     measuring_steps,
     retention_points,
     stopping_advice,
@@ -64,6 +65,15 @@ def test_without_early_stopping_a_run_is_measured_ten_times() -> None:
     assert measuring_steps(training(), 100) == 10
     assert measuring_steps(training(), 7) == 1
     assert measuring_steps(training(earlyStopping={}), 100) == 25
+
+
+@pytest.mark.parametrize(("rows", "told"), [(0, False), (72, False), (73, True)])
+def test_measuring_that_takes_more_rows_than_training_is_told_of(rows: int, told: bool) -> None:
+    # 100 steps of 8 are 800 examples; the rows are scored before, nine times on the way and at the end.
+    advice = measuring_advice(training(), 100, rows)
+    assert (advice is not None) is told
+    if advice:
+        assert "73 validation and retention rows are scored 11 times, 803 in all, and 800 examples" in advice.message
 
 
 def test_status_shows_the_first_and_the_last_of_many_points() -> None:
