@@ -117,6 +117,11 @@ class TrainingStatus(StatusModel):
     trainable_parameters: Count = Field(default=0, description="Parameters of the adapter.")
     total_parameters: Count = Field(default=0, description="Parameters of base model and adapter.")
     micro_batch_size: Count = Field(default=0, description="Examples per forward pass that the trainer chose.")
+    out_of_memory_retries: Count | None = Field(
+        default=None,
+        description="How often GPU memory ran out and a step began anew with half as many examples per pass; "
+        "unset: never.",
+    )
     warmup_steps: Count = Field(default=0, description="Steps of linear warm-up that were taken.")
     gradient_checkpointing: Short | None = Field(default=None, description="How the trainer kept activations.")
     optimizer: Short | None = Field(default=None, description="Optimizer that ran: AdamW8bit becomes AdamW on a CPU.")
@@ -127,7 +132,7 @@ class TrainingStatus(StatusModel):
         default=None, description="Whether examples of a step shared sequences: Enabled, or Disabled and why."
     )
     metrics_uri: URI | None = Field(
-        default=None, alias="metricsURI", description="Where metrics.jsonl lies: a line per logged step."
+        default=None, alias="metricsURI", description="Where metrics.jsonl lies: a line a step."
     )
 
 

@@ -87,7 +87,8 @@ def test_out_of_memory_halves_an_automatic_micro_batch_on_the_trajectory_of_the_
     expected = take_steps(config, 4)
     small_gpu(rows=5)
     shrunk = take_steps(config, 7, may_shrink=True)
-    assert shrunk.trained.micro_batch == 4
+    assert (shrunk.trained.micro_batch, shrunk.trained.memory_retries) == (4, 1)
+    assert expected.trained.memory_retries == 0
     assert shrunk.losses == expected.losses
     assert shrunk.gradient_norms == expected.gradient_norms
     assert all(shrunk.adapter[name].equal(value) for name, value in expected.adapter.items())
@@ -100,7 +101,7 @@ def test_memory_that_runs_out_amid_a_later_step_drops_what_that_step_had_added_u
     expected = take_steps(config, 4)
     small_gpu(rows=2, first=4)  # two passes a step: the second one of the second step
     shrunk = take_steps(config, 4, may_shrink=True)
-    assert shrunk.trained.micro_batch == 2
+    assert (shrunk.trained.micro_batch, shrunk.trained.memory_retries) == (2, 1)
     assert shrunk.losses == pytest.approx(expected.losses, rel=1e-4)
     assert shrunk.gradient_norms == pytest.approx(expected.gradient_norms, rel=1e-3)
 
@@ -125,6 +126,7 @@ def test_a_run_whose_micro_batch_shrank_says_so_and_a_cut_warm_up_too(
     result = train(make_config(tmp_path, training={**LEARNING, "warmupSteps": 5}), None)
     assert result.training
     assert (result.training.micro_batch_size, result.training.warmup_steps) == (2, 1)
+    assert result.training.out_of_memory_retries == 1
     messages = {advice.reason: advice.message for advice in result.advice}
     assert "went on with 2" in messages["MicroBatchLowered"]
     assert "1 were taken" in messages["WarmupCut"]

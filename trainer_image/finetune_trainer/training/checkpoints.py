@@ -63,6 +63,7 @@ class CheckpointState(ApiModel):
     tokens: int = 0  # through the model so far, padding left out
     computed_tokens: int = 0  # padding with them
     seconds: float = 0.0  # of training, over all attempts
+    memory_retries: int = 0  # over all attempts
     history: list[LoggedStep] = []
     measured: list[Measured] = []
     best_step: int | None = None  # of the checkpoint whose weights are the best so far

@@ -38,6 +38,7 @@ class Trained:
     computed_tokens: int  # padding with them
     seconds: float
     micro_batch: int  # smaller than planned where memory ran out
+    memory_retries: int  # how often that was, over all attempts
     resumed_from: int  # the step that this attempt began at
 
     @property
@@ -113,6 +114,7 @@ class Run:
             computed_tokens=state.computed_tokens,
             seconds=state.seconds,
             micro_batch=self.stepper.micro_batch,
+            memory_retries=state.memory_retries,
             resumed_from=first,
         )
 
@@ -130,7 +132,7 @@ class Run:
 
     def _step(self, step: int, before: CheckpointState, started: float) -> CheckpointState:
         batch = self.batches.batch(step)
-        computed, rate = self.stepper.computed_tokens, self.rates.at(step)
+        computed, retries, rate = self.stepper.computed_tokens, self.stepper.memory_retries, self.rates.at(step)
         outcome = self.stepper.step(batch, rate)
         seconds = self.clock() - started
         tokens = before.tokens + int(batch["attention_mask"].sum())
@@ -152,6 +154,7 @@ class Run:
                 "tokens": tokens,
                 "computed_tokens": before.computed_tokens + self.stepper.computed_tokens - computed,
                 "seconds": before.seconds + seconds,
+                "memory_retries": before.memory_retries + self.stepper.memory_retries - retries,
                 "plan": self.plan.model_copy(update={"micro_batch": self.stepper.micro_batch}),
             }
         )

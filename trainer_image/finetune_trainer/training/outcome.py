@@ -11,7 +11,6 @@ from finetune_trainer.training.attention import attention_of
 from finetune_trainer.training.checkpoints import Checkpoint, SavedPlan
 from finetune_trainer.training.engines.base import Engine
 from finetune_trainer.training.loop import Trained
-from finetune_trainer.training.plan import StepPlan
 from finetune_trainer.training.set_up import Ready
 from finetune_trainer.training.stopping import retention_points
 
@@ -43,6 +42,7 @@ def training_status(
         trainable_parameters=sizes.trained,
         total_parameters=sizes.base + (sizes.trained if sizes.trained < sizes.base else 0),
         micro_batch_size=trained.micro_batch,
+        out_of_memory_retries=trained.memory_retries or None,
         warmup_steps=run.rates.warmup_steps,
         gradient_checkpointing=run.plan.checkpointing,
         optimizer=ready.optimizer,
@@ -58,7 +58,7 @@ def outcome_advice(ready: Ready, trained: Trained) -> list[Advice]:
     """What to know of the run, the weightiest first."""
     found = [
         *ready.advice,
-        _smaller_batch(ready.plan, trained),
+        _smaller_batch(trained),
         _moved(ready.found, ready.run.plan),
         *(Advice(reason="TrackingFailed", message=cut(lost, 512)) for lost in ready.run.reporter.trackers.lost),
     ]
@@ -84,11 +84,12 @@ def _moved(found: Checkpoint | None, plan: SavedPlan) -> Advice | None:
     return Advice(reason="ResumedElsewhere", message=cut(text, 512))
 
 
-def _smaller_batch(plan: StepPlan, trained: Trained) -> Advice | None:
-    if trained.micro_batch == plan.micro_batch:
+def _smaller_batch(trained: Trained) -> Advice | None:
+    if not trained.memory_retries:
         return None
+    times = "once" if trained.memory_retries == 1 else f"{trained.memory_retries} times"
     text = (
-        f"GPU memory ran out with {plan.micro_batch} rows at a time; the run went on with {trained.micro_batch}. "
+        f"GPU memory ran out {times}; the run went on with {trained.micro_batch} rows at a time. "
         f"Set spec.training.microBatchSize to a number up to {trained.micro_batch} to have it from the start"
     )
     return Advice(reason="MicroBatchLowered", message=text)

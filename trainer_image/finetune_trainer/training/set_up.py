@@ -64,7 +64,6 @@ class Ready:
     run: Run
     found: Checkpoint | None  # to go on from
     tuned: Tuned
-    plan: StepPlan
     sizes: Sizes
     optimizer: str
     memory: MemoryBefore  # the first step
@@ -163,7 +162,7 @@ def set_up(
         trained_biases(model) if spec.lora else None,
         earlier.base_advice(source) if earlier else None,
     ]
-    return Ready(run, found, tuned, plan, sizes, optimizer, before, [one for one in advice if one])
+    return Ready(run, found, tuned, sizes, optimizer, before, [one for one in advice if one])
 
 
 def _trainable(

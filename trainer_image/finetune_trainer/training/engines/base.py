@@ -57,6 +57,7 @@ class Stepper(Protocol):
     """Takes steps on one model, in place."""
 
     micro_batch: int  # rows at a time; lowered where memory runs out and the plan allows it
+    memory_retries: int  # how often a step began anew with a smaller micro-batch
     computed_tokens: int  # through the model so far, padding with them
     dtype: Dtype  # that is computed in
 

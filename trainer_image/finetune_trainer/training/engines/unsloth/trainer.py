@@ -65,6 +65,7 @@ class UnslothStepper:
         self._trainer.current_gradient_accumulation_steps = 1
         self._trained = [parameter for _, parameter in train_state.trained(model)]
         self.micro_batch = settings.plan.micro_batch
+        self.memory_retries = 0
         self.computed_tokens = 0
         self.dtype = computed_in(arguments)
 
@@ -122,6 +123,7 @@ class UnslothStepper:
                     raise
             # Outside of the handler, whose exception holds on to the tensors of the failed pass.
             self.micro_batch = -(-self.micro_batch // 2)
+            self.memory_retries += 1
             say(f"GPU memory ran out: {self.micro_batch} rows at a time from here on")
             self._model.zero_grad(set_to_none=True)
             gc.collect()
