@@ -127,7 +127,7 @@ def _reused(job: FineTuneJob) -> list[tuple[str, RenderableType]]:
 def _lineage(job: FineTuneJob, lineage: LineageStatus) -> list[tuple[str, RenderableType]]:
     spec = job.spec
     rows = [
-        ("model", _made_from(spec.model.source, lineage.model_revision, lineage.model_sha256)),
+        ("base model", _made_from(spec.model.source, lineage.model_revision, lineage.model_sha256)),
         ("rows", _made_from(spec.dataset.source, lineage.dataset_revision, lineage.dataset_sha256)),
     ]
     if lineage.training_sha256:
@@ -179,9 +179,23 @@ def _training(training: TrainingStatus) -> list[tuple[str, RenderableType]]:
         ("loss", Text.assemble((f"{first} → {final}", "bold"), f" in {training.steps} steps")),
         ("run time", Text(_runtime(training))),
     ]
+    if training.resumed_from_step:
+        rows.append(("went on", Text(f"from the checkpoint of step {training.resumed_from_step}")))
+    if training.validation_loss is not None:
+        rows.append(("validation", Text(_validation(training))))
+    if training.retention:
+        before, after = training.retention[0], training.retention[-1]
+        kept = f"{text.decimal(before.perplexity, 3)} → {text.decimal(after.perplexity, 3)}"
+        rows.append(("retention", Text(f"perplexity {kept} on rows of a general dataset")))
     if training.trainable_parameters:
         rows.append(("trained", Text(f"{training.trainable_parameters:,} parameters ({share:.2f}% of the model)")))
     return rows
+
+
+def _validation(training: TrainingStatus) -> str:
+    loss = f"loss {text.decimal(training.validation_loss)}"
+    best = f" with the weights of step {training.best_step}, the best of them" if training.best_step else ""
+    return f"{loss}{best}{'; stopped early' if training.stopped_early else ''}"
 
 
 def _runtime(training: TrainingStatus) -> str:

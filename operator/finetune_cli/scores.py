@@ -18,10 +18,13 @@ def render_evaluation(evaluation: EvaluationStatus) -> RenderableType:
     """The evaluation of a job."""
     shown = [metric for metric in evaluation.metrics if metric.base or metric.tuned]
     with_base = any(metric.base for metric in shown) or any(sample.base for sample in evaluation.samples)
-    parts: list[RenderableType] = [_scores(evaluation, shown, with_base)]
+    parts: list[RenderableType] = [_scores(_rows(evaluation), shown, with_base)]
     if any(value and value.interval95 for metric in shown for value in (metric.base, metric.tuned)):
         parts.append(Text("brackets are 95% intervals", "dim"))
     parts += [line for metric in evaluation.metrics for line in _remarks(metric)]
+    if evaluation.retention:
+        heading = f"{evaluation.retention.examples} retention rows"
+        parts += [Text(), _scores(heading, evaluation.retention.metrics, with_base)]
     if evaluation.report_uri:
         parts.append(Text.assemble(("report ", "dim"), text.text(evaluation.report_uri)))
     if evaluation.samples:
@@ -36,9 +39,9 @@ def title(metric: str) -> str:
     return text.clean(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", metric)).lower()
 
 
-def _scores(evaluation: EvaluationStatus, metrics: list[MetricStatus], with_base: bool) -> Table:
+def _scores(heading: str, metrics: list[MetricStatus], with_base: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column(_rows(evaluation))
+    table.add_column(heading)
     if with_base:
         table.add_column("base", justify="right")
     table.add_column("tuned", justify="right", style="bold")

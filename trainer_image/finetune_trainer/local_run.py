@@ -18,7 +18,7 @@ from finetune_api.job import FineTuneJob
 from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.names import CONFIG_FILE
 from finetune_api.reasons import Reason
-from finetune_api.results import DatasetStatus, MetricStatus, MetricValue, RowCount, StageResult
+from finetune_api.results import DatasetStatus, MetricStatus, MetricValue, RowCount, StageResult, TrainingStatus
 from finetune_api.sources import claims_read
 from finetune_api.stages import Stage, stages_of
 from finetune_api.uris import parse_claim
@@ -109,23 +109,44 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
             rows += _dataset_rows(result.dataset)
         if training := result.training:
             rows.append(("steps", str(training.steps), f"loss {training.first_loss} → {training.final_loss}"))
+            rows += _measured_rows(training)
             rows.append(("time", training.runtime or "", "reused" if result.reused else ""))
         if result.memory:
             rows.append(("memory", result.memory.summary, ""))
         if evaluation := result.evaluation:
             rows.append(("examples", str(evaluation.examples), "reused" if result.reused else ""))
             rows += [_metric_row(metric) for metric in evaluation.metrics]
+            if kept := evaluation.retention:
+                rows.append(("retention", f"{kept.examples} examples"))
+                rows += [_metric_row(metric) for metric in kept.metrics]
     width = max((len(row[0]) for row in rows), default=0)
     lines = ["", *(f"{row[0]:<{width}}  {'  '.join(cell for cell in row[1:] if cell)}" for row in rows)]
     advice = {entry.reason: entry.message for result in results for entry in result.advice}
     lines += [f"advice: {message}" for message in advice.values()]
     artefacts = [("adapter", result.adapter.uri) for result in results if result.adapter]
+    artefacts += [("model", result.model.uri) for result in results if result.model]
     artefacts += [
         ("report", result.evaluation.report_uri)
         for result in results
         if result.evaluation and result.evaluation.report_uri
     ]
     return [*lines, *(f"{name}: {config.local_path(parse_claim(uri))}" for name, uri in artefacts)]
+
+
+def _measured_rows(training: TrainingStatus) -> list[tuple[str, ...]]:
+    """What was seen on the way of rows that are not trained on, and where an earlier attempt had stopped."""
+    rows: list[tuple[str, ...]] = []
+    if training.resumed_from_step:
+        rows.append(("went on", f"from the checkpoint of step {training.resumed_from_step}"))
+    if training.validation_loss is not None:
+        best = f"with the weights of step {training.best_step}" if training.best_step else ""
+        rows.append(
+            ("validation", f"loss {training.validation_loss}", best, "stopped early" if training.stopped_early else "")
+        )
+    if training.retention:
+        before, after = training.retention[0].perplexity, training.retention[-1].perplexity
+        rows.append(("retention", f"perplexity {before} → {after}"))
+    return rows
 
 
 def _dataset_rows(dataset: DatasetStatus) -> list[tuple[str, ...]]:
