@@ -88,7 +88,7 @@ def test_ctrl_c_saves_a_checkpoint_before_the_stage_ends(make_config: Any, tmp_p
     typed: list[bytes] = []
 
     def interrupt(shown: str) -> bytes:
-        if typed or "step 3/1,000,000" not in shown:
+        if typed or not re.search(r"step [1-9][\d,]*/1,000,000", shown):  # not each step is drawn
             return b""
         typed.append(b"\x03")
         return b"\x03"
