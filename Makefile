@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
 CLUSTER ?= embedded
-FINETUNE_STATE_DIR ?= /var/lib/finetune-operator
+FINETUNE_STATE_DIR ?= $(if $(filter 0,$(shell id -u)),/var/lib,$(HOME)/.local/state)/finetune-operator
 FINETUNE_PHASES := $(FINETUNE_STATE_DIR)/run/phases.tsv
 comma := ,
 # What the tests start is on this machine; a proxy can't reach it.
@@ -90,6 +90,13 @@ ready-for-demo: begin
 	@$(MAKE) --jobs=3 $(PARTS)
 
 ## Run ------------------------------------------------------------------------------------------------------------
+
+.PHONY: try
+try: models ## Fine-tune and evaluate SmolLM2 on this machine, without a cluster and without root
+	@mkdir -p runs
+	@ln -sfn $(MODELS)/smollm2 runs/smollm2
+	@ln -sfn $(CURDIR)/tests/data/medqa_synthetic runs/medqa_synthetic
+	@$(PHASE) 'fine-tune and evaluate' $(BIN)/finetune run manifests/samples/medqa-tiny.yaml --mount models=runs
 
 .PHONY: demo
 demo: ready-for-demo ## From nothing to a fine-tuned, evaluated adapter on a real Kubernetes
