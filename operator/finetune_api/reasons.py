@@ -194,7 +194,7 @@ _TABLE = (
         Reason.PREEMPTED,
         Retry.FREE,
         "the pod was evicted for the cluster's own reasons",
-        "nothing: the pod is replaced",
+        "nothing: the pod is replaced, and a training goes on from its last checkpoint",
     ),
     FailureClass(
         Reason.NODE_LOST,

@@ -18,13 +18,14 @@ class Stage:
     suffix: str  # of the child's name, at most 5 characters: see names.MAX_NAME_LENGTH
     condition: str  # the condition that holds once its result is recorded
     active: str  # status.stage, and the reason of conditions, while its pod runs
+    resumes: bool  # whether an attempt goes on from where the one before it stood
 
     def __str__(self) -> str:
         return self.name
 
 
-TRAIN = Stage("Train", "train", "train", "Trained", "Training")
-EVALUATE = Stage("Evaluate", "evaluate", "eval", "Evaluated", "Evaluating")
+TRAIN = Stage("Train", "train", "train", "Trained", "Training", True)
+EVALUATE = Stage("Evaluate", "evaluate", "eval", "Evaluated", "Evaluating", False)
 
 STAGES = (TRAIN, EVALUATE)
 BY_NAME = {stage.name: stage for stage in STAGES}

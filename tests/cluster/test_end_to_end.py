@@ -12,7 +12,7 @@ import yaml
 
 from cluster_setup.demo import SAMPLE
 from cluster_setup.install import CLAIM, DEMO_NAMESPACE
-from cluster_setup.jobs import ROWS, RUN_SECONDS, Jobs, restart_operator, tiny
+from cluster_setup.jobs import ROWS, RUN_SECONDS, Jobs, has_progress, restart_operator, tiny
 from cluster_setup.load import ClaimFiles
 from cluster_setup.target import Target
 from embedded_cluster.process import wait_until
@@ -281,9 +281,16 @@ def test_a_child_that_somebody_suspends_is_told_and_goes_on_when_it_is_resumed(j
     jobs.wait("held", has_progress, RUN_SECONDS, "progress")
     suspend(jobs, "held-train", True)
     held = jobs.wait("held", lambda job: reason_of(job) == Reason.SUSPENDED, RUN_SECONDS, "Suspended")
-    assert held.status.progress is None or held.status.progress.remaining is None
+    reached = held.status.progress
+    assert reached is not None
+    assert reached.remaining is None
     suspend(jobs, "held-train", False)
-    jobs.wait("held", has_progress, RUN_SECONDS, "progress of the resumed pod")
+    resumed = jobs.wait(
+        "held", lambda job: job.status.progress.pod != reached.pod, RUN_SECONDS, "progress of the resumed pod"
+    )
+    assert resumed.status.progress is not None
+    assert resumed.status.progress.step >= reached.step  # from the checkpoint that the first pod left
+    assert resumed.status.attempts[0].reason == Reason.INTERRUPTED
     jobs.delete("held")
 
 
@@ -324,10 +331,6 @@ def test_a_job_recreated_under_its_name_while_the_first_still_trains_gets_its_ow
     assert second.status.training is not None
     assert second.status.training.steps == 2
     assert second.status.progress.step <= 96  # rows scored by both models; nothing of the first's 200 steps
-
-
-def has_progress(job: FineTuneJob) -> bool:
-    return job.status.progress is not None and job.status.progress.step > 0
 
 
 def test_delete_removes_the_children_and_keeps_the_artefacts(

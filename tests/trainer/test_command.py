@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.config import RunConfig
-from finetune_api.reasons import Reason
+from finetune_api.reasons import Reason, exit_code
 from finetune_api.results import StageResult
 from finetune_api.run_folder import ROW_CACHE
 from finetune_api.termination import decode
@@ -83,6 +83,21 @@ def test_a_command_without_its_configuration_says_so(tmp_path: Path) -> None:
     assert done.returncode == 64
     assert "InvalidSpec: can't read the run's configuration" in done.stdout
     assert "name it with --config" in done.stdout
+
+
+def test_sigterm_while_the_command_is_still_imported_ends_it_as_interrupted(make_config: Any, tmp_path: Path) -> None:
+    _, *rest = arguments(make_config(tmp_path), tmp_path)
+    # Python tells of each import when it is done. PID 1 would ignore the signal if nothing had asked for it.
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", *rest], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr
+    for line in process.stderr:
+        if "pydantic" in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    process.stderr.read()
+    assert process.wait() == exit_code(Reason.INTERRUPTED)
 
 
 def test_sigterm_in_the_middle_of_training_ends_it_promptly_and_leaves_nothing_half_written(

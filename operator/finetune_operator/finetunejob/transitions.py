@@ -158,15 +158,16 @@ def _in_work(status: FineTuneJobStatus, reason: str, message: str, short: str, n
 
 
 def _progress_of_now(status: FineTuneJobStatus, stage: Stage, reason: str) -> ProgressStatus | None:
-    """What is still true of the progress once its attempt may have ended: the next one counts anew."""
+    """What is still true of the progress once its attempt may have ended."""
     progress = status.progress
     if progress is None or progress.stage != stage.name:
         return progress
     ended = next((one for one in status.attempts if one.pod == progress.pod and one.end_time), None)
     if ended is None or ended.reason == COMPLETED:
         return progress if reason == stage.active else _stopped(progress)
-    # After the last attempt, what was reached stays to be seen.
-    return _stopped(progress) if failure_class(ended.reason or "").retry is Retry.NEVER else None
+    # What was reached stays to be seen, unless the next attempt counts anew.
+    last = failure_class(ended.reason or "").retry is Retry.NEVER
+    return _stopped(progress) if last or stage.resumes else None
 
 
 def _stopped(progress: ProgressStatus | None) -> ProgressStatus | None:

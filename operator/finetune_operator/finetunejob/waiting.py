@@ -34,9 +34,9 @@ class HeldOpen:
     pod: PodState
 
 
-def for_a_pod(job: str, ended: str = "") -> str:
-    """What is said while no pod of a Job runs. ``ended`` says how the last one ended."""
-    return f"{ended}; Job {job} starts again from step 0" if ended else f"waiting for a pod of Job {job} to run"
+def for_a_pod(job: str) -> str:
+    """What is said while a Job has had no pod."""
+    return f"waiting for a pod of Job {job} to run"
 
 
 def waiting(at: Situation, job: JobState) -> Wait | LookUp | HeldOpen:
@@ -64,7 +64,10 @@ def waiting(at: Situation, job: JobState) -> Wait | LookUp | HeldOpen:
 def _plain(at: Situation, job: JobState) -> Wait:
     """What is said while nobody says why no pod runs."""
     last = last_ended(at.status, at.stage)
-    return Wait(PENDING, for_a_pod(job.name, f"attempt {last.number} ended ({last.reason})" if last else ""))
+    if last is None:
+        return Wait(PENDING, for_a_pod(job.name))
+    begin = ", from the last checkpoint if there is one" if at.stage.resumes else " from the beginning"
+    return Wait(PENDING, f"attempt {last.number} ended ({last.reason}); Job {job.name} starts again{begin}")
 
 
 def _suspended(job: JobState) -> Wait:

@@ -67,6 +67,11 @@ class Jobs:
         return self.kubectl.run("-n", self.namespace, "get", "events", "--sort-by=.lastTimestamp").stdout
 
 
+def has_progress(job: FineTuneJob) -> bool:
+    """Whether a stage has told of a step."""
+    return job.status.progress is not None and job.status.progress.step > 0
+
+
 def tiny(destination: str, steps: int = 3, **sections: dict[str, Any]) -> dict[str, Any]:
     """A spec that trains the two-layer model for a few steps on the CPU."""
     spec: dict[str, Any] = {

@@ -86,7 +86,8 @@ def test_an_ended_attempt_is_recorded_once_and_the_job_goes_on(how: dict[str, An
     status = settled(job(), child(), ended(**how))
     assert (status.attempts[0].reason, status.stages[0].crashes) == (reason, crashes)
     assert verdict(status) == ("Unknown", "Pending")
-    assert words(status) == f"attempt 1 ended ({reason}); Job medqa-train starts again from step 0"
+    said = f"attempt 1 ended ({reason}); Job medqa-train starts again, from the last checkpoint if there is one"
+    assert words(status) == said
     assert settled(job(status), child(), ended(**how)) == status
 
 
@@ -279,17 +280,30 @@ def test_a_failed_job_keeps_what_was_reached_and_promises_nothing_more(code: int
 
 
 @pytest.mark.parametrize("how", [disrupted("PreemptionByScheduler"), {"code": 1}], ids=["preempted", "crashed"])
-def test_progress_is_cleared_when_an_attempt_ends_and_the_next_one_s_stays(how: dict[str, Any]) -> None:
+def test_training_s_progress_stays_when_an_attempt_ends_until_the_next_one_s_comes(how: dict[str, Any]) -> None:
     running = settled(job({"progress": PROGRESS}), child(), pod())
     assert running.progress is not None
     assert running.progress.remaining == "1m 30s"
     over = settled(job(running), child(), ended("p1", **how))
-    assert over.progress is None
-    assert words(over).endswith("starts again from step 0")
-    fresh = over.to_api() | {"progress": PROGRESS | {"pod": "p2", "step": 3}}
+    loading = settled(job(over), child(), ended("p1", **how), pod("p2", age=5))
+    for status in (over, loading):
+        assert status.progress is not None
+        assert (status.progress.pod, status.progress.summary, status.progress.remaining) == ("p1", "70/200", None)
+    fresh = loading.to_api() | {"progress": PROGRESS | {"pod": "p2", "step": 60}}
     status = settled(job(fresh), child(), ended("p1", **how), pod("p2", age=5))
     assert status.progress is not None
-    assert (status.progress.step, status.progress.remaining) == (3, "1m 30s")
+    assert (status.progress.step, status.progress.remaining) == (60, "1m 30s")
+
+
+def test_an_evaluation_s_progress_goes_with_its_attempt_since_the_next_one_counts_anew() -> None:
+    progress = PROGRESS | {"stage": "Evaluate", "pod": "e1"}
+    seen = job(after_training().to_api() | {"progress": progress})
+    evaluation = child("eval", uid="job-2")
+    running = settled(seen, evaluation, pod("e1", "evaluate", of="job-2"))
+    assert running.progress is not None
+    over = settled(job(running), evaluation, ended("e1", 1, stage="evaluate", of="job-2"))
+    assert over.progress is None
+    assert words(over) == "attempt 1 ended (TrainerCrashed); Job medqa-eval starts again from the beginning"
 
 
 def test_attempts_beyond_the_last_ten_are_dropped_and_do_not_come_back() -> None:

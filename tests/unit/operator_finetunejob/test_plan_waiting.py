@@ -125,12 +125,10 @@ def test_a_job_that_somebody_suspends_says_so_and_how_to_resume_it(found: Pod | 
     assert (verdict(status), status.stage) == (("Unknown", "Suspended"), "Pending")
     assert words(status).startswith("Job medqa-train is suspended; whoever suspended the Job resumes it")
     assert "kubectl patch job medqa-train -p" in words(status)
-    if found is None:  # its pod was deleted: the next one counts anew
-        assert status.progress is None
+    if found is None:  # its pod was deleted
         assert status.attempts[0].reason == "Interrupted"
-    else:
-        assert status.progress is not None
-        assert (status.progress.step, status.progress.remaining, status.progress.remaining_seconds) == (70, None, None)
+    assert status.progress is not None
+    assert (status.progress.step, status.progress.remaining, status.progress.remaining_seconds) == (70, None, None)
     resumed = settled(job(status), child(), pod("p2", age=1))
     assert (verdict(resumed), resumed.stages[0].crashes) == (("Unknown", "Training"), 0)
 
@@ -240,7 +238,7 @@ def test_a_replacement_that_does_not_come_is_asked_about_with_events_since_the_l
         quiet = decide(job(status), child(), gone, facts=replace(READY, warnings=()), now=late)
         assert isinstance(quiet, Settle)
         assert (verdict(quiet.status), quiet.revisit) == (("Unknown", "Pending"), revisit)
-        assert words(quiet.status) == "attempt 1 ended (TrainerCrashed); Job medqa-train starts again from step 0"
+        assert words(quiet.status).startswith("attempt 1 ended (TrainerCrashed); Job medqa-train starts again, from")
 
 
 def test_a_new_job_s_first_pod_is_asked_about_though_an_earlier_job_s_pod_is_still_there() -> None:
