@@ -15,8 +15,9 @@ from finetune_api.uris import HubSource, parse_source
 def prepare_environment(config: RunConfig) -> None:
     """Sets what the libraries must see. Call it before importing torch, datasets or Unsloth."""
     os.environ.update(environment(config))
-    # torchao's deprecation notices tell a user nothing.
-    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    # torchao's deprecation notices tell a user nothing, nor that a kernel for the CPU could be downloaded.
+    for name in ("torch.utils._pytree", "bitsandbytes.backends.cpu.ops"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     # The image names a place below /tmp. Elsewhere Unsloth would write into the working directory.
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(Path(tempfile.gettempdir()) / "unsloth_compiled_cache"))
 
@@ -26,6 +27,8 @@ def environment(config: RunConfig) -> dict[str, str]:
     variables = {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "UNSLOTH_DISABLE_STATISTICS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "WANDB_ERROR_REPORTING": "false",
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TRANSFORMERS_VERBOSITY": "error",

@@ -24,19 +24,16 @@ from finetune_trainer.stage.files import write_text
 from finetune_trainer.training.reporter import LoggedStep, Trackers
 from finetune_trainer.training.stopping import Measured
 
-# A server that is away keeps a GPU waiting for seconds, not for the minutes of the clients' own settings; and nothing
-# goes to the makers of the clients.
+# A server that is away keeps a GPU waiting for seconds, not for the minutes of the clients' own settings.
 _MLFLOW = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 _WANDB = {
     "WANDB_SILENT": "true",
     "WANDB_CONSOLE": "off",
     "WANDB_DISABLE_GIT": "true",
     "WANDB_DISABLE_CODE": "true",
-    "WANDB_ERROR_REPORTING": "false",
     "WANDB_INIT_TIMEOUT": "30",
 }
 _NAMES = {"TensorBoard": TensorBoardCallback, "MLflow": MLflowCallback, "W&B": WandbCallback}
