@@ -93,10 +93,10 @@ ready-for-demo: begin
 
 .PHONY: try
 try: models ## Fine-tune and evaluate SmolLM2 on this machine, without a cluster and without root
-	@mkdir -p runs
-	@ln -sfn $(MODELS)/smollm2 runs/smollm2
-	@ln -sfn $(CURDIR)/tests/data/medqa_synthetic runs/medqa_synthetic
-	@$(PHASE) 'fine-tune and evaluate' $(BIN)/finetune run manifests/samples/medqa-tiny.yaml --mount models=runs
+	@mkdir -p try
+	@ln -sfn $(MODELS)/smollm2 try/smollm2
+	@ln -sfn $(CURDIR)/tests/data/medqa_synthetic try/medqa_synthetic
+	@$(PHASE) 'fine-tune and evaluate' $(BIN)/finetune run manifests/samples/medqa-tiny.yaml --mount models=try
 
 .PHONY: demo
 demo: ready-for-demo ## From nothing to a fine-tuned, evaluated adapter on a real Kubernetes
