@@ -1,7 +1,7 @@
 """``spec.dataset``: the rows to train on, and the held-out rows of the evaluation.
 
 Shapes of rows stand in row_formats.py. What follows from a format is no schema default: finetune_api.defaults fills it
-in, and the classes of resolved_rows.py are what it gives.
+in, and the classes at the end are what it gives.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 from pydantic.alias_generators import to_camel
 
 from finetune_api.base import ApiModel, FieldError
 from finetune_api.credentials import SecretReference
-from finetune_api.row_filters import FiltersSpec
 from finetune_api.row_formats import (
     FORMAT_FIELDS,
+    ChatRows,
     ColumnsSpec,
     EndOfText,
     FormatName,
+    InstructionRows,
+    MultipleChoiceRows,
     Template,
+    TextRows,
     check_format_fields,
     format_rules,
 )
@@ -31,6 +34,7 @@ Split = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9
 Config = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._+-]+$")]
 Provenance = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[A-Z][A-Za-z0-9]*$")]
 Weight = Annotated[Decimal, Within(0, 1000, above=True)]
+Share = Annotated[Decimal, Within(0, 1)]
 
 # What the rows of spec.dataset itself are called beside those of its mixture.
 MAIN = "dataset"
@@ -224,6 +228,35 @@ class ValidationSpec(_RowsSpec):
         return self
 
 
+class FiltersSpec(ApiModel):
+    """What is left out of the training rows, and when the job ends for it."""
+
+    deduplication: Literal["None", "Exact", "Near"] = Field(
+        default="Near",
+        description="Rows that repeat an earlier one, of any dataset of the mixture, are left out. Exact: the same but "
+        "for case and white space. Near: also those that share at least 80% of their word sequences with an earlier "
+        "row and answer alike (MinHash, checked). Default: Near.",
+    )
+    max_malformed: Share = Field(
+        default="0.01",
+        description="Largest share of a dataset's rows that may be malformed: without a column, with a text of "
+        "another type, with turns out of order. They are left out and named; more of them end the job with "
+        'DatasetInvalid. Default: "0.01".',
+    )
+    max_too_long: Share = Field(
+        default="0.5",
+        description="Largest share of a dataset's rows that may be longer than model.maxSequenceLength, or without a "
+        "response for the loss. They are left out, never cut; more of them end the job with DatasetInvalid. Default: "
+        '"0.5".',
+    )
+    max_overlap: Share = Field(
+        default="0.1",
+        description="Largest share of the held-out rows of the evaluation that training rows may ask, too, exactly or "
+        "nearly. They stay where they are and are named; more of them end the job with DatasetInvalid. Default: "
+        '"0.1".',
+    )
+
+
 _REPLAY_TAKEN = "'replay' is what the rows of replay are called: choose another name"
 _TWICE = "two datasets of the mixture have one name"
 _OWN_WEIGHT = "a dataset of the mixture has a weight, and then spec.dataset needs one, too"
@@ -319,3 +352,110 @@ class EvaluationDatasetSpec(_RowsSpec):
     def _check_format(self) -> Self:
         check_format_fields(self.format, self.format_fields(), self.columns)
         return self
+
+
+# Resolved: what a user may leave out is there, by format. Each stands for one place in a spec.
+
+
+class MultipleChoiceMixture(MultipleChoiceRows, MixtureSpec):
+    """A dataset of the mixture with MultipleChoice rows."""
+
+
+class ChatMixture(ChatRows, MixtureSpec):
+    """A dataset of the mixture with Chat rows."""
+
+
+class InstructionMixture(InstructionRows, MixtureSpec):
+    """A dataset of the mixture with Instruction rows."""
+
+
+class TextMixture(TextRows, MixtureSpec):
+    """A dataset of the mixture with Text rows."""
+
+
+Mixture = Annotated[
+    MultipleChoiceMixture | ChatMixture | InstructionMixture | TextMixture, Field(discriminator="format")
+]
+
+
+class MultipleChoiceReplay(MultipleChoiceRows, ReplaySpec):
+    """spec.dataset.replay with MultipleChoice rows."""
+
+
+class ChatReplay(ChatRows, ReplaySpec):
+    """spec.dataset.replay with Chat rows."""
+
+
+class InstructionReplay(InstructionRows, ReplaySpec):
+    """spec.dataset.replay with Instruction rows."""
+
+
+class TextReplay(TextRows, ReplaySpec):
+    """spec.dataset.replay with Text rows."""
+
+
+Replay = Annotated[MultipleChoiceReplay | ChatReplay | InstructionReplay | TextReplay, Field(discriminator="format")]
+
+
+class _ResolvedDataset(DatasetSpec):
+    replay: Replay | None = None
+    mixture: list[Mixture] = []  # type: ignore[assignment]
+    filters: FiltersSpec = FiltersSpec()
+    packing: Literal["Auto", "Enabled", "Disabled"] = "Auto"
+
+
+class MultipleChoiceDataset(MultipleChoiceRows, _ResolvedDataset):
+    """spec.dataset of format MultipleChoice."""
+
+
+class ChatDataset(ChatRows, _ResolvedDataset):
+    """spec.dataset of format Chat."""
+
+
+class InstructionDataset(InstructionRows, _ResolvedDataset):
+    """spec.dataset of format Instruction."""
+
+
+class TextDataset(TextRows, _ResolvedDataset):
+    """spec.dataset of format Text."""
+
+
+Dataset = Annotated[
+    MultipleChoiceDataset | ChatDataset | InstructionDataset | TextDataset, Field(discriminator="format")
+]
+
+
+def datasets_of(dataset: Dataset) -> dict[str, Dataset | Mixture | Replay]:
+    """All datasets that are trained on, by name, in order: spec.dataset's own rows, its mixture's, and its replay's."""
+    found: dict[str, Dataset | Mixture | Replay] = {MAIN: dataset, **{one.name: one for one in dataset.mixture}}
+    return {**found, REPLAY: dataset.replay} if dataset.replay else found
+
+
+class MultipleChoiceHeldOut(MultipleChoiceRows, EvaluationDatasetSpec):
+    """spec.evaluation.dataset of format MultipleChoice."""
+
+
+class ChatHeldOut(ChatRows, EvaluationDatasetSpec):
+    """spec.evaluation.dataset of format Chat."""
+
+
+class InstructionHeldOut(InstructionRows, EvaluationDatasetSpec):
+    """spec.evaluation.dataset of format Instruction."""
+
+
+class TextHeldOut(TextRows, EvaluationDatasetSpec):
+    """spec.evaluation.dataset of format Text."""
+
+
+HeldOut = Annotated[
+    MultipleChoiceHeldOut | ChatHeldOut | InstructionHeldOut | TextHeldOut, Field(discriminator="format")
+]
+
+_HELD_OUT: TypeAdapter[HeldOut] = TypeAdapter(HeldOut)
+
+
+def held_out_of(validation: ValidationSpec) -> HeldOut | None:
+    """The rows of a validation that has a source of its own, in the resolved shape; None for a share of the rows."""
+    if validation.source is None:
+        return None
+    return _HELD_OUT.validate_python(validation.to_api())

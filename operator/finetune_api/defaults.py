@@ -10,11 +10,21 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from finetune_api.base import sha256_of
-from finetune_api.lora import Initialization, LoraSpec
-from finetune_api.resolved_rows import Dataset, HeldOut
+from finetune_api.dataset import Dataset, HeldOut
 from finetune_api.row_formats import FORMAT_FIELDS
-from finetune_api.spec import ADAPTER, MERGED, EvaluationSpec, FineTuneJobSpec, OutputFormat, OutputSpec
-from finetune_api.training import CheckpointSpec, LearningRate, TrainingSpec
+from finetune_api.spec import (
+    ADAPTER,
+    MERGED,
+    CheckpointSpec,
+    EvaluationSpec,
+    FineTuneJobSpec,
+    Initialization,
+    LearningRate,
+    LoraSpec,
+    OutputFormat,
+    OutputSpec,
+    TrainingSpec,
+)
 from finetune_api.uris import parse_claim
 
 EPOCHS = 3

@@ -11,8 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from finetune_api.dataset import FiltersSpec
 from finetune_api.results import Advice
-from finetune_api.row_filters import FiltersSpec
 
 _BAR = 16  # characters
 _SHOWN = 10

@@ -15,9 +15,8 @@ from itertools import islice
 
 from pydantic.alias_generators import to_camel
 
+from finetune_api.dataset import Dataset, FiltersSpec, HeldOut, Mixture, Replay, datasets_of
 from finetune_api.reasons import Reason
-from finetune_api.resolved_rows import Dataset, HeldOut, Mixture, Replay, datasets_of
-from finetune_api.row_filters import FiltersSpec
 from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.duplicates import NAMED, Compared, Duplicates, Overlap, said
 from finetune_trainer.data.example import Example, MalformedRow

@@ -16,9 +16,8 @@ from pydantic import ValidationError
 
 from finetune_api.base import sha256_of
 from finetune_api.config import RunConfig
-from finetune_api.dataset import REPLAY
+from finetune_api.dataset import REPLAY, Dataset, datasets_of, held_out_of
 from finetune_api.reasons import Reason
-from finetune_api.resolved_rows import Dataset, datasets_of, held_out_of
 from finetune_api.results import Advice, DatasetStatus
 from finetune_api.run_folder import ROW_CACHE
 from finetune_api.uris import parse_claim

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_api.config import RunConfig
-from finetune_api.dataset import MAIN, REPLAY, DatasetSpec, EvaluationDatasetSpec, MixtureSpec, ReplaySpec
+from finetune_api.dataset import (
+    MAIN,
+    REPLAY,
+    DatasetSpec,
+    EvaluationDatasetSpec,
+    MixtureSpec,
+    ReplaySpec,
+    held_out_of,
+)
 from finetune_api.model import AdapterSource, ModelSpec
 from finetune_api.reasons import Reason
-from finetune_api.resolved_rows import held_out_of
 from finetune_api.uris import BucketPath, ClaimPath, HubSource, parse_source
 from finetune_trainer.sources.claim import claim_rows
 from finetune_trainer.sources.credentials import credentials_of

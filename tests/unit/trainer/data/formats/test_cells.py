@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import raw_rows
-from finetune_api.resolved_rows import TextDataset
+from finetune_api.dataset import TextDataset
 from finetune_api.row_formats import ROW_FORMATS
 from finetune_trainer.data.formats import READERS, optional_columns, parse_row
 
