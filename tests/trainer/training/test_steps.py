@@ -326,7 +326,7 @@ def test_biases_that_would_train_in_float16_are_refused() -> None:
     load_engine()
     import torch
 
-    from finetune_api.spec import LoraSpec
+    from finetune_api.lora import LoraSpec
     from finetune_trainer.training.engines.unsloth.engine import check_trained_types
 
     layer: Any = torch.nn.Linear(2, 2, dtype=torch.float16)
