@@ -11,7 +11,7 @@ import pytest
 from finetune_api.reasons import Reason
 from finetune_api.spec_file import spec_text
 from finetune_trainer.cli import main
-from finetune_trainer.finished_runs import find_runs
+from finetune_trainer.finished_runs import find_runs, newest_evaluation
 from finetune_trainer.run_comparison import compare, short_names
 from trainer_inputs import make_config, refusal, run_config
 
@@ -108,6 +108,20 @@ def test_the_newest_evaluation_of_a_run_counts(tmp_path: Path) -> None:
     assert evaluation
     assert evaluation.evaluation
     assert evaluation.evaluation.metrics[0].p_value == "0.02"
+
+
+def test_an_evaluation_of_another_training_is_none_of_the_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    evaluate(run, "z", day=2)
+    evaluate(run, "y", day=3)
+    other = run / "evaluations" / "y" / "result.json"
+    other.write_text(other.read_text().replace("a" * 64, "b" * 64))
+    evaluation = find_runs([run])[0].evaluation
+    assert evaluation
+    assert newest_evaluation(run, "a" * 64) == (run / "evaluations" / "z", evaluation)
+    newest = newest_evaluation(run)
+    assert newest
+    assert newest[0].name == "y"
 
 
 def test_specs_differ_field_by_field_and_only_in_what_they_mean(tmp_path: Path) -> None:
