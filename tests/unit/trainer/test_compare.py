@@ -175,7 +175,7 @@ def test_the_table_has_a_column_for_each_run_below_what_differs(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     first = make_run(tmp_path / "first", SPEC)
-    second = make_run(tmp_path / "second", {**SPEC, "lora": {"rank": 16}}, day=2, finalLoss="0.2")
+    second = make_run(tmp_path / "second", {**SPEC, "lora": {"rank": 16}}, day=2, finalLoss="0.2", outOfMemoryRetries=2)
     evaluate(first, "e", day=3)
     lines = shown(capsys, first, second)
     cells = {line[:22].strip(): line[22:].split("  ") for line in lines if line}
@@ -184,6 +184,7 @@ def test_the_table_has_a_column_for_each_run_below_what_differs(
     assert told["run"] == ["first", "second"]
     assert told["final loss"] == ["0.3", "0.2"]
     assert told["trainable parameters"] == ["25,600", "25,600"]
+    assert told["out of GPU memory"] == ["–", "2×"]
     assert told["adapter"] == ["2.5 MB", "2.5 MB"]
     assert told["Accuracy tuned"] == ["0.500 [0.400, 0.600]", "–"]
     assert told["Accuracy p"] == ["0.01", "–"]
