@@ -74,6 +74,7 @@ MAX_SHOWN = 80
 # The largest integer that every JSON reader keeps exactly (RFC 8259, section 6).
 MAX_COUNT = 2**53 - 1
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 def number(value: float, digits: int = 6) -> str:

@@ -10,21 +10,14 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from finetune_api.base import sha256_of
-from finetune_api.dataset import Dataset, HeldOut
+from finetune_api.dataset import Dataset
+from finetune_api.evaluation import EvaluationSpec
+from finetune_api.held_out import HeldOut
+from finetune_api.lora import Initialization, LoraSpec
+from finetune_api.output import ADAPTER, MERGED, OutputFormat, OutputSpec
 from finetune_api.row_formats import FORMAT_FIELDS
-from finetune_api.spec import (
-    ADAPTER,
-    MERGED,
-    CheckpointSpec,
-    EvaluationSpec,
-    FineTuneJobSpec,
-    Initialization,
-    LearningRate,
-    LoraSpec,
-    OutputFormat,
-    OutputSpec,
-    TrainingSpec,
-)
+from finetune_api.spec import FineTuneJobSpec
+from finetune_api.training import CheckpointSpec, LearningRate, TrainingSpec
 from finetune_api.uris import parse_claim
 
 EPOCHS = 3

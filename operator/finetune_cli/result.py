@@ -181,6 +181,9 @@ def _training(training: TrainingStatus) -> list[tuple[str, RenderableType]]:
     ]
     if training.resumed_from_step:
         rows.append(("went on", Text(f"from the checkpoint of step {training.resumed_from_step}")))
+    if training.out_of_memory_retries:
+        words = f"{training.micro_batch_size} rows at a time; GPU memory ran out {training.out_of_memory_retries}×"
+        rows.append(("micro-batch", Text(words)))
     if training.validation_loss is not None:
         rows.append(("validation", Text(_validation(training))))
     if training.retention:

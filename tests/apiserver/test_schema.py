@@ -15,7 +15,11 @@ from embedded_cluster.control_plane import ControlPlane
 from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.results import AdapterStatus, EvaluationStatus, MemoryStatus
 from finetune_api.rules import Placeholders
-from rule_cases import CASES, FORMAT_COLUMNS, FORMAT_FIELDS, FORMATS, SPECS, UNKNOWN, mixture, rows
+from rule_cases import CASES
+from rule_cases.formats import FORMAT_COLUMNS, FORMAT_FIELDS, FORMATS
+from rule_cases.places import mixture, rows
+from rule_cases.sections import SPECS
+from rule_cases.unknown import UNKNOWN
 from specs import MINIMAL
 from specs import job_with as job
 

@@ -66,6 +66,7 @@ def _rows(comparison: Comparison) -> Iterator[tuple[str, Show]]:
     yield "dtype", _training(lambda one: one.dtype or "")
     yield "optimizer", _training(lambda one: one.optimizer or "")
     yield "micro-batch", _training(lambda one: _count(one.micro_batch_size))
+    yield "out of GPU memory", _training(lambda one: _times(one.out_of_memory_retries))
     yield "adapter", lambda run: _saved(run.training.adapter)
     yield "merged model", lambda run: _saved(run.training.model)
     yield "held-out rows", lambda run: _count(evaluation_of(run).examples)
@@ -113,6 +114,10 @@ def _saved(artefact: ArtefactStatus | None) -> str:
 
 def _count(number: int) -> str:
     return f"{number:,}" if number else ""
+
+
+def _times(number: int | None) -> str:
+    return f"{number}×" if number else ""
 
 
 def _value(value: object) -> str:

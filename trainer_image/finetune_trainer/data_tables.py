@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from finetune_api.dataset import FiltersSpec
+from finetune_api.filters import FiltersSpec
 from finetune_api.results import Advice
 
 _BAR = 16  # characters

@@ -13,6 +13,7 @@ from finetune_api.reasons import Reason
 from finetune_api.results import EvaluationStatus, LineageStatus, StageLineage, StageResult
 from finetune_api.run_folder import EVALUATIONS, LOCK, REPORT, RESULT, SPEC
 from finetune_api.stages import EVALUATE, TRAIN
+from finetune_trainer.finished_runs import newest_evaluation
 from finetune_trainer.sources.pins import Pins, pins_of, read_pins
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.stage.result import read_result
@@ -74,7 +75,8 @@ def find_evaluation(place: Path) -> FinishedEvaluation:
         raise StageError(Reason.INVALID_SPEC, f"{place} is not there", _NAME_ONE)
     folder = (place if place.is_dir() else place.parent).resolve()  # latest is a link to a run's folder
     if place.is_dir() and (folder / EVALUATIONS).is_dir():
-        folder = _newest(folder / EVALUATIONS) or folder
+        newest = newest_evaluation(folder)
+        folder = newest[0] if newest else folder
     run = folder.parent.parent
     result, training = read_result(folder / RESULT), read_result(run / RESULT)
     if result is None or result.stage != EVALUATE.name or not result.evaluation:
@@ -83,11 +85,6 @@ def find_evaluation(place: Path) -> FinishedEvaluation:
         text = f"{run} does not hold the training that was evaluated"
         raise StageError(Reason.INVALID_SPEC, text, "an evaluation can be verified where its run left it only")
     return FinishedEvaluation(run, folder, training, result, _read_report(folder / REPORT))
-
-
-def _newest(evaluations: Path) -> Path | None:
-    found = {file.parent: result for file in evaluations.glob(f"*/{RESULT}") if (result := read_result(file))}
-    return max(found, key=lambda folder: found[folder].finished_at, default=None)
 
 
 def _read_report(file: Path) -> EvaluationStatus:

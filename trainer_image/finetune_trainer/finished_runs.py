@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,17 @@ def find_runs(places: Sequence[Path]) -> list[FinishedRun]:
     return list(runs.values())
 
 
+def newest_evaluation(run: Path, training_sha256: str | None = None) -> tuple[Path, StageResult] | None:
+    """The evaluation in a run's folder that ended last, with its own folder; of this training, where one is named."""
+    found = {
+        file.parent: result
+        for file in (run / EVALUATIONS).glob(f"*/{RESULT}")
+        if (result := read_result(file)) and result.stage == EVALUATE.name and result.evaluation
+    }
+    ours = (one for one in found.items() if training_sha256 in (None, one[1].training_sha256))
+    return max(ours, key=lambda one: one[1].finished_at, default=None)
+
+
 def _runs_at(place: Path) -> list[FinishedRun]:
     """The oldest first."""
     if not place.exists():
@@ -64,16 +75,9 @@ def _read(folder: Path) -> FinishedRun | None:
     training = read_result(folder / RESULT)
     if training is None or training.stage != TRAIN.name:
         return None
-    evaluations = [one for one in _evaluations(folder) if one.training_sha256 == training.training_sha256]
-    newest = max(evaluations, key=lambda one: one.finished_at, default=None)
-    return FinishedRun(folder.resolve(), training, newest, _spec(folder / SPEC))  # latest is a link to one of them
-
-
-def _evaluations(folder: Path) -> Iterator[StageResult]:
-    for file in (folder / EVALUATIONS).glob(f"*/{RESULT}"):
-        result = read_result(file)
-        if result and result.stage == EVALUATE.name and result.evaluation:
-            yield result
+    newest = newest_evaluation(folder, training.training_sha256)
+    # latest is a link to one of them
+    return FinishedRun(folder.resolve(), training, newest[1] if newest else None, _spec(folder / SPEC))
 
 
 def _spec(file: Path) -> dict[str, Any] | None:

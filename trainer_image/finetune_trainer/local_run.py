@@ -109,7 +109,7 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
             rows += _dataset_rows(result.dataset)
         if training := result.training:
             rows.append(("steps", str(training.steps), f"loss {training.first_loss} → {training.final_loss}"))
-            rows += _measured_rows(training)
+            rows += _course_rows(training)
             rows.append(("time", training.runtime or "", "reused" if result.reused else ""))
         if result.memory:
             rows.append(("memory", result.memory.summary, ""))
@@ -133,11 +133,14 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
     return [*lines, *(f"{name}: {config.local_path(parse_claim(uri))}" for name, uri in artefacts)]
 
 
-def _measured_rows(training: TrainingStatus) -> list[tuple[str, ...]]:
-    """What was seen on the way of rows that are not trained on, and where an earlier attempt had stopped."""
+def _course_rows(training: TrainingStatus) -> list[tuple[str, ...]]:
+    """What happened on the way: an earlier attempt that stopped, memory that ran out, rows that were only measured."""
     rows: list[tuple[str, ...]] = []
     if training.resumed_from_step:
         rows.append(("went on", f"from the checkpoint of step {training.resumed_from_step}"))
+    if training.out_of_memory_retries:
+        ran_out = f"GPU memory ran out {training.out_of_memory_retries}×"
+        rows.append(("micro-batch", f"{training.micro_batch_size} rows at a time", ran_out))
     if training.validation_loss is not None:
         best = f"with the weights of step {training.best_step}" if training.best_step else ""
         rows.append(

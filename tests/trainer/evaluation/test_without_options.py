@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from finetune_api.spec import EvaluationSpec
+from finetune_api.evaluation import EvaluationSpec
 from finetune_trainer.data.chat_format import ChatFormat, read_chat_format
 from finetune_trainer.data.example import Example, Message
 from finetune_trainer.evaluation.measure import measure

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from finetune_api.defaults import ResolvedTraining
+from finetune_api.lora import LoraSpec
 from finetune_api.reasons import Reason
-from finetune_api.spec import LoraSpec
 from finetune_trainer.data.tokenize import IGNORED, TokenRow
 from finetune_trainer.models.adapter_targets import (
     adapter_layers,

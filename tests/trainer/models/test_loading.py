@@ -161,7 +161,7 @@ def test_a_model_with_a_processor_is_trained_on_text_and_its_adapter_loads(tiny_
     engine = load_engine()
     from transformers import AutoProcessor
 
-    from finetune_api.spec import LoraSpec
+    from finetune_api.lora import LoraSpec
     from tiny_models import make_multimodal
 
     folder = make_multimodal(tiny_model, tmp_path / "model")

@@ -111,7 +111,7 @@ def test_the_information_of_weights_and_of_updates_is_the_mean_square_of_each_ro
 def test_a_penalty_and_its_gradient_are_those_of_autograd(tiny_model: Path, rank_stabilized: bool) -> None:
     import torch
 
-    from finetune_api.spec import LoraSpec
+    from finetune_api.lora import LoraSpec
     from finetune_trainer.training.consolidation import update_penalty, weight_penalty
     from finetune_trainer.training.engines import load_engine
 

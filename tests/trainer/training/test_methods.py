@@ -146,7 +146,7 @@ def test_a_rank_stabilised_update_is_scaled_by_the_root_of_its_rank(make_config:
 def test_a_layer_of_512_by_2048_at_rank_8_gives_20480_parameters() -> None:
     from torch import nn
 
-    from finetune_api.spec import LoraSpec
+    from finetune_api.lora import LoraSpec
     from finetune_trainer.models.adapter_targets import adapter_parameters
 
     class Model(nn.Module):
@@ -168,7 +168,7 @@ def test_a_layer_of_512_by_2048_at_rank_8_gives_20480_parameters() -> None:
 def test_loftq_begins_nearer_to_the_model_in_16_bit_than_nf4_is(make_config: Any, tmp_path: Path) -> None:
     import torch
 
-    from finetune_api.spec import LoraSpec
+    from finetune_api.lora import LoraSpec
     from finetune_trainer.models.answers_alike import answers_of
     from finetune_trainer.models.initialization import begin
     from finetune_trainer.models.methods import METHODS

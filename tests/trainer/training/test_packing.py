@@ -213,7 +213,7 @@ def test_packed_positions_begin_anew_and_the_first_label_of_a_row_is_left_out() 
 def test_the_proof_does_not_repack_4_bit_weights_as_evaluation_may(tiny_model: Path, dropout: str) -> None:
     import torch
 
-    from finetune_api.spec import LoraSpec
+    from finetune_api.lora import LoraSpec
     from finetune_trainer.models.methods import METHODS
     from finetune_trainer.sources.model import ModelSource
     from finetune_trainer.training.packed_attention import prove_packing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from finetune_api.run_folder import ROW_CACHE
 from finetune_trainer.stage.device import Device
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.training.engines import load_engine
+from finetune_trainer.training.reporter import StepReporter
 from trainer_inputs import refusal
 from training_steps import Steps, take_steps
 
@@ -130,6 +132,34 @@ def test_a_run_whose_micro_batch_shrank_says_so_and_a_cut_warm_up_too(
     messages = {advice.reason: advice.message for advice in result.advice}
     assert "went on with 2" in messages["MicroBatchLowered"]
     assert "1 were taken" in messages["WarmupCut"]
+
+
+def test_memory_that_ran_out_before_a_restart_is_told_at_the_end(
+    make_config: Any, tmp_path: Path, small_gpu: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetune_trainer.stage.interruption import INTERRUPTION
+    from finetune_trainer.training.train import train
+
+    config = make_config(tmp_path, training={**LEARNING, "maxSteps": 3})
+    small_gpu(rows=3)
+    told = StepReporter.step
+
+    def interrupt(self: Any, entry: Any, total: int) -> None:
+        told(self, entry, total)
+        INTERRUPTION.requested = signal.SIGTERM
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StepReporter, "step", interrupt)
+        try:
+            with pytest.raises(StageError, match="stopped by SIGTERM at step 1 of 3"):
+                train(config, None)
+        finally:
+            INTERRUPTION.requested = None
+    result = train(config, None)
+    training, (advice,) = result.training, [one for one in result.advice if one.reason == "MicroBatchLowered"]
+    assert training
+    assert (training.resumed_from_step, training.micro_batch_size, training.out_of_memory_retries) == (1, 2, 1)
+    assert "GPU memory ran out once" in advice.message
 
 
 def test_the_adapter_is_saved_in_the_type_and_values_that_were_trained(
@@ -326,7 +356,7 @@ def test_biases_that_would_train_in_float16_are_refused() -> None:
     load_engine()
     import torch
 
-    from finetune_api.spec import LoraSpec
+    from finetune_api.lora import LoraSpec
     from finetune_trainer.training.engines.unsloth.engine import check_trained_types
 
     layer: Any = torch.nn.Linear(2, 2, dtype=torch.float16)

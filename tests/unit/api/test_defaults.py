@@ -12,11 +12,12 @@ from pydantic import Field
 
 from finetune_api.base import sha256_of
 from finetune_api.crd import build_crd
-from finetune_api.dataset import FiltersSpec
 from finetune_api.defaults import _DECIMALS, LEARNING_RATES, ResolvedLora, ResolvedSpec, ResolvedTraining, resolve
+from finetune_api.filters import FiltersSpec
+from finetune_api.lora import LoraSpec
 from finetune_api.row_formats import ROW_FORMATS
 from finetune_api.rules import DECIMAL_PATTERN
-from finetune_api.spec import FineTuneJobSpec, LoraSpec
+from finetune_api.spec import FineTuneJobSpec
 from specs import job_with, spec_with
 
 # A default never changes within a version of the API: an object that is stored, or applied again, would change meaning.

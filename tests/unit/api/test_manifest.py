@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from finetune_api.manifest import ManifestError, read_manifest
-from rule_cases import UNKNOWN
+from rule_cases.unknown import UNKNOWN
 from specs import MINIMAL, job_with
 
 SAMPLES = sorted((Path(__file__).parents[3] / "manifests/samples").glob("*.yaml"))

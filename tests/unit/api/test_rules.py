@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.rules import Placeholders, fill
 from finetune_api.spec import FineTuneJobSpec
-from rule_cases import CASES, SPECS
+from rule_cases import CASES
+from rule_cases.sections import SPECS
 from specs import MINIMAL, job_with, spec_with
 
 

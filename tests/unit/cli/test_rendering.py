@@ -55,6 +55,7 @@ def test_a_full_job_is_shown_with_its_model_and_neither_rank_nor_adapter() -> No
     assert "rank" not in heading
     shown = screen_of(read_job("full-succeeded"))
     assert re.search(r"^model +pvc://models/medqa/3f2a9c01d4be/model$", shown, re.MULTILINE)
+    assert re.search(r"^base model +hf://unsloth/Llama-3\.2-1B-Instruct \(at 9213176726f5\)$", shown, re.MULTILINE)
     assert "adapter" not in shown
 
 

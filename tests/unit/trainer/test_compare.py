@@ -11,7 +11,7 @@ import pytest
 from finetune_api.reasons import Reason
 from finetune_api.spec_file import spec_text
 from finetune_trainer.cli import main
-from finetune_trainer.finished_runs import find_runs
+from finetune_trainer.finished_runs import find_runs, newest_evaluation
 from finetune_trainer.run_comparison import compare, short_names
 from trainer_inputs import make_config, refusal, run_config
 
@@ -110,6 +110,20 @@ def test_the_newest_evaluation_of_a_run_counts(tmp_path: Path) -> None:
     assert evaluation.evaluation.metrics[0].p_value == "0.02"
 
 
+def test_an_evaluation_of_another_training_is_none_of_the_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    evaluate(run, "z", day=2)
+    evaluate(run, "y", day=3)
+    other = run / "evaluations" / "y" / "result.json"
+    other.write_text(other.read_text().replace("a" * 64, "b" * 64))
+    evaluation = find_runs([run])[0].evaluation
+    assert evaluation
+    assert newest_evaluation(run, "a" * 64) == (run / "evaluations" / "z", evaluation)
+    newest = newest_evaluation(run)
+    assert newest
+    assert newest[0].name == "y"
+
+
 def test_specs_differ_field_by_field_and_only_in_what_they_mean(tmp_path: Path) -> None:
     first = {**SPEC, "training": {"learningRate": "2e-4", "maxSteps": 40}}
     second = {**SPEC, "lora": {"rank": 16}, "training": {"learningRate": "0.0002", "epochs": 2}}
@@ -161,7 +175,7 @@ def test_the_table_has_a_column_for_each_run_below_what_differs(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     first = make_run(tmp_path / "first", SPEC)
-    second = make_run(tmp_path / "second", {**SPEC, "lora": {"rank": 16}}, day=2, finalLoss="0.2")
+    second = make_run(tmp_path / "second", {**SPEC, "lora": {"rank": 16}}, day=2, finalLoss="0.2", outOfMemoryRetries=2)
     evaluate(first, "e", day=3)
     lines = shown(capsys, first, second)
     cells = {line[:22].strip(): line[22:].split("  ") for line in lines if line}
@@ -170,6 +184,7 @@ def test_the_table_has_a_column_for_each_run_below_what_differs(
     assert told["run"] == ["first", "second"]
     assert told["final loss"] == ["0.3", "0.2"]
     assert told["trainable parameters"] == ["25,600", "25,600"]
+    assert told["out of GPU memory"] == ["–", "2×"]
     assert told["adapter"] == ["2.5 MB", "2.5 MB"]
     assert told["Accuracy tuned"] == ["0.500 [0.400, 0.600]", "–"]
     assert told["Accuracy p"] == ["0.01", "–"]

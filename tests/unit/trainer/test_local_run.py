@@ -126,7 +126,8 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
             "provenance": [{"name": "Human", "rows": 9000}, {"name": "Unknown", "rows": 543}],
             "cached": True,
         },
-        "training": {"steps": 40, "runtimeSeconds": 62, "runtime": "1m 02s", "firstLoss": "2.1", "finalLoss": "0.3"},
+        "training": {"steps": 40, "runtimeSeconds": 62, "runtime": "1m 02s", "firstLoss": "2.1", "finalLoss": "0.3"}
+        | {"microBatchSize": 2, "outOfMemoryRetries": 1},
         "memory": {"summary": "1.3/79 GiB (1.7%)"},
         "adapter": {"uri": "pvc://out/run/0123/adapter", "sha256": "a" * 64, "sizeBytes": 1, "files": 1},
         "advice": [{"reason": "WarmupCut", "message": "5 were asked for"}],
@@ -155,6 +156,7 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
         "left out        12 malformed, 1,623 near duplicate",
         "from            9,000 Human, 543 Unknown",
         "steps           40  loss 2.1 → 0.3",
+        "micro-batch     2 rows at a time  GPU memory ran out 1×",
         "time            1m 02s",
         "memory          1.3/79 GiB (1.7%)",
         "examples        12",

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from finetune_api.dataset import Dataset, FiltersSpec, datasets_of
+from finetune_api.dataset import Dataset, datasets_of
+from finetune_api.filters import FiltersSpec
 from finetune_api.reasons import Reason
 from finetune_trainer.data.duplicates import Compared, Overlap
 from finetune_trainer.data.example import Example

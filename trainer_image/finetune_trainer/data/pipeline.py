@@ -15,8 +15,12 @@ from itertools import islice
 
 from pydantic.alias_generators import to_camel
 
-from finetune_api.dataset import Dataset, FiltersSpec, HeldOut, Mixture, Replay, datasets_of
+from finetune_api.dataset import Dataset, datasets_of
+from finetune_api.filters import FiltersSpec
+from finetune_api.held_out import HeldOut
+from finetune_api.mixture import Mixture
 from finetune_api.reasons import Reason
+from finetune_api.replay import Replay
 from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.duplicates import NAMED, Compared, Duplicates, Overlap, said
 from finetune_trainer.data.example import Example, MalformedRow

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from finetune_api.config import RunConfig
-from finetune_api.dataset import MAIN
+from finetune_api.mixture import MAIN
 from finetune_api.results import Advice
 from finetune_trainer.data.load import Rows, check_overlap, find_overlap, load_examples
 from finetune_trainer.sources.locate import HELD_OUT, Sources, locate

@@ -16,11 +16,13 @@ from pydantic import ValidationError
 
 from finetune_api.base import sha256_of
 from finetune_api.config import RunConfig
-from finetune_api.dataset import REPLAY, Dataset, datasets_of, held_out_of
+from finetune_api.dataset import Dataset, datasets_of
 from finetune_api.reasons import Reason
+from finetune_api.replay import REPLAY
 from finetune_api.results import Advice, DatasetStatus
 from finetune_api.run_folder import ROW_CACHE
 from finetune_api.uris import parse_claim
+from finetune_api.validation import held_out_of
 from finetune_trainer import __version__
 from finetune_trainer.data.duplicates import Overlap
 from finetune_trainer.data.load import Rows, check_overlap, find_overlap, load_examples, overlap_facts

@@ -8,8 +8,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from finetune_api.dataset import REPLAY
 from finetune_api.reasons import Reason
+from finetune_api.replay import REPLAY
 from finetune_trainer.data.load import Rows
 from finetune_trainer.data.mixture import sample
 from finetune_trainer.data.pipeline import Reading

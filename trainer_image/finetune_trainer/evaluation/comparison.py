@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from finetune_api.evaluation import EvaluationSpec
 from finetune_api.reasons import Reason
-from finetune_api.spec import EvaluationSpec
 from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.example import Example
 from finetune_trainer.data.tokenize import LossOn

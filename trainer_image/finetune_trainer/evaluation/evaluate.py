@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from finetune_api.config import RunConfig
+from finetune_api.evaluation import EvaluationSpec
 from finetune_api.reasons import Reason
 from finetune_api.results import EvaluationStatus, LineageStatus, StageResult
-from finetune_api.spec import EvaluationSpec
 from finetune_api.spec_file import spec_text
 from finetune_api.stages import EVALUATE
 from finetune_trainer.data.chat_format import read_chat_format

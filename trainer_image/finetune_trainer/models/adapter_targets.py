@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from finetune_api.lora import ALL_LINEAR, LoraSpec
 from finetune_api.reasons import Reason
-from finetune_api.spec import ALL_LINEAR, LoraSpec
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.stage.failure import StageError
 

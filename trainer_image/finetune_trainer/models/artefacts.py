@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from finetune_api.config import RunConfig
+from finetune_api.output import ADAPTER, MERGED
 from finetune_api.reasons import Reason
 from finetune_api.results import AdapterStatus, ArtefactStatus, ModelStatus, StageResult
 from finetune_api.run_folder import LATEST
-from finetune_api.spec import ADAPTER, MERGED
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.stage.device import Device
 from finetune_trainer.stage.failure import StageError, failure_of, first_line

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from finetune_api.lora import LoraSpec
 from finetune_api.reasons import Reason
 from finetune_api.results import Advice
-from finetune_api.spec import LoraSpec
 from finetune_trainer.models.protocols import AdapterModel, CausalLM
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.failure import StageError, first_line

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from finetune_api.spec import LoraSpec
+from finetune_api.lora import LoraSpec
 from finetune_trainer.models.loading import load_weights
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.sources.model import ModelSource

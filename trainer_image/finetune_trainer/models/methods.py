@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from finetune_api.spec import LoraSpec, MethodName
+from finetune_api.lora import LoraSpec
+from finetune_api.spec import MethodName
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device

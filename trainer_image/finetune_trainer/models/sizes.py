@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from finetune_api.defaults import ResolvedSpec
-from finetune_api.spec import MERGED
+from finetune_api.output import MERGED
 from finetune_trainer.models.adapter_targets import adapter_parameters
 from finetune_trainer.models.methods import METHODS
 from finetune_trainer.models.protocols import CausalLM

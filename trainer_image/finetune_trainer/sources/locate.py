@@ -7,18 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_api.config import RunConfig
-from finetune_api.dataset import (
-    MAIN,
-    REPLAY,
-    DatasetSpec,
-    EvaluationDatasetSpec,
-    MixtureSpec,
-    ReplaySpec,
-    held_out_of,
-)
+from finetune_api.dataset import DatasetSpec
+from finetune_api.held_out import EvaluationDatasetSpec
+from finetune_api.mixture import MAIN, MixtureSpec
 from finetune_api.model import AdapterSource, ModelSpec
 from finetune_api.reasons import Reason
+from finetune_api.replay import REPLAY, ReplaySpec
 from finetune_api.uris import BucketPath, ClaimPath, HubSource, parse_source
+from finetune_api.validation import held_out_of
 from finetune_trainer.sources.claim import claim_rows
 from finetune_trainer.sources.credentials import credentials_of
 from finetune_trainer.sources.hub import HubRows, resolve_revision

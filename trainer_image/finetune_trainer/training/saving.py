@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finetune_api.defaults import ResolvedSpec
+from finetune_api.output import MERGED
 from finetune_api.results import AdapterStatus, ArtefactStatus, ModelStatus
-from finetune_api.spec import MERGED
 from finetune_trainer.data.tokenize import TokenRow
 from finetune_trainer.models.answers_alike import Answers, answers_of
 from finetune_trainer.models.artefacts import save_adapter, save_model

@@ -5,8 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 from finetune_api.defaults import ResolvedSpec
+from finetune_api.lora import LoraSpec
 from finetune_api.results import Advice
-from finetune_api.spec import LoraSpec
 from finetune_trainer.training.plan import total_steps, warmup_steps
 from finetune_trainer.training.stopping import measuring_advice, stopping_advice
 

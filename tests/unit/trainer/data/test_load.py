@@ -15,8 +15,8 @@ import pyarrow.parquet
 import pytest
 
 from finetune_api.config import RunConfig
-from finetune_api.dataset import FiltersSpec
 from finetune_api.defaults import ResolvedSpec
+from finetune_api.filters import FiltersSpec
 from finetune_api.reasons import Reason
 from finetune_trainer.data.duplicates import Compared, Overlap
 from finetune_trainer.data.example import Example

@@ -7,9 +7,9 @@ from itertools import product
 
 import pytest
 
+from finetune_api.evaluation import EvaluationSpec, MetricName
 from finetune_api.model import ModelSpec
 from finetune_api.rules import fill
-from finetune_api.spec import EvaluationSpec, MetricName
 from finetune_trainer.data.chat_format import ChatFormat, read_chat_format
 from finetune_trainer.data.example import Choice, Choices, Example, Message
 from finetune_trainer.evaluation.metrics import METRICS, metrics_of

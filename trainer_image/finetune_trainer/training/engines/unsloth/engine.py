@@ -12,8 +12,8 @@ from unsloth import FastLanguageModel  # isort: split
 
 import torch
 
+from finetune_api.lora import LoraSpec
 from finetune_api.reasons import Reason
-from finetune_api.spec import LoraSpec
 from finetune_trainer.models.adapter_targets import adapter_targets
 from finetune_trainer.models.loading import check_shapes, checked_load, text_tokenizer
 from finetune_trainer.models.methods import Method, Trainable

@@ -1,0 +1,49 @@
+"""``spec.evaluation``: what is measured after training, and on which rows."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import Field, field_validator
+
+from finetune_api.base import ApiModel
+from finetune_api.held_out import EvaluationDatasetSpec
+from finetune_api.rules import rule, validations
+
+MetricName = Literal["Accuracy", "LetterAccuracy", "Perplexity"]
+_METRIC_TWICE = "a metric is named twice"
+
+
+class EvaluationSpec(ApiModel):
+    """What is measured after training, on base and tuned alike."""
+
+    dataset: EvaluationDatasetSpec = Field(description="Held-out rows.")
+    compare_with_base: bool = Field(default=True, description="Score the base model on the same rows.")
+    metrics: list[MetricName] = Field(
+        default=["Accuracy", "LetterAccuracy", "Perplexity"],
+        min_length=1,
+        max_length=len(get_args(MetricName)),
+        description="Accuracy: the option whose filled response template is likeliest per token, after what all "
+        "options share. LetterAccuracy: the likeliest letter as the first token. Perplexity: of the right response.",
+        # No set: those are equal in any order, and the first metric makes the summary.
+        json_schema_extra={
+            "x-kubernetes-list-type": "atomic",
+            **validations(rule("self.all(one, self.exists_one(other, other == one))", _METRIC_TWICE)),
+        },
+    )
+    retention: EvaluationDatasetSpec | None = Field(
+        default=None,
+        description="Rows of a general dataset: did the model forget? Their perplexity is measured before training, "
+        "while it goes on and after it, and of rows with options the accuracy of base and tuned.",
+    )
+    max_new_tokens: int = Field(default=128, ge=1, le=4096, description="Longest sampled answer, in tokens.")
+    sample_prompts: int = Field(
+        default=3, ge=0, le=32, description="Rows that base and tuned also answer in words, side by side."
+    )
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, metrics: list[MetricName]) -> list[MetricName]:
+        if len(set(metrics)) < len(metrics):
+            raise ValueError(_METRIC_TWICE)
+        return metrics
