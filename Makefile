@@ -139,7 +139,7 @@ test-cluster: ready ## End-to-end tests on the cluster
 	$(BIN)/python -m pytest tests/cluster $(SHORT)
 
 .PHONY: test-long
-test-long: ready ## Random kills of operator and gateway, and the study of forgetting, before an issue is called resolved
+test-long: ready ## Random kills of operator, gateway and trainings, and the study of forgetting: before an issue is called resolved
 	$(BIN)/python -m pytest tests/cluster/long tests/trainer/long
 
 .PHONY: test-gpu

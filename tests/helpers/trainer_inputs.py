@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,27 @@ def run_config(spec: dict[str, Any], claims: dict[str, Path], uid: str = "uid-1"
         mounts=[ClaimMount(claim=claim, path=str(folder)) for claim, folder in claims.items()],
         image=image,
     )
+
+
+def with_method(config: RunConfig, method: str, **sections: Any) -> RunConfig:
+    """The same run by another method; ``sections`` are merged into the spec's. Full has no lora."""
+    document = config.spec.to_api() | {"method": method}
+    document["output"].pop("formats")
+    if method == "Full":
+        document.pop("lora")
+    for name, section in sections.items():
+        document[name] = {**document.get(name, {}), **section}
+    return run_config(document, {mount.claim: Path(mount.path) for mount in config.mounts})
+
+
+def with_other_rows(folder: Path) -> None:
+    """Validation rows of another world, in which creatures live elsewhere: the better the one is learnt, the worse."""
+    rows = [json.loads(line) for line in (folder / "rows" / "train.jsonl").read_text().splitlines()]
+    for row in rows:
+        letters = sorted(row["options"])
+        row["answer_idx"] = letters[(letters.index(row["answer_idx"]) + 1) % len(letters)]
+        row["answer"] = row["options"][row["answer_idx"]]
+    (folder / "rows" / "other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:16]))
 
 
 def folder_of(config: RunConfig) -> Path:

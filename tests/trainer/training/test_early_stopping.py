@@ -12,7 +12,7 @@ import pytest
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
 from finetune_api.results import StageResult
-from trainer_inputs import folder_of, refusal
+from trainer_inputs import folder_of, refusal, with_other_rows
 
 # Learns the rows by heart within some steps, and then gets worse at others.
 LEARNING = {
@@ -23,16 +23,6 @@ LEARNING = {
     "checkpoint": {"everySteps": 1000, "keep": 1},
 }
 VALIDATION = {"source": "pvc://work/rows", "split": "other"}
-
-
-def with_other_rows(folder: Path) -> None:
-    """Validation rows of another world, in which creatures live elsewhere: the better the one is learnt, the worse."""
-    rows = [json.loads(line) for line in (folder / "rows" / "train.jsonl").read_text().splitlines()]
-    for row in rows:
-        letters = sorted(row["options"])
-        row["answer_idx"] = letters[(letters.index(row["answer_idx"]) + 1) % len(letters)]
-        row["answer"] = row["options"][row["answer_idx"]]
-    (folder / "rows" / "other.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:16]))
 
 
 def configured(make_config: Any, folder: Path, **training: Any) -> RunConfig:

@@ -13,7 +13,7 @@ import pytest
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
 from finetune_api.results import StageResult
-from trainer_inputs import folder_of, refusal
+from trainer_inputs import folder_of, refusal, with_method
 
 LEARNING = {"learningRate": "2e-2", "maxSteps": 30, "loggingSteps": 10}
 # Parameters of the tiny model: hidden 64, keys and values 32, intermediate 128, two layers, 49,152 tokens, tied.
@@ -35,20 +35,7 @@ def scored(config: RunConfig) -> StageResult:
 
 
 def configured(make_config: Any, folder: Path, method: str, **sections: Any) -> RunConfig:
-    """make_config merges sections; a method is no section, and Full has no lora."""
-    import finetune_api.spec as api
-    from trainer_inputs import run_config
-
-    built = make_config(folder, training=LEARNING)
-    document = built.spec.to_api()
-    document["method"] = method
-    document["output"].pop("formats")
-    if method == "Full":
-        document.pop("lora")
-    for name, section in sections.items():
-        document[name] = {**document.get(name, {}), **section}
-    assert api.FineTuneJobSpec.model_validate(document)
-    return run_config(document, {mount.claim: Path(mount.path) for mount in built.mounts})
+    return with_method(make_config(folder, training=LEARNING), method, **sections)
 
 
 @pytest.mark.parametrize("method", ["QLoRA", "LoRA", "Full"])

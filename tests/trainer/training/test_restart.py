@@ -21,11 +21,11 @@ from finetune_api.reasons import Reason
 from finetune_api.results import StageResult
 from finetune_api.termination import decode
 from finetune_trainer.stage.files import read_manifest
+from same_run import assert_same_run
 from trainer_inputs import folder_of
 
 # Dropout draws random numbers in each pass, and the second epoch has an order of its own.
 LEARNING = {"learningRate": "1e-2", "maxSteps": 14, "warmupSteps": 2, "loggingSteps": 3, "scheduler": "Cosine"}
-ADAPTER = "adapter_model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -117,20 +117,7 @@ def newest(config: RunConfig) -> Path:
 
 
 def assert_same(config: RunConfig, undisturbed: Path) -> None:
-    """The adapter bit for bit, and the same story of how it came about."""
-    ours = folder_of(config)
-    assert (ours / "adapter" / ADAPTER).read_bytes() == (undisturbed / "adapter" / ADAPTER).read_bytes()
-    stories = []
-    for folder in (ours, undisturbed):
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        stories.append(
-            [{name: line[name] for name in ("step", "loss", "learningRate", "gradientNorm")} for line in lines]
-        )
-        result = json.loads((folder / "result.json").read_text())["training"]
-        stories[-1].append({name: result[name] for name in ("firstLoss", "finalLoss", "trainedTokens", "examplesSeen")})
-    assert stories[0] == stories[1]
-    assert [entry["step"] for entry in stories[0][:-1]] == list(range(1, 15))
-    assert not (ours / "checkpoints").exists()
+    assert_same_run(folder_of(config), undisturbed)
 
 
 def test_a_run_killed_in_a_step_and_again_later_ends_with_the_adapter_of_an_undisturbed_one(
