@@ -243,3 +243,19 @@ def test_only_the_newest_checkpoints_stay_and_each_is_whole(interrupted: tuple[R
     found = sorted((folder_of(config) / "checkpoints").glob("step-*"))
     assert [path.name for path in found] == ["step-00000004", "step-00000008"]
     assert all(read_manifest(path) for path in found)
+
+
+def test_what_was_told_of_the_steps_is_on_the_disk_before_the_checkpoint_after_them(
+    config_in: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a node that fails would leave a checkpoint, and a hole in the file before it."""
+    synced, fsync = [], os.fsync
+
+    def watched(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    finish(config_in(tmp_path))
+    order = [name for name in synced if name in ("metrics.jsonl", "state.safetensors")]
+    assert order == ["metrics.jsonl", "state.safetensors"] * 3  # steps 4, 8 and 12

@@ -238,6 +238,7 @@ class Run:
 
     def _save(self, state: CheckpointState) -> None:
         self.confirm()
+        self.reporter.sync()
         update = {"history": self.reporter.history, "unlogged": self.reporter.unlogged}
         self.checkpoints.write(state.model_copy(update=update), self.stepper.state())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
 import time
 from collections import deque
@@ -125,6 +126,11 @@ class StepReporter:
     def go_on(self, history: list[LoggedStep], unlogged: list[float]) -> None:
         """Takes over what an earlier attempt logged, and the losses of its steps since."""
         self.history, self._unlogged = list(history), list(unlogged)
+
+    def sync(self) -> None:
+        """Brings the file to the disk: what goes on from a checkpoint takes the lines before it as told."""
+        if self._file:
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Closes the file and the trackers."""
