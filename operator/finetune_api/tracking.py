@@ -19,8 +19,10 @@ Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9]
 class MLflowSpec(ApiModel):
     """MLflow."""
 
-    uri: Annotated[str, Field(max_length=512, pattern=r"^https?://[^\s]+$")] | None = Field(
-        default=None, description="A tracking server. Left out: the run's folder, mlruns/, without a network."
+    uri: Annotated[str, Field(max_length=512, pattern=r"^https?://[^\s/@]+(/[^\s]*)?$")] | None = Field(
+        default=None,
+        description="A tracking server; user and password belong in secretRef. Left out: the run's folder, mlruns/, "
+        "without a network.",
     )
     experiment: Name | None = Field(default=None, description="The experiment. Left out: the job's namespace.")
     secret_ref: SecretReference | None = Field(

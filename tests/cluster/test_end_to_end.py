@@ -22,6 +22,7 @@ from finetune_api.job import FineTuneJob
 from finetune_api.reasons import Reason
 from finetune_api.results import MetricValue
 from finetune_api.status import FineTuneJobStatus
+from plain_peft import PlainPeft
 
 
 def succeeded(job: FineTuneJob) -> bool:
@@ -101,40 +102,13 @@ def test_the_status_names_an_adapter_whose_manifest_has_the_digest_it_says(
 def test_the_adapter_loads_in_plain_peft_and_answers_as_the_report_says(
     sample_job: FineTuneJob, files: ClaimFiles, target: Target, tmp_path: Path
 ) -> None:
-    import torch
-    from bitsandbytes.nn import Linear4bit
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
-
     assert sample_job.status.adapter is not None
     assert sample_job.status.evaluation is not None
     files.copy_out(sample_job.status.adapter.uri.removeprefix(f"pvc://{CLAIM}/"), tmp_path / "adapter")
     report = json.loads(files.read(str(sample_job.status.evaluation.report_uri).removeprefix(f"pvc://{CLAIM}/")))
     sample = report["samples"][0]
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "adapter")
-    base = AutoModelForCausalLM.from_pretrained(
-        target.state.cache / "models/smollm2",
-        dtype=torch.float32,
-        quantization_config=BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.float32,
-        ),
-    )
-    for module in base.modules():  # 32 bit as told, also on a CPU where bitsandbytes would take bfloat16
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-    model = PeftModel.from_pretrained(base, tmp_path / "adapter")
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": sample["prompt"]}],
-        add_generation_prompt=True,
-        return_tensors="pt",
-        return_dict=True,
-    )
-    tokens = model.generate(**prompt, max_new_tokens=16, do_sample=False, pad_token_id=tokenizer.pad_token_id)
-    answer = tokenizer.decode(tokens[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert answer.strip() == sample["tuned"]["answer"]
+    plain = PlainPeft(target.state.cache / "models/smollm2", tmp_path / "adapter")
+    assert plain.answer(sample["prompt"], 16) == sample["tuned"]["answer"]
 
 
 def test_the_list_shows_what_came_of_the_sample(sample_job: FineTuneJob, jobs: Jobs) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
 from finetune_api.results import StageResult
+from interrupted import train_until
 from trainer_inputs import folder_of, refusal, with_other_rows
 
 # Learns the rows by heart within some steps, and then gets worse at others.
@@ -117,31 +117,16 @@ def test_the_validation_loss_is_that_of_a_plain_pass_over_the_rows_that_were_sav
 
 
 def test_a_run_that_was_killed_after_its_best_step_stops_where_it_would_have(
-    make_config: Any, tmp_path: Path, stopped: tuple[RunConfig, StageResult], monkeypatch: pytest.MonkeyPatch
+    make_config: Any, tmp_path: Path, stopped: tuple[RunConfig, StageResult]
 ) -> None:
-    from finetune_trainer.stage.failure import StageError
-    from finetune_trainer.stage.interruption import INTERRUPTION
-    from finetune_trainer.training.reporter import StepReporter
     from finetune_trainer.training.train import train
 
     assert stopped[1].training
-    config = configured(make_config, tmp_path, checkpoint={"everySteps": 2, "keep": 1})
-    told = StepReporter.step
-
-    def interrupt(self: Any, entry: Any, total: int) -> None:
-        told(self, entry, total)
-        if entry.step == stopped[1].training.best_step + 6:  # type: ignore[union-attr]
-            INTERRUPTION.requested = signal.SIGTERM
-
-    monkeypatch.setattr(StepReporter, "step", interrupt)
-    try:
-        with pytest.raises(StageError, match="stopped by SIGTERM"):
-            train(config, None)
-    finally:
-        INTERRUPTION.requested = None
-    monkeypatch.setattr(StepReporter, "step", told)
-    kept = sorted(path.name for path in (folder_of(config) / "checkpoints").glob("step-*"))
     best = stopped[1].training.best_step
+    assert best
+    config = configured(make_config, tmp_path, checkpoint={"everySteps": 2, "keep": 1})
+    train_until(config, best + 6)
+    kept = sorted(path.name for path in (folder_of(config) / "checkpoints").glob("step-*"))
     assert kept == [f"step-{best:08}", f"step-{best + 6:08}"]  # the best stays beside the newest
     result = train(config, None)
     assert result.training

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from finetune_api.run_folder import ROW_CACHE
 from finetune_trainer.stage.device import Device
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.training.engines import load_engine
-from finetune_trainer.training.reporter import StepReporter
+from interrupted import train_until
 from trainer_inputs import refusal
 from training_steps import Steps, take_steps
 
@@ -135,26 +134,13 @@ def test_a_run_whose_micro_batch_shrank_says_so_and_a_cut_warm_up_too(
 
 
 def test_memory_that_ran_out_before_a_restart_is_told_at_the_end(
-    make_config: Any, tmp_path: Path, small_gpu: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    make_config: Any, tmp_path: Path, small_gpu: Callable[..., None]
 ) -> None:
-    from finetune_trainer.stage.interruption import INTERRUPTION
     from finetune_trainer.training.train import train
 
     config = make_config(tmp_path, training={**LEARNING, "maxSteps": 3})
     small_gpu(rows=3)
-    told = StepReporter.step
-
-    def interrupt(self: Any, entry: Any, total: int) -> None:
-        told(self, entry, total)
-        INTERRUPTION.requested = signal.SIGTERM
-
-    with monkeypatch.context() as patched:
-        patched.setattr(StepReporter, "step", interrupt)
-        try:
-            with pytest.raises(StageError, match="stopped by SIGTERM at step 1 of 3"):
-                train(config, None)
-        finally:
-            INTERRUPTION.requested = None
+    train_until(config, 1)
     result = train(config, None)
     training, (advice,) = result.training, [one for one in result.advice if one.reason == "MicroBatchLowered"]
     assert training

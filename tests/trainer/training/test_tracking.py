@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from finetune_api.config import RunConfig
-from finetune_api.run_folder import run_folder
+from interrupted import train_until
+from trainer_inputs import folder_of
 
 
 @pytest.fixture(autouse=True)
@@ -22,10 +21,6 @@ def environment() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(saved)
-
-
-def folder_of(config: RunConfig) -> Path:
-    return config.local_path(run_folder(config.spec.output.destination, config.training_sha256))
 
 
 def losses_of(folder: Path) -> dict[int, float]:
@@ -51,29 +46,13 @@ def tensorboard_losses(folder: Path) -> dict[int, float]:
 
 
 def test_every_step_stands_in_all_three_as_in_the_file_and_a_run_that_goes_on_is_one_run(
-    make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_config: Any, tmp_path: Path
 ) -> None:
-    from finetune_trainer.stage.failure import StageError
-    from finetune_trainer.stage.interruption import INTERRUPTION
-    from finetune_trainer.training.reporter import StepReporter
     from finetune_trainer.training.train import train
 
     tracking = {"tensorBoard": True, "mlflow": {}, "wandb": {"project": "trials"}}
     config = make_config(tmp_path, tracking=tracking, training={"maxSteps": 6})
-    told = StepReporter.step
-
-    def stop(self: Any, entry: Any, total: int) -> None:
-        told(self, entry, total)
-        if entry.step == 3:
-            INTERRUPTION.requested = signal.SIGTERM
-
-    monkeypatch.setattr(StepReporter, "step", stop)
-    try:
-        with pytest.raises(StageError, match="stopped by SIGTERM"):
-            train(config, None)
-    finally:
-        INTERRUPTION.requested = None
-    monkeypatch.setattr(StepReporter, "step", told)
+    train_until(config, 3)
     train(config, None)
 
     folder = folder_of(config)
