@@ -96,15 +96,50 @@ def test_the_information_of_weights_and_of_updates_is_the_mean_square_of_each_ro
         weight = model.get_submodule(name).weight.requires_grad_()
         gradients = [torch.autograd.grad(loss, weight)[0] for loss in row_losses(model)]
         expected[name] = sum(gradient**2 for gradient in gradients) / len(gradients)
-    model.requires_grad_(False)
     rows = TokenStore.of(ROWS)
     some: Any = [rows[0], rows[1]]
     updates = update_fisher(model, lambda name: name in names, some, CPU)
+    assert all(value.grad is None for value in model.parameters())  # they would take the model's memory once more
     assert updates.keys() == set(names)
     weights = weight_fisher(model, some, CPU)
     for name in names:
         torch.testing.assert_close(updates[name], expected[name], rtol=1e-4, atol=1e-12)
         torch.testing.assert_close(weights[f"{name}.weight"], expected[name], rtol=1e-4, atol=1e-12)
+
+
+def test_the_information_of_a_layer_whose_output_is_changed_in_place_is_that_of_autograd(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    from finetune_trainer.training.engines import load_engine
+
+    load_engine()
+    import torch
+
+    from finetune_trainer.training.consolidation import update_fisher
+    from tiny_models import make_model
+
+    model = model_of(make_model("falcon", tiny_model, tmp_path / "model"))  # adds its attention to its MLP in place
+    names = ["transformer.h.0.mlp.dense_4h_to_h", "transformer.h.1.self_attention.query_key_value"]
+    expected = {}
+    for name in names:
+        weight = model.get_submodule(name).weight
+        gradients = [torch.autograd.grad(loss, weight)[0] for loss in row_losses(model)]
+        expected[name] = sum(gradient**2 for gradient in gradients) / len(gradients)
+    found = update_fisher(model, lambda name: name in names, ROWS, CPU)
+    for name in names:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-12)
+
+
+def test_information_that_is_kept_in_16_bit_does_not_stand_still_after_some_hundred_rows() -> None:
+    import torch
+
+    from finetune_trainer.training.consolidation import add_up
+
+    total, draw = torch.zeros(100, dtype=torch.bfloat16), torch.Generator().manual_seed(0)
+    for _ in range(3000):
+        add_up(total, torch.full((100,), 1e-3), draw)
+    assert float(total.float().mean()) == pytest.approx(3.0, rel=0.02)
+    assert float(total.float().std()) < 0.3
 
 
 @pytest.mark.parametrize("rank_stabilized", [False, True])
