@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,47 @@ def test_fewer_rows_to_replay_than_asked_for_are_all_taken_and_told(study: Study
     assert {one.name: one.rows for one in result.dataset.sources} == {"dataset": 64, "replay": 10}
     (told,) = (advice.message for advice in result.advice if advice.reason == "FewReplayRows")
     assert "has 10 rows, 13.5% of all, where fraction asks for 50.0%" in told
+
+
+def test_what_was_measured_on_one_jobs_retention_rows_is_not_told_of_anothers(
+    make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs of one training share its folder, and retention rows are no part of the training."""
+    from finetune_trainer.stage.failure import StageError
+    from finetune_trainer.stage.interruption import INTERRUPTION
+    from finetune_trainer.training.reporter import StepReporter
+    from finetune_trainer.training.train import train
+
+    def job(uid: str, lines: slice) -> Any:
+        config = make_config(tmp_path, uid, evaluation=retention, training={"maxSteps": 4})
+        rows = (tmp_path / "rows" / "test.jsonl").read_text().splitlines(keepends=True)
+        (tmp_path / "rows" / "general.jsonl").write_text("".join(rows[lines]))
+        return config
+
+    retention = {"retention": {"source": "pvc://work/rows", "split": "general"}}
+    told = StepReporter.step
+
+    def stop(self: Any, entry: Any, total: int) -> None:
+        told(self, entry, total)
+        if entry.step == 2:
+            INTERRUPTION.requested = signal.SIGTERM
+
+    monkeypatch.setattr(StepReporter, "step", stop)
+    try:
+        with pytest.raises(StageError, match="stopped by SIGTERM"):
+            train(job("uid-1", slice(0, 4)), None)
+    finally:
+        INTERRUPTION.requested = None
+    monkeypatch.setattr(StepReporter, "step", told)
+
+    second = train(job("uid-2", slice(4, 8)), None)
+    assert second.training
+    assert second.training.resumed_from_step == 0
+    assert [point.step for point in second.training.retention] == [0, 1, 2, 3, 4]
+    same, other = train(job("uid-3", slice(4, 8)), None), train(job("uid-4", slice(8, 12)), None)
+    assert same.reused
+    assert other.reused
+    assert same.training == second.training
+    assert other.training
+    assert other.training.retention == []
+    assert other.training.final_loss == second.training.final_loss
