@@ -115,7 +115,8 @@ def prepare_rows(
     status = dataset_status(facts, store, aside, overlap, bool(dataset.mixture or dataset.replay), cached, report_uri)
     if validation:
         status = status.model_copy(update={"validation_examples": len(validation)})
-    advice = [*shared_advice(overlap.exact, held_out), *_replay_advice(dataset, facts, store), *row_advice(facts, store)]
+    replay = _replay_advice(dataset, facts, store)
+    advice = [*shared_advice(overlap.exact, held_out), *replay, *row_advice(facts, store)]
     return Prepared(
         store,
         facts,
