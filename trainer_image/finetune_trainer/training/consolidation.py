@@ -134,7 +134,7 @@ def update_fisher(model: CausalLM, targets: Callable[[str], bool], rows: Sequenc
 
         # The output's own hook, not the module's: some models change an output in place.
         def note(module: Any, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            output.register_hook(partial(add, arguments[0].detach()))
+            output.register_hook(partial(add, arguments[0].detach()))  # type: ignore[no-untyped-call]
 
         return note
 
