@@ -249,6 +249,20 @@ def test_rows_set_aside_for_validation_are_not_told_as_left_out_by_weight(claim:
     assert sum(one["setAside"] for one in prepared.document["datasets"]) == 20
 
 
+@pytest.mark.parametrize(("available", "taken"), [(100, 50), (20, 20)])
+def test_replay_is_its_share_of_what_is_trained_on_not_of_what_is_set_aside_with_it(
+    claim: Path, reading: Reading, available: int, taken: int
+) -> None:
+    write(claim, [talk(number) for number in range(100, 100 + available)], "general")
+    replay = {"source": "pvc://work/rows", "split": "general", "fraction": "0.5"}
+    prepared = prepare(configured(claim, validation={"fraction": "0.5"}, replay=replay), reading)
+    assert {one.name: one.rows for one in prepared.status.sources} == {"dataset": 50, "replay": taken}
+    told = [advice.message for advice in prepared.advice if advice.reason == "FewReplayRows"]
+    assert [text.partition(", where")[0] for text in told] == (
+        [] if taken == 50 else ["spec.dataset.replay has 20 rows, 28.6% of all"]
+    )
+
+
 def test_a_mixture_takes_rows_by_weight_and_its_order_follows_from_the_seed(claim: Path, reading: Reading) -> None:
     prepared = prepare(mixture(claim), reading)
     assert {one.name: one.rows for one in prepared.status.sources} == {"dataset": 40, "tasks": 40}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +97,50 @@ def test_the_information_of_weights_and_of_updates_is_the_mean_square_of_each_ro
         weight = model.get_submodule(name).weight.requires_grad_()
         gradients = [torch.autograd.grad(loss, weight)[0] for loss in row_losses(model)]
         expected[name] = sum(gradient**2 for gradient in gradients) / len(gradients)
-    model.requires_grad_(False)
     rows = TokenStore.of(ROWS)
     some: Any = [rows[0], rows[1]]
     updates = update_fisher(model, lambda name: name in names, some, CPU)
+    assert all(value.grad is None for value in model.parameters())  # they would take the model's memory once more
     assert updates.keys() == set(names)
     weights = weight_fisher(model, some, CPU)
     for name in names:
         torch.testing.assert_close(updates[name], expected[name], rtol=1e-4, atol=1e-12)
         torch.testing.assert_close(weights[f"{name}.weight"], expected[name], rtol=1e-4, atol=1e-12)
+
+
+def test_the_information_of_a_layer_whose_output_is_changed_in_place_is_that_of_autograd(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    from finetune_trainer.training.engines import load_engine
+
+    load_engine()
+    import torch
+
+    from finetune_trainer.training.consolidation import update_fisher
+    from tiny_models import make_model
+
+    model = model_of(make_model("falcon", tiny_model, tmp_path / "model"))  # adds its attention to its MLP in place
+    names = ["transformer.h.0.mlp.dense_4h_to_h", "transformer.h.1.self_attention.query_key_value"]
+    expected = {}
+    for name in names:
+        weight = model.get_submodule(name).weight
+        gradients = [torch.autograd.grad(loss, weight)[0] for loss in row_losses(model)]
+        expected[name] = sum(gradient**2 for gradient in gradients) / len(gradients)
+    found = update_fisher(model, lambda name: name in names, ROWS, CPU)
+    for name in names:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-12)
+
+
+def test_information_that_is_kept_in_16_bit_does_not_stand_still_after_some_hundred_rows() -> None:
+    import torch
+
+    from finetune_trainer.training.consolidation import add_up
+
+    total, draw = torch.zeros(100, dtype=torch.bfloat16), torch.Generator().manual_seed(0)
+    for _ in range(3000):
+        add_up(total, torch.full((100,), 1e-3), draw)
+    assert float(total.float().mean()) == pytest.approx(3.0, rel=0.02)
+    assert float(total.float().std()) < 0.3
 
 
 @pytest.mark.parametrize("rank_stabilized", [False, True])
@@ -155,3 +191,47 @@ def test_fewer_rows_to_replay_than_asked_for_are_all_taken_and_told(study: Study
     assert {one.name: one.rows for one in result.dataset.sources} == {"dataset": 64, "replay": 10}
     (told,) = (advice.message for advice in result.advice if advice.reason == "FewReplayRows")
     assert "has 10 rows, 13.5% of all, where fraction asks for 50.0%" in told
+
+
+def test_what_was_measured_on_one_jobs_retention_rows_is_not_told_of_anothers(
+    make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs of one training share its folder, and retention rows are no part of the training."""
+    from finetune_trainer.stage.failure import StageError
+    from finetune_trainer.stage.interruption import INTERRUPTION
+    from finetune_trainer.training.reporter import StepReporter
+    from finetune_trainer.training.train import train
+
+    def job(uid: str, lines: slice) -> Any:
+        config = make_config(tmp_path, uid, evaluation=retention, training={"maxSteps": 4})
+        rows = (tmp_path / "rows" / "test.jsonl").read_text().splitlines(keepends=True)
+        (tmp_path / "rows" / "general.jsonl").write_text("".join(rows[lines]))
+        return config
+
+    retention = {"retention": {"source": "pvc://work/rows", "split": "general"}}
+    told = StepReporter.step
+
+    def stop(self: Any, entry: Any, total: int) -> None:
+        told(self, entry, total)
+        if entry.step == 2:
+            INTERRUPTION.requested = signal.SIGTERM
+
+    monkeypatch.setattr(StepReporter, "step", stop)
+    try:
+        with pytest.raises(StageError, match="stopped by SIGTERM"):
+            train(job("uid-1", slice(0, 4)), None)
+    finally:
+        INTERRUPTION.requested = None
+    monkeypatch.setattr(StepReporter, "step", told)
+
+    second = train(job("uid-2", slice(4, 8)), None)
+    assert second.training
+    assert second.training.resumed_from_step == 0
+    assert [point.step for point in second.training.retention] == [0, 1, 2, 3, 4]
+    same, other = train(job("uid-3", slice(4, 8)), None), train(job("uid-4", slice(8, 12)), None)
+    assert same.reused
+    assert other.reused
+    assert same.training == second.training
+    assert other.training
+    assert other.training.retention == []
+    assert other.training.final_loss == second.training.final_loss

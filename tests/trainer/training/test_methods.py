@@ -152,7 +152,8 @@ def test_a_layer_of_512_by_2048_at_rank_8_gives_20480_parameters() -> None:
     assert adapter_parameters(model, LoraSpec(rank=8, target_modules=["inner"])) == 20_480
 
 
-def test_loftq_begins_nearer_to_the_model_in_16_bit_than_nf4_is(make_config: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])  # of GPT-2 the square weights lie the other way round, too
+def test_loftq_begins_nearer_to_the_model_in_16_bit_than_nf4_is(tiny_model: Path, tmp_path: Path, kind: str) -> None:
     import torch
 
     from finetune_api.lora import LoraSpec
@@ -162,10 +163,10 @@ def test_loftq_begins_nearer_to_the_model_in_16_bit_than_nf4_is(make_config: Any
     from finetune_trainer.sources.model import ModelSource
     from finetune_trainer.stage.device import Device
     from finetune_trainer.training.engines import load_engine
+    from tiny_models import make_model
 
     cpu, engine = Device("cpu", "CPU", 0, "float32"), load_engine()
-    config = make_config(tmp_path)
-    source = ModelSource(str(config.local_path(config_path(config.spec.model.source))), None, False)
+    source = ModelSource(str(make_model(kind, tiny_model, tmp_path / "model")), None, False)
     rows: Any = [type("Row", (), {"input_ids": list(range(start, start + 40))})() for start in (100, 700, 1300)]
     exact = answers_of(METHODS["LoRA"].load(source, cpu), rows, cpu)
 
@@ -180,12 +181,6 @@ def test_loftq_begins_nearer_to_the_model_in_16_bit_than_nf4_is(make_config: Any
     plain, loftq = with_adapter("Default"), with_adapter("LoftQ")
     assert plain > 0.01  # what NF4 rounds away
     assert loftq < 0.7 * plain
-
-
-def config_path(uri: str) -> Any:
-    from finetune_api.uris import parse_claim
-
-    return parse_claim(uri)
 
 
 @pytest.mark.parametrize(("method", "initialization"), [("QLoRA", "LoftQ"), ("LoRA", "PiSSA")])
@@ -272,6 +267,25 @@ def test_an_adapter_that_the_spec_does_not_describe_is_refused(
     assert message in refusal(lambda: trained(config), Reason.INVALID_SPEC)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"alpha_pattern": {"q_proj": 64}}, "has alpha_pattern, which can't be continued"),
+        ({"rank_pattern": {"q_proj": 4}}, "has rank_pattern, which can't be continued"),
+        ({"use_dora": True}, "has use_dora, which can't be continued"),
+        ({"init_lora_weights": "pissa_niter_4"}, "with which PEFT changes the base model's weights"),
+        ({"init_lora_weights": "olora"}, "with which PEFT changes the base model's weights"),
+    ],
+)
+def test_an_adapter_of_another_tool_whose_weights_would_mean_something_else_here_is_refused(
+    make_config: Any, tmp_path: Path, june: tuple[RunConfig, StageResult], settings: dict[str, Any], message: str
+) -> None:
+    config = continued(make_config, tmp_path, june[0])
+    file = tmp_path / "june" / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    assert message in refusal(lambda: trained(config), Reason.INVALID_SPEC)
+
+
 def test_an_adapter_of_another_base_is_refused_by_its_shapes(
     make_config: Any, tmp_path: Path, june: tuple[RunConfig, StageResult]
 ) -> None:
@@ -294,6 +308,42 @@ def test_a_folder_without_an_adapter_and_a_broken_one_are_told(
     assert "can't be read" in refusal(lambda: trained(config), Reason.MODEL_NOT_FOUND)
     (tmp_path / "june" / "adapter_config.json").unlink()
     assert "has no adapter_config.json" in refusal(lambda: trained(config), Reason.MODEL_NOT_FOUND)
+
+
+def quantised(tiny_model: Path, folder: Path) -> Path:
+    """A checkpoint in 4 bit, such as the hub's of a name that ends in bnb-4bit."""
+    from finetune_trainer.models.methods import METHODS
+    from finetune_trainer.sources.model import ModelSource
+    from finetune_trainer.stage.device import Device
+    from finetune_trainer.training.engines import load_engine
+
+    load_engine()
+    shutil.copytree(tiny_model, folder)
+    model = METHODS["QLoRA"].load(ModelSource(str(tiny_model), None, False), Device("cpu", "CPU", 0, "float32"))
+    model.save_pretrained(folder)
+    return folder
+
+
+BOTH = {"destination": "pvc://work/out", "formats": ["Adapter", "Merged16Bit"]}
+
+
+@pytest.mark.parametrize(
+    ("method", "sections", "message"),
+    [
+        ("LoRA", {}, "method LoRA needs them in 16 bit"),
+        ("Full", {}, "method Full needs them in 16 bit"),
+        ("QLoRA", {"lora": {"initialization": "LoftQ"}}, "lora.initialization LoftQ needs them in 16 bit"),
+        ("QLoRA", {"output": BOTH}, "output format Merged16Bit needs them in 16 bit"),
+    ],
+)
+def test_a_checkpoint_in_4_bit_is_refused_before_training_where_16_bit_are_needed(
+    make_config: Any, tmp_path: Path, tiny_model: Path, method: str, sections: dict[str, Any], message: str
+) -> None:
+    folder = quantised(tiny_model, tmp_path / "quantised")
+    model = {"source": "pvc://work/quantised"}
+    config = configured(make_config, tmp_path, method, model=model, **sections)
+    assert f"{folder} holds quantised weights, and {message}" in refusal(lambda: trained(config), Reason.INVALID_SPEC)
+    assert not (folder_of(config) / "metrics.jsonl").exists()
 
 
 def test_a_saved_artefact_that_answers_otherwise_is_no_success(

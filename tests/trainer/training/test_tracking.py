@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -86,6 +89,36 @@ def test_a_tracking_server_that_is_not_there_is_told_once_and_the_run_succeeds(
     assert result.adapter
     assert capsys.readouterr().out.count("tracking by MLflow failed") == 1
     assert [line for line in result.advice if "training went on without" in line.message]
+
+
+def test_a_server_that_asks_for_patience_holds_nothing_up_and_its_password_is_not_told(
+    make_config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from finetune_trainer.training.engines import load_engine
+
+    load_engine()
+    from finetune_trainer.training.tracking import trackers_of
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503)
+            self.send_header("Retry-After", "30")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://bob:hunter@2@127.0.0.1:{server.server_address[1]}"
+        config = make_config(tmp_path, tracking={"mlflow": {"uri": uri}})
+        trackers, began = trackers_of(config, tmp_path), time.monotonic()
+        trackers.begin(3)
+        assert time.monotonic() - began < 30
+        server.shutdown()
+    (lost,) = trackers.lost
+    assert "API request to http://127.0.0.1:" in lost
+    assert "hunter" not in lost + capsys.readouterr().out
 
 
 def test_tracking_changes_no_digest(make_config: Any, tmp_path: Path) -> None:

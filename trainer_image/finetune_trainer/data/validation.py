@@ -35,10 +35,14 @@ def set_aside(
             f"spec.dataset.validation: of {len(rows)} rows none can be set aside",
             "name more rows, or validation rows of their own",
         )
-    count = min(len(rows) - 1, max(1, math.floor(len(rows) * fraction)))
-    chosen = rows[sample(len(rows), count, "validation", seed)]
+    chosen = rows[sample(len(rows), aside_count(len(rows), fraction), "validation", seed)]
     aside = np.isin(store.sources, chosen)
     return store.select(np.flatnonzero(~aside)), store.select(np.flatnonzero(aside))
+
+
+def aside_count(rows: int, fraction: Fraction) -> int:
+    """How many of so many rows are set aside."""
+    return max(0, min(rows - 1, max(1, math.floor(rows * fraction))))
 
 
 def measured_rows(rows: Rows, reading: Reading) -> TokenStore:

@@ -14,6 +14,12 @@ from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.failure import StageError, first_line
 
 _FIELD = "spec.model.adapter"
+# Beginnings of an adapter that leave the base model's weights as they are.
+_PLAIN_BEGINNINGS = (True, False, "gaussian", "orthogonal", "eva")
+_BEYOND_SPEC = (
+    *("rank_pattern", "alpha_pattern", "use_dora", "use_qalora", "alora_invocation_tokens", "layer_replication"),
+    *("arrow_config", "kasa_config", "monteclora_config", "use_bdlora", "velora_config"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,8 +49,19 @@ class EarlierAdapter:
                     f"{_FIELD} {self.name} has {field} {found}, and spec.lora says {wanted}",
                     f"set spec.lora.{field} to {found} and apply under a new name",
                 )
-        if self.settings.use_dora:
-            raise StageError(Reason.INVALID_SPEC, f"{_FIELD} {self.name} is a DoRA adapter, which can't be continued")
+        if odd := self._beyond_spec():
+            raise StageError(
+                Reason.INVALID_SPEC,
+                f"{_FIELD} {self.name} has {odd}, which can't be continued: its weights would mean something else here",
+                "merge it into its base model with PEFT and train on that, under a new name",
+            )
+
+    def _beyond_spec(self) -> str | None:
+        """A setting of PEFT's that changes what the weights mean and that a spec has no word for, if there is one."""
+        beginning = self.settings.init_lora_weights
+        if beginning not in _PLAIN_BEGINNINGS:
+            return f"init_lora_weights {beginning}, with which PEFT changes the base model's weights"
+        return next((name for name in _BEYOND_SPEC if getattr(self.settings, name, None)), None)
 
     def load_into(self, model: AdapterModel) -> None:
         """Gives a model's new adapter these weights. Raises StageError (InvalidSpec) when they are of another model."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from finetune_api.lora import LoraSpec
-from finetune_trainer.models.loading import load_weights
+from finetune_trainer.models.loading import linear_weights
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.sources.model import ModelSource
 
@@ -60,7 +60,7 @@ def begin(model: CausalLM, lora: LoraSpec, source: ModelSource) -> Beginning:
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(lora.seed)
         if lora.initialization == "LoftQ":
-            _loftq(model, load_weights(source))
+            _loftq(model, linear_weights(source))
             return Beginning()
         return Beginning(dict(_pissa(model)))
 
@@ -70,9 +70,10 @@ def _loftq(model: CausalLM, original: dict[str, torch.Tensor]) -> None:
 
     for name, layer in _layers(model):
         base = layer.get_base_layer()
-        rounded = dequantize_4bit(base.weight.data, base.weight.quant_state).float()
-        weight = original[f"{_plain(name)}.weight"].to(rounded.device).float()
-        weight = weight if weight.shape == rounded.shape else weight.T  # GPT-2's lie the other way round
+        if (state := getattr(base.weight, "quant_state", None)) is None:
+            continue  # a kind of layer that stays in 16 bit, such as Falcon's: nothing was rounded away
+        rounded = dequantize_4bit(base.weight.data, state).float()
+        weight = original[_plain(name)].to(rounded.device).float()
         up, down = low_rank(weight - rounded, layer.r[_ADAPTER])
         _set(layer, up, down)
 

@@ -142,12 +142,14 @@ def load_base(source: ModelSource, device: Device, quantised: bool = True) -> Ca
     return cast(CausalLM, model.eval())
 
 
-def load_weights(source: ModelSource) -> dict[str, torch.Tensor]:
-    """A model's weights by name, in the checkpoint's own type, on the host.
+def linear_weights(source: ModelSource) -> dict[str, torch.Tensor]:
+    """The weights [out, in] of a model's linear layers by name, in the checkpoint's own type, on the host.
 
     Raises StageError (ModelNotFound) when it isn't whole.
     """
+    from torch.nn import Linear
     from transformers import AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
 
     with checked_load(source):
         model = AutoModelForCausalLM.from_pretrained(
@@ -157,7 +159,12 @@ def load_weights(source: ModelSource) -> dict[str, torch.Tensor]:
             trust_remote_code=source.trust_remote_code,
             dtype="auto",
         )
-    return {name: value.data for name, value in model.named_parameters()}
+    return {
+        # GPT-2's lie the other way round, which the shape of a square one doesn't tell.
+        name: module.weight.data.T if isinstance(module, Conv1D) else module.weight.data
+        for name, module in model.named_modules()
+        if isinstance(module, Linear | Conv1D)
+    }
 
 
 def _keep_compute_type(model: Any) -> None:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from finetune_api.config import RunConfig
 from finetune_api.defaults import ResolvedSpec
+from finetune_api.output import MERGED
+from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.held_out import keep_fitting
 from finetune_trainer.data.load import Rows
 from finetune_trainer.data.pipeline import Reading
 from finetune_trainer.data.prepared import Prepared, prepare_rows
 from finetune_trainer.models.loading import context_of, load_config, load_tokenizer
+from finetune_trainer.models.methods import METHODS
 from finetune_trainer.sources.locate import Sources
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.console import say
+from finetune_trainer.stage.failure import StageError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -45,15 +53,33 @@ def read_model(source: ModelSource, spec: ResolvedSpec) -> Reading:
     """How rows become token ids for a model.
 
     Raises StageError: ModelNotFound without configuration or tokenizer, InvalidSpec for a chat template that can't be
-    used.
+    used and for a quantised checkpoint of which the spec needs weights in 16 bit.
     """
     settings = load_config(source)
+    check_precision(source, settings, spec)
     context = context_of(settings)
     limit = longest_row(spec.model.max_sequence_length, context)
     if limit < spec.model.max_sequence_length:
         say(f"maxSequenceLength: {limit}, the model's context, in place of {spec.model.max_sequence_length}")
     chat = read_chat_format(load_tokenizer(source), spec.model, settings.get_text_config().vocab_size)
     return Reading(chat, limit, spec.training.loss_on, context, spec.dataset.workers)
+
+
+def check_precision(source: ModelSource, settings: PretrainedConfig, spec: ResolvedSpec) -> None:
+    """Raises StageError (InvalidSpec) when a checkpoint is quantised, and the spec needs what was rounded away."""
+    if getattr(settings, "quantization_config", None) is None:
+        return
+    needs = {
+        f"method {spec.method}": not METHODS[spec.method].quantised,
+        "lora.initialization LoftQ": spec.lora is not None and spec.lora.initialization == "LoftQ",
+        "output format Merged16Bit": MERGED in spec.output.formats,
+    }
+    if wanted := next((name for name, needed in needs.items() if needed), None):
+        raise StageError(
+            Reason.INVALID_SPEC,
+            f"spec.model.source {source.name} holds quantised weights, and {wanted} needs them in 16 bit",
+            "name the model that it was made of, and apply under a new name",
+        )
 
 
 def longest_row(wanted: int, context: int | None) -> int:

@@ -48,7 +48,8 @@ class Sizes:
 
     def checkpoint_room(self, spec: ResolvedSpec, optimizer: str) -> int:
         """What the run's checkpoints take of that at most, in bytes."""
-        return (spec.training.checkpoint.keep + 1) * self.checkpoint_bytes(optimizer)
+        best = 1 if spec.training.early_stopping else 0  # it stays until there is a better one
+        return (spec.training.checkpoint.keep + best + 1) * self.checkpoint_bytes(optimizer)
 
 
 def sizes_of(model: CausalLM, spec: ResolvedSpec) -> Sizes:

@@ -41,11 +41,16 @@ class Pins(ApiModel):
 
 def read_pins(path: Path, job_uid: str, training_sha256: str) -> Pins | None:
     """The pins in a file; None when there are none, or when they are another job's or another training's."""
+    pins = pins_in(path)
+    return pins if pins and (pins.job_uid, pins.training_sha256) == (job_uid, training_sha256) else None
+
+
+def pins_in(path: Path) -> Pins | None:
+    """The pins in a file, whosever they are; None when there are none."""
     try:
-        pins = Pins.model_validate_json(path.read_bytes())
+        return Pins.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
-    return pins if (pins.job_uid, pins.training_sha256) == (job_uid, training_sha256) else None
 
 
 def pins_of(lineage: LineageStatus, job_uid: str, training_sha256: str) -> Pins:

@@ -39,6 +39,11 @@ class Identity(ApiModel):
     dataset_sha256: Sha256
     model_revision: str | None = None
     model_sha256: str | None = None
+    adapter_revision: str | None = None
+    adapter_sha256: str | None = None
+    # What was measured on the way counts for these rows, and so does what was best.
+    validation_dataset_sha256: str | None = None
+    retention_dataset_sha256: str | None = None
     engine: str
 
 

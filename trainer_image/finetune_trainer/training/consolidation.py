@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -105,10 +106,11 @@ def weight_fisher(model: CausalLM, rows: Sequence[TokenRow], device: Device) -> 
     """The diagonal of every weight of a plain model, by name. Memory: the model's once more, and its gradients."""
     weights = {name: value.requires_grad_() for name, value in model.named_parameters() if value.is_floating_point()}
     total = {name: torch.zeros_like(value, dtype=_kept(device)) for name, value in weights.items()}
+    draw = _draw(device)
     for row in _passed(model, rows, device):
         for name, value in weights.items():
             if value.grad is not None:
-                total[name] += (value.grad.float() ** 2 / row).to(total[name].dtype)
+                add_up(total[name], value.grad.float() ** 2 / row, draw)
                 value.grad = None
     return total
 
@@ -119,34 +121,33 @@ def update_fisher(model: CausalLM, targets: Callable[[str], bool], rows: Sequenc
     A layer's gradient is that of its output times its input, so that frozen and quantised weights need none themselves.
     Memory: two bytes (a CPU: four) for each weight of these layers.
     """
-    layers = {name: one for name, one in _plain_names(model) if targets(name)}
-    inputs: dict[str, torch.Tensor] = {}
     gradients: Fisher = {}
     total: Fisher = {}
+    draw = _draw(device)
+    for value in model.parameters():  # else each weight would have a gradient of its own size
+        value.requires_grad_(False)
 
-    def before(name: str) -> Any:
-        return lambda module, arguments: inputs.__setitem__(name, arguments[0].detach())
+    def seen(name: str) -> Any:
+        def add(inputs: torch.Tensor, gradient: torch.Tensor) -> None:
+            product = gradient.flatten(0, -2).float().T @ inputs.flatten(0, -2).float()
+            gradients[name] = gradients[name] + product if name in gradients else product
 
-    def after(name: str) -> Any:
-        def note(module: Any, _: Any, outputs: tuple[torch.Tensor, ...]) -> None:
-            gradient = outputs[0].flatten(0, -2).float().T @ inputs[name].flatten(0, -2).float()
-            gradients[name] = gradients[name] + gradient if name in gradients else gradient
+        # The output's own hook, not the module's: some models change an output in place.
+        def note(module: Any, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            output.register_hook(partial(add, arguments[0].detach()))  # type: ignore[no-untyped-call]
 
         return note
 
-    handles = [
-        handle
-        for name, layer in layers.items()
-        for handle in (layer.register_forward_pre_hook(before(name)), layer.register_full_backward_hook(after(name)))
-    ]
+    handles = [layer.register_forward_hook(seen(name)) for name, layer in _plain_names(model) if targets(name)]
     # A frozen model has gradients from its embeddings on.
     embeddings: Any = model.get_input_embeddings()
     handles.append(embeddings.register_forward_hook(lambda module, arguments, output: output.requires_grad_()))
     try:
         for row in _passed(model, rows, device):
             for name, gradient in gradients.items():
-                square = (gradient**2 / row).to(_kept(device))
-                total[name] = total[name] + square if name in total else square
+                if name not in total:
+                    total[name] = torch.zeros_like(gradient, dtype=_kept(device))
+                add_up(total[name], gradient**2 / row, draw)
             gradients.clear()
     finally:
         for handle in handles:
@@ -175,6 +176,23 @@ def _passed(model: CausalLM, rows: Sequence[TokenRow], device: Device) -> Iterat
 def _plain_names(model: CausalLM) -> Iterator[tuple[str, Any]]:
     """Modules by the names that they had before PEFT wrapped the model."""
     return ((name.removeprefix("base_model.model."), module) for name, module in model.named_modules())
+
+
+def add_up(total: torch.Tensor, square: torch.Tensor, draw: torch.Generator) -> None:
+    """Adds in place. In 16 bit the sum is rounded at random, up as often as it lies nearer to there.
+
+    Rounded to the nearest it would stand still once it is 256 times what a row adds.
+    """
+    if total.dtype == torch.float32:
+        total += square
+        return
+    bits = (total.float() + square).view(torch.int32)
+    bits += torch.randint(0, 1 << 16, bits.shape, generator=draw, device=bits.device, dtype=torch.int32)
+    total.copy_((bits & -(1 << 16)).view(torch.float32))  # the upper half is bfloat16
+
+
+def _draw(device: Device) -> torch.Generator:
+    return torch.Generator(device.kind).manual_seed(0)
 
 
 def _kept(device: Device) -> torch.dtype:

@@ -110,7 +110,9 @@ class StepReporter:
         self.progress(entry.step, total, entry.epoch, entry.tokens)
 
     def measured(self, point: Measured, total: int) -> None:
-        """Tells of rows that are not trained on."""
+        """Tells of rows that are not trained on. Before the first step they take none of its time."""
+        if not point.step:
+            self.pace = Pace(0)
         told = {"validationLoss": point.validation_loss, "retentionPerplexity": point.perplexity}
         self._write({"step": point.step, **{name: _json_number(value) for name, value in told.items()}})
         self.trackers.measured(point)

@@ -35,11 +35,13 @@ class Stopping:
     minimum_change: float
 
     def best(self, points: Sequence[Measured]) -> Measured | None:
-        """The best after at least one step; the untrained model is no candidate."""
+        """The best after at least one step; the untrained model is no candidate, nor a loss that is no number."""
         best: Measured | None = None
         for point in points:
             loss = point.validation_loss
-            if point.step and loss is not None and (best is None or loss < _loss(best) - self.minimum_change):
+            if not point.step or loss is None or not math.isfinite(loss):
+                continue
+            if best is None or loss < _loss(best) - self.minimum_change:
                 best = point
         return best
 

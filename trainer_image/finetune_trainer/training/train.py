@@ -23,7 +23,7 @@ from finetune_trainer.data.prepared import Prepared
 from finetune_trainer.data.row_report import report_lines as row_lines
 from finetune_trainer.models.artefacts import finished_training, link_latest
 from finetune_trainer.models.reading import ReadRows, read_rows
-from finetune_trainer.sources.pins import Pins, check_unchanged, read_pins, write_pins
+from finetune_trainer.sources.pins import Pins, check_unchanged, pins_in, read_pins, write_pins
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.files import write_text
 from finetune_trainer.stage.progress import ProgressPusher
@@ -72,7 +72,7 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         runner = stage_lineage(config, inputs.device.name)
         if reused := turn.reuse(lambda result: is_identical(result, made_from, runner)):
             link_latest(turn.shared)
-            return reused
+            return _without_others_retention(reused, turn.shared, pins)
         folder = turn.folder
         write_pins(folder.lock, pins)
         write_text(folder.spec, spec_text(config.spec))
@@ -124,6 +124,16 @@ def _read_rows(config: RunConfig, inputs: TrainingInputs, earlier: Pins | None) 
     return rows, pins
 
 
+def _without_others_retention(result: StageResult, theirs: RunFolder, pins: Pins) -> StageResult:
+    """An identical training's result for this job: retention rows are the evaluation's, so they may be others."""
+    if not result.training or not result.training.retention:
+        return result
+    noted = pins_in(theirs.lock)
+    if noted and noted.retention_dataset_sha256 == pins.retention_dataset_sha256:
+        return result
+    return result.model_copy(update={"training": result.training.model_copy(update={"retention": []})})
+
+
 def _tell(prepared: Prepared, folder: RunFolder) -> DatasetStatus:
     """Says what became of the rows, and writes it beside the adapter."""
     status = prepared.status.model_copy(update={"report_uri": folder.dataset_uri})
@@ -142,6 +152,10 @@ def _identity(config: RunConfig, pins: Pins, engine: Engine) -> Identity:
         dataset_sha256=pins.dataset_sha256,
         model_revision=pins.model_revision,
         model_sha256=pins.model_sha256,
+        adapter_revision=pins.adapter_revision,
+        adapter_sha256=pins.adapter_sha256,
+        validation_dataset_sha256=pins.validation_dataset_sha256,
+        retention_dataset_sha256=pins.retention_dataset_sha256,
         engine=engine.name,
     )
 

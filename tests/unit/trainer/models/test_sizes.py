@@ -35,6 +35,13 @@ def test_room_is_for_drafts_beside_an_earlier_attempts_artefacts_and_one_more_ch
     assert sizes.room_needed(spec, "AdamW", 7) == 2 * artefacts + 4 * 100 * (4 + 8) + MIB
 
 
+def test_the_best_checkpoint_of_early_stopping_takes_room_beside_the_newest() -> None:
+    dataset = {"source": "pvc://work/rows", "validation": {"fraction": "0.1"}}
+    training = {"checkpoint": {"keep": 3}, "earlyStopping": {}}
+    spec = run_config({**SPEC, "dataset": dataset, "training": training}, {}).spec
+    assert Sizes(base=1000, trained=100).checkpoint_room(spec, "AdamW") == (3 + 1 + 1) * 100 * (4 + 8)
+
+
 def test_method_full_saves_the_model_alone() -> None:
     spec = run_config({**SPEC, "method": "Full"}, {}).spec
     assert Sizes(base=1000, trained=1000).artefact_bytes(spec, 7) == 2007

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from finetune_api.progress import ProgressPush, progress_of
 from finetune_api.reasons import Reason
 from finetune_trainer.stage.failure import StageError
-from finetune_trainer.stage.progress import ProgressPusher
+from finetune_trainer.stage.progress import Pace, ProgressPusher
 from finetune_trainer.training.reporter import LoggedStep, StepReporter
+from finetune_trainer.training.stopping import Measured
 
 
 def logged(step: int, loss: float = 0.75, norm: float | None = 1.5, reserved: int | None = None) -> LoggedStep:
@@ -48,6 +50,19 @@ def test_a_reporter_pushes_the_newest_loss_with_the_step() -> None:
     status = progress_of(sent[-1], "Train", "pod")
     assert (status.step, status.loss, status.epoch) == (2, "0.75", "0.5")
     assert status.tokens_per_second is not None
+
+
+def test_rows_that_are_measured_before_the_first_step_take_none_of_its_time() -> None:
+    reporter = StepReporter(None)
+    reporter.begin(0, 10)
+    reporter.pace = Pace(0, time.monotonic() - 3600)
+    reporter.measured(Measured(0, 2.5), 10)
+    remaining = reporter.pace.remaining_seconds(1, 10)
+    assert remaining is not None
+    assert remaining < 60
+    reporter.pace = Pace(0, time.monotonic() - 3600)
+    reporter.measured(Measured(5, 2.5), 10)  # on the way they count, as they will again
+    assert reporter.pace.elapsed_seconds() >= 3600
 
 
 def test_an_attempt_says_at_once_where_it_starts_with_nothing_of_the_one_before(

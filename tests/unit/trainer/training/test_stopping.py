@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from finetune_api.defaults import ResolvedTraining
@@ -29,6 +31,9 @@ def points(*losses: float) -> list[Measured]:
         ((3.0, 2.0, 2.1, 2.2, 2.3), 10, True),
         ((3.0, 2.0, 2.1, 1.9, 2.3, 2.3), 30, False),
         ((3.0, 2.0, 2.0, 2.0, 2.0), 10, True),  # no lower is no better
+        ((3.0, math.nan, 2.0, 1.9), 30, False),  # no number is no candidate, and hides none
+        ((3.0, math.inf, math.nan), None, False),
+        ((3.0, 2.0, math.nan, math.nan, math.nan), 10, True),
     ],
 )
 def test_training_ends_after_as_many_evaluations_without_a_lower_loss_as_patience_has(
