@@ -128,6 +128,32 @@ def test_a_job_that_counted_refusals_as_crashes_makes_way_while_the_stage_s_budg
     assert again.crashes == 0
 
 
+COUNTED = [one.exit_code for one in FAILURES.values() if one.retry is Retry.COUNTS]
+
+
+@pytest.mark.parametrize("code", [*COUNTED, 139])
+def test_whatever_counts_as_a_crash_makes_way_too_when_refusals_used_up_what_the_job_may_fail(code: int) -> None:
+    """A GPU that fell off its bus: its node refuses a pod, another loses the device."""
+    limited = {"scheduling": {"backoffLimit": 1}}
+    pods = [refused("p1", "UnexpectedAdmissionError", "no healthy device", age=90), ended("p2", code, age=80)]
+    first = decide(job(**limited), SPENT_JOB, *pods, facts=LISTED)
+    assert isinstance(first, Write)
+    assert isinstance(decide(job(first.status, **limited), SPENT_JOB, *pods, facts=LISTED), DeleteJob)
+    again = decide(job(first.status, **limited))
+    assert isinstance(again, CreateJob)
+    assert again.crashes == 1
+
+
+def test_so_does_a_crash_that_a_newer_trainer_has_a_word_for() -> None:
+    crash = ended("p1", 1, message("Train", failure={"reason": "FabricLost", "message": "NVLink is down"}), age=80)
+    pods = [refused("p0", "UnexpectedAdmissionError", "no healthy device", age=90), crash]
+    first = decide(job(scheduling={"backoffLimit": 1}), SPENT_JOB, *pods, facts=LISTED)
+    assert isinstance(first, Write)
+    assert (first.status.attempts[1].reason, first.status.stages[0].crashes) == ("FabricLost", 1)
+    after = decide(job(first.status, scheduling={"backoffLimit": 1}), SPENT_JOB, *pods, facts=LISTED)
+    assert isinstance(after, DeleteJob)
+
+
 def test_evictions_for_the_node_s_sake_come_to_an_end_with_advice() -> None:
     pods = [
         ended(f"p{number}", **disrupted("TerminationByKubelet", note=SHORT, age=90 - number)) for number in range(4)
