@@ -237,6 +237,15 @@ def test_a_pod_that_outgrew_its_scratch_space_fails_the_job_whatever_it_says_and
         assert isinstance(decide(job(status), child(), stopped), DeleteJob)
 
 
+@pytest.mark.parametrize(("code", "limit"), [(67, 3), (77, 3), (137, 3), (78, 0), (1, 0)])
+def test_what_ends_the_stage_is_not_said_to_start_again_while_its_job_s_controller_has_yet_to_see_it(
+    code: int, limit: int
+) -> None:
+    status = settled(job(scheduling={"backoffLimit": limit}), child(), ended("p1", code))
+    assert verdict(status) == ("Unknown", "Pending")
+    assert words(status) == f"attempt 1 ended ({status.attempts[0].reason}); Job medqa-train is about to fail"
+
+
 def test_a_mistake_that_the_job_s_policy_sees_is_left_to_it_so_that_the_pod_s_log_stays() -> None:
     assert verdict(settled(job(), child(), ended("p1", 67))) == ("Unknown", "Pending")
 
