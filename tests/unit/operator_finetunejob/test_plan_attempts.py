@@ -237,6 +237,20 @@ def test_a_pod_that_outgrew_its_scratch_space_fails_the_job_whatever_it_says_and
         assert isinstance(decide(job(status), child(), stopped), DeleteJob)
 
 
+@pytest.mark.parametrize("how", ["Error", "OOMKilled"])
+def test_a_trainer_that_was_killed_while_it_left_with_its_checkpoint_written_goes_on_under_a_new_job(how: str) -> None:
+    """As kubectl delete pod --force does within two seconds, and any grace that is just too short."""
+    killed = ended("p1", 137, message("Train", failure=STOPPED), reason=how)
+    first = decide(job(scheduling={"backoffLimit": 0}), STOPPED_JOB, killed, facts=LISTED)
+    assert isinstance(first, Write)
+    assert (first.status.attempts[0].reason, first.status.stages[0].crashes) == ("Preempted", 0)
+    # Its pod is gone by the time that its Job is seen to have failed.
+    seen = settled(job(scheduling={"backoffLimit": 0}), child(), killed)
+    assert words(seen).endswith("starts again, from the last checkpoint if there is one")
+    after = job(seen, scheduling={"backoffLimit": 0})
+    assert isinstance(decide(after, STOPPED_JOB, facts=LISTED), DeleteJob)
+
+
 @pytest.mark.parametrize(("code", "limit"), [(67, 3), (77, 3), (137, 3), (78, 0), (1, 0)])
 def test_what_ends_the_stage_is_not_said_to_start_again_while_its_job_s_controller_has_yet_to_see_it(
     code: int, limit: int
