@@ -15,6 +15,7 @@ from finetune_api.evaluation import EvaluationSpec
 from finetune_api.lora import LoraSpec
 from finetune_api.model import ModelSpec
 from finetune_api.output import ADAPTER, MERGED, OutputSpec
+from finetune_api.rows import RowsSpec
 from finetune_api.rules import rule, validations
 from finetune_api.runtime import RuntimeSpec, SchedulingSpec
 from finetune_api.tracking import TrackingSpec
@@ -44,6 +45,11 @@ _CONTINUED = "an adapter that training continues from has its initial weights: l
 _NOT_FULL = "method Full continues from no adapter: leave model.adapter out"
 
 
+def _named(rows: RowsSpec) -> tuple[str | None, ...]:
+    """What tells one set of rows from another before anything of them is read."""
+    return rows.source, rows.config, rows.split
+
+
 class FineTuneJobSpec(ApiModel):
     """A fine-tune: model, rows, adapter, optimisation, evaluation, and where it runs."""
 
@@ -59,7 +65,10 @@ class FineTuneJobSpec(ApiModel):
             rule(
                 "!has(self.dataset.validation) || !has(self.dataset.validation.source) || !has(self.evaluation) || "
                 "self.dataset.validation.source != self.evaluation.dataset.source || "
-                "self.dataset.validation.split != self.evaluation.dataset.split",
+                "self.dataset.validation.split != self.evaluation.dataset.split || "
+                "has(self.dataset.validation.config) != has(self.evaluation.dataset.config) || "
+                "(has(self.dataset.validation.config) && "
+                "self.dataset.validation.config != self.evaluation.dataset.config)",
                 _SAME_ROWS,
                 ".dataset.validation",
             ),
@@ -132,12 +141,8 @@ class FineTuneJobSpec(ApiModel):
             raise FieldError("dataset", _STOPPING)
         if self.training.elastic_weight_consolidation and not self.dataset.replay:
             raise FieldError("dataset", _CONSOLIDATION)
-        validation, evaluation = self.dataset.validation, self.evaluation
-        if (
-            validation
-            and evaluation
-            and (validation.source, validation.split) == (evaluation.dataset.source, evaluation.dataset.split)
-        ):
+        validation, held_out = self.dataset.validation, self.evaluation.dataset if self.evaluation else None
+        if validation and held_out and _named(validation) == _named(held_out):
             raise FieldError("dataset.validation", _SAME_ROWS)
         beginning = (self.lora.initialization if self.lora else None) or "Default"
         if beginning == "LoftQ" and self.method != "QLoRA":

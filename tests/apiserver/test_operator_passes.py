@@ -322,6 +322,26 @@ async def test_a_job_that_is_refused_for_what_the_spec_says_fails_with_the_api_s
     assert failure.message.endswith("correct the field and apply under a new name")
 
 
+async def test_a_spec_whose_templates_fill_more_than_a_job_may_carry_fails_and_says_so(
+    world: Any, system: str, kube: CrashingKube
+) -> None:
+    """Each template is as long as it may be; what they come to, no rule of the CRD can count."""
+    texts = {"promptTemplate": "{question}", "optionTemplate": "{option}", "responseTemplate": "{answer}"}
+    long = {name: text.ljust(8192, "x") for name, text in texts.items()}
+    shape = {"format": "MultipleChoice", **long}
+    mixture = [{"name": f"m{number}", "source": "pvc://data/more", **shape} for number in range(8)]
+    document = job("large", world.namespace)
+    held_out = {"source": "pvc://data/rows", **shape}
+    document["spec"]["dataset"] |= shape | {"mixture": mixture, "replay": {"source": "pvc://data/old", **shape}}
+    document["spec"]["evaluation"] = {"dataset": held_out, "retention": {**held_out, "split": "dev"}}
+    world.request("POST", world.path("finetunejobs"), document)  # client-side apply can't carry it either
+    await settle(kube, world.namespace, "large")
+    failure = world.status("large").failure
+    assert failure.reason == "InvalidSpec"
+    assert "spec.template.annotations: Too long: may not be more than 262144 bytes" in failure.message
+    assert "shorten the spec's templates" in failure.message
+
+
 async def test_what_a_pass_knows_of_an_object_is_not_used_for_another_of_its_name(
     world: Any, system: str, kube: CrashingKube
 ) -> None:

@@ -11,13 +11,12 @@ from finetune_operator.finetunejob.attempts import count, last_ended
 from finetune_operator.finetunejob.pod_endings import ending
 from finetune_operator.workload.state import JobState, WorkloadState
 
-# How attempts end at which no Job should stop while the stage's budget lasts: its policy sees no more than 137, which
-# also stands for a killed pod that somebody deleted and for a container that its node has lost, and it counts pods that
-# no node admitted. Not Interrupted: that may be a pod whose end nobody saw.
-_TRIED_AGAIN = frozenset(
-    {Reason.TRAINER_CRASHED, Reason.NODE_LOST, Reason.PREEMPTED, Reason.NODE_REFUSED, Reason.NODE_PRESSURE}
-)
-_STOPPED = frozenset({"PodFailurePolicy", "BackoffLimitExceeded"})
+# How attempts end for free at which no Job should stop: its policy sees no more than 137, which also stands for a
+# killed pod that somebody deleted and for a container that its node has lost, and it counts pods that no node admitted.
+# Not Interrupted: that may be a pod whose end nobody saw.
+_FREE = frozenset({Reason.NODE_LOST, Reason.PREEMPTED, Reason.NODE_REFUSED, Reason.NODE_PRESSURE})
+_SPENT = "BackoffLimitExceeded"
+_STOPPED = frozenset({"PodFailurePolicy", _SPENT})
 
 
 def failure_of(reason: Reason, text: str) -> FailureStatus:
@@ -53,7 +52,16 @@ def stopped_too_early(job: JobState, stage: Stage, status: FineTuneJobStatus, ba
     if not job.failed or job.failed.reason not in _STOPPED:
         return False
     last = last_ended(status, stage, job.uid)
-    return last is not None and last.reason in _TRIED_AGAIN and within_budget(status, stage, backoff_limit)
+    again = last is not None and _tried_again(last.reason or "", job.failed.reason)
+    return again and within_budget(status, stage, backoff_limit)
+
+
+def _tried_again(reason: str, stopped_by: str) -> bool:
+    """Whether no Job should stop at an attempt that ended so while the stage's budget lasts."""
+    known = FAILURES.get(reason)
+    if known is None:  # a newer trainer's word for an exit code; at that of a mistake the policy stops
+        return stopped_by == _SPENT
+    return known.retry is Retry.COUNTS or known.reason in _FREE
 
 
 def within_budget(status: FineTuneJobStatus, stage: Stage, backoff_limit: int) -> bool:

@@ -53,6 +53,9 @@ def ending(pod: PodState, memory_limit: str | None) -> Ending:
     if pod.note.startswith("Evicted") and not pod.note.startswith(_HAD):
         # Before what the trainer says of it, which is no more than that it was told to stop.
         return _outgrown(pod)
+    if pod.exit_code == OUT_OF_MEMORY_KILL and _stopped_in_time(pod):
+        # A Job's policy takes its code for that of too little memory: such a Job is to make way.
+        return _failed(pod, Reason.PREEMPTED, f"pod {pod.name} was told to stop, and killed before it had left")
     if pod.result and pod.result.failure:
         failure = pod.result.failure.model_copy(update={"exit_code": _byte(pod.exit_code)})
         return Ending(failure.reason, _class_of(failure.reason, pod.exit_code).retry, _tidy(failure))
@@ -71,6 +74,12 @@ def ending(pod: PodState, memory_limit: str | None) -> Ending:
     entry = BY_EXIT_CODE.get(pod.exit_code, FAILURES[Reason.TRAINER_CRASHED])
     cause = f" ({pod.terminated_reason})" if pod.terminated_reason not in ("", "Error") else ""
     return _failed(pod, entry.reason, f"pod {pod.name} ended with exit code {pod.exit_code}{cause}")
+
+
+def _stopped_in_time(pod: PodState) -> bool:
+    """Whether the trainer had done all that it does when it is told to stop."""
+    told = pod.result.failure if pod.result else None
+    return told is not None and told.reason == Reason.INTERRUPTED
 
 
 def _class_of(reason: str, exit_code: int | None) -> FailureClass:

@@ -28,7 +28,7 @@ from finetune_operator.runtime.store import Store
 from finetune_operator.settings import Settings
 from finetune_operator.workload.job import build
 from finetune_operator.workload.objects import Metadata, Pod
-from finetune_operator.workload.refusal import is_the_users
+from finetune_operator.workload.refusal import fills_the_annotations, is_the_users
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +184,8 @@ class Reconciler:
         words = f"{what} was refused: {said}" if refused else f"{what} can't be created: {said}"
         log.warning("%s/%s: %s", *this.key, words)
         if answer and answer.status == 422 and is_the_users(answer.fields, step.order):
-            this.facts = replace(this.facts, invalid=words)
+            hint = "; shorten the spec's templates" if fills_the_annotations(step.order) else ""
+            this.facts = replace(this.facts, invalid=words + hint)
             return
         this.trouble = error
         reason = Reason.POD_REJECTED if refused else Reason.API_ERROR

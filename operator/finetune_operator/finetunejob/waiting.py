@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from finetune_api.base import with_advice
-from finetune_api.reasons import FAILURES, Reason
+from finetune_api.reasons import FAILURES, Reason, Retry, failure_class
 from finetune_api.results import MAX_MESSAGE
 from finetune_api.status import PENDING, Condition
 from finetune_operator.finetunejob.attempts import last_ended
 from finetune_operator.finetunejob.gates import SOON
+from finetune_operator.finetunejob.job_endings import within_budget
 from finetune_operator.finetunejob.steps import LookUp, Need, Said, Situation, Wait
 from finetune_operator.workload.order import claims
 from finetune_operator.workload.state import JobState, PodState, Waiting
@@ -66,8 +67,12 @@ def _plain(at: Situation, job: JobState) -> Wait:
     last = last_ended(at.status, at.stage)
     if last is None:
         return Wait(PENDING, for_a_pod(job.name))
+    ended = f"attempt {last.number} ended ({last.reason})"
+    mistake = failure_class(last.reason or "").retry is Retry.NEVER
+    if last.job_uid == job.uid and (mistake or not within_budget(at.status, at.stage, at.backoff_limit)):
+        return Wait(PENDING, f"{ended}; Job {job.name} is about to fail")
     begin = ", from the last checkpoint if there is one" if at.stage.resumes else " from the beginning"
-    return Wait(PENDING, f"attempt {last.number} ended ({last.reason}); Job {job.name} starts again{begin}")
+    return Wait(PENDING, f"{ended}; Job {job.name} starts again{begin}")
 
 
 def _suspended(job: JobState) -> Wait:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from finetune_api.base import canonical_json
 from finetune_operator.workload.order import Order
 
+_ANNOTATIONS = "spec.template.annotations"
+# What the API server takes of them, in bytes, and what we leave to names and digests.
+_MAX_ANNOTATIONS = 256 * 1024
+_SMALL_ONES = 2048
 _RESOURCES = "spec.template.spec.containers[0].resources"
 _TOLERATION = re.compile(r"spec\.template\.spec\.tolerations\[(\d+)\]")
 _SELECTOR = "spec.template.spec.nodeSelector"
@@ -20,9 +25,18 @@ def is_the_users(fields: Iterable[str], order: Order) -> bool:
 
 def _from_spec(field: str, order: Order) -> bool:
     runtime, profile = order.spec.runtime, order.profile.profile
+    if field == _ANNOTATIONS:
+        return fills_the_annotations(order)
     if field.startswith(_RESOURCES):
         return f"[{profile.gpu_resource_name}]" not in field
     if field.startswith(_SELECTOR):  # the field does not tell which label
         return not profile.node_selector
     toleration = _TOLERATION.match(field)
     return toleration is not None and int(toleration[1]) < len(runtime.tolerations)
+
+
+def fills_the_annotations(order: Order) -> bool:
+    """Whether the run's configuration, which is mostly the spec, is more than a Job can carry."""
+    config = len(canonical_json(order.config().to_api()).encode())
+    authority = len(order.gateway.ca) if order.gateway else 0
+    return config + authority + _SMALL_ONES > _MAX_ANNOTATIONS

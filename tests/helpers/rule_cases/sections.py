@@ -25,6 +25,8 @@ def formats(*names: str) -> dict[str, Any]:
 GENERAL = {"source": "hf://owner/general"}
 CONTINUED = {"source": "hf://owner/model", "adapter": {"source": "pvc://models/june"}}
 _SHARED = rows(validation=rows(split="test"))
+ANATOMY = {**GENERAL, "config": "anatomy", "split": "test"}
+VIROLOGY = {**GENERAL, "config": "virology", "split": "test"}
 
 # Each: a spec, and the field that a refusal names, or None where it is accepted.
 SPECS: list[tuple[dict[str, Any], str | None]] = [
@@ -92,6 +94,15 @@ SPECS: list[tuple[dict[str, Any], str | None]] = [
         "dataset.validation",
     ),
     (spec(dataset=rows(validation=rows()), evaluation={"dataset": rows()}), None),
+    # Rows of another configuration are other rows, though their source and split have one name.
+    (spec(dataset=rows(validation=ANATOMY), evaluation={"dataset": VIROLOGY}), None),
+    (spec(dataset=rows(validation=ANATOMY), evaluation={"dataset": {**GENERAL, "split": "test"}}), None),
+    (spec(dataset=rows(validation={**GENERAL, "split": "test"}), evaluation={"dataset": VIROLOGY}), None),
+    (spec(dataset=rows(validation=ANATOMY), evaluation={"dataset": ANATOMY}), "dataset.validation"),
+    (
+        spec(dataset=rows(validation={**ANATOMY, "maxExamples": 5}), evaluation={"dataset": ANATOMY}),
+        "dataset.validation",
+    ),
     (spec(dataset=rows(validation={"fraction": "0.1", "split": "test"}), evaluation={"dataset": rows()}), None),
     # Validation is a share of the rows or has a source.
     (spec(dataset=rows(validation={"fraction": "0.5"})), None),

@@ -128,6 +128,32 @@ def test_a_job_that_counted_refusals_as_crashes_makes_way_while_the_stage_s_budg
     assert again.crashes == 0
 
 
+COUNTED = [one.exit_code for one in FAILURES.values() if one.retry is Retry.COUNTS]
+
+
+@pytest.mark.parametrize("code", [*COUNTED, 139])
+def test_whatever_counts_as_a_crash_makes_way_too_when_refusals_used_up_what_the_job_may_fail(code: int) -> None:
+    """A GPU that fell off its bus: its node refuses a pod, another loses the device."""
+    limited = {"scheduling": {"backoffLimit": 1}}
+    pods = [refused("p1", "UnexpectedAdmissionError", "no healthy device", age=90), ended("p2", code, age=80)]
+    first = decide(job(**limited), SPENT_JOB, *pods, facts=LISTED)
+    assert isinstance(first, Write)
+    assert isinstance(decide(job(first.status, **limited), SPENT_JOB, *pods, facts=LISTED), DeleteJob)
+    again = decide(job(first.status, **limited))
+    assert isinstance(again, CreateJob)
+    assert again.crashes == 1
+
+
+def test_so_does_a_crash_that_a_newer_trainer_has_a_word_for() -> None:
+    crash = ended("p1", 1, message("Train", failure={"reason": "FabricLost", "message": "NVLink is down"}), age=80)
+    pods = [refused("p0", "UnexpectedAdmissionError", "no healthy device", age=90), crash]
+    first = decide(job(scheduling={"backoffLimit": 1}), SPENT_JOB, *pods, facts=LISTED)
+    assert isinstance(first, Write)
+    assert (first.status.attempts[1].reason, first.status.stages[0].crashes) == ("FabricLost", 1)
+    after = decide(job(first.status, scheduling={"backoffLimit": 1}), SPENT_JOB, *pods, facts=LISTED)
+    assert isinstance(after, DeleteJob)
+
+
 def test_evictions_for_the_node_s_sake_come_to_an_end_with_advice() -> None:
     pods = [
         ended(f"p{number}", **disrupted("TerminationByKubelet", note=SHORT, age=90 - number)) for number in range(4)
@@ -209,6 +235,29 @@ def test_a_pod_that_outgrew_its_scratch_space_fails_the_job_whatever_it_says_and
         assert (status.failure.log, status.attempts[0].reason) == ("step 70", "StorageFull")
         assert "exceeds the total limit of containers 50Gi; raise limits of ephemeral-storage" in status.failure.message
         assert isinstance(decide(job(status), child(), stopped), DeleteJob)
+
+
+@pytest.mark.parametrize("how", ["Error", "OOMKilled"])
+def test_a_trainer_that_was_killed_while_it_left_with_its_checkpoint_written_goes_on_under_a_new_job(how: str) -> None:
+    """As kubectl delete pod --force does within two seconds, and any grace that is just too short."""
+    killed = ended("p1", 137, message("Train", failure=STOPPED), reason=how)
+    first = decide(job(scheduling={"backoffLimit": 0}), STOPPED_JOB, killed, facts=LISTED)
+    assert isinstance(first, Write)
+    assert (first.status.attempts[0].reason, first.status.stages[0].crashes) == ("Preempted", 0)
+    # Its pod is gone by the time that its Job is seen to have failed.
+    seen = settled(job(scheduling={"backoffLimit": 0}), child(), killed)
+    assert words(seen).endswith("starts again, from the last checkpoint if there is one")
+    after = job(seen, scheduling={"backoffLimit": 0})
+    assert isinstance(decide(after, STOPPED_JOB, facts=LISTED), DeleteJob)
+
+
+@pytest.mark.parametrize(("code", "limit"), [(67, 3), (77, 3), (137, 3), (78, 0), (1, 0)])
+def test_what_ends_the_stage_is_not_said_to_start_again_while_its_job_s_controller_has_yet_to_see_it(
+    code: int, limit: int
+) -> None:
+    status = settled(job(scheduling={"backoffLimit": limit}), child(), ended("p1", code))
+    assert verdict(status) == ("Unknown", "Pending")
+    assert words(status) == f"attempt 1 ended ({status.attempts[0].reason}); Job medqa-train is about to fail"
 
 
 def test_a_mistake_that_the_job_s_policy_sees_is_left_to_it_so_that_the_pod_s_log_stays() -> None:

@@ -44,5 +44,23 @@ def test_a_field_that_the_profile_gives_is_not(field: str, profile: dict[str, An
     assert not users(field, **profile)
 
 
+@pytest.mark.parametrize(("length", "mine"), [(256, False), (8192, True)])
+def test_annotations_that_are_too_long_are_the_user_s_when_the_spec_fills_them(length: int, mine: bool) -> None:
+    """Else they are those of whoever adds to a Job on its way in."""
+    texts = {"promptTemplate": "{question}", "optionTemplate": "{option}", "responseTemplate": "{answer}"}
+    shape = {"format": "MultipleChoice", **{name: text.ljust(length, "x") for name, text in texts.items()}}
+    mixture = [{"name": f"m{number}", "source": "hf://a/b", **shape} for number in range(8)]
+    held_out = {"source": "hf://a/c", **shape}
+    subject = job(
+        dataset={"source": "hf://a/b", **shape, "mixture": mixture, "replay": held_out},
+        evaluation={"dataset": held_out, "retention": held_out},
+    )
+    assert subject.spec is not None
+    spec = subject.spec
+    profile = LoadedProfile("default", Profile(image="registry.example/trainer:1"), "f" * 64)
+    made = Order(subject.metadata, spec.resolved, spec.training_sha256, spec.folder, profile, None)
+    assert is_the_users(["spec.template.annotations"], made) is mine
+
+
 def test_a_refusal_that_names_no_field_is_nobody_s() -> None:
     assert not users()
