@@ -103,6 +103,15 @@ def test_a_mount_must_be_a_claim_and_a_folder(tmp_path: Path, mount: str) -> Non
     assert "must be CLAIM=FOLDER" in refusal(lambda: mounts(tmp_path, mount), Reason.INVALID_SPEC)
 
 
+def test_two_folders_for_one_claim_are_refused(tmp_path: Path) -> None:
+    for name in ("models", "rows", "other"):
+        (tmp_path / name).mkdir()
+    first, second = f"rows={tmp_path / 'rows'}", f"rows={tmp_path / 'other'}"
+    assert mounts(tmp_path, first, first)["rows"] == str(tmp_path / "rows")
+    said = refusal(lambda: mounts(tmp_path, first, second), Reason.INVALID_SPEC)
+    assert said == f"--mount rows: two folders are given, {tmp_path / 'rows'} and {tmp_path / 'other'}"
+
+
 def test_a_mount_for_a_claim_that_the_spec_does_not_name_is_refused_with_those_that_it_does(tmp_path: Path) -> None:
     for name in ("models", "rows"):
         (tmp_path / name).mkdir()
