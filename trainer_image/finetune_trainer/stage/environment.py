@@ -15,8 +15,9 @@ from finetune_api.uris import HubSource, parse_source
 def prepare_environment(config: RunConfig) -> None:
     """Sets what the libraries must see. Call it before importing torch, datasets or Unsloth."""
     os.environ.update(environment(config))
-    # torchao's deprecation notices tell a user nothing.
-    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    # torchao's deprecation notices tell a user nothing, nor that bitsandbytes would be faster on a CPU with kernels from the hub.
+    for name in ("torch.utils._pytree", "bitsandbytes.backends.cpu.ops"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     # The image names a place below /tmp. Elsewhere Unsloth would write into the working directory.
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(Path(tempfile.gettempdir()) / "unsloth_compiled_cache"))
 
