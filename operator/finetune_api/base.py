@@ -123,6 +123,8 @@ def first_problem(error: ValidationError, prefix: str = "") -> str:
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, FieldError):
         field, said = field_path(field, cause.field), cause.problem
+    if first["type"] == "int_type" and isinstance(given, str) and given.strip().lstrip("+-").isdecimal():
+        said += ", without quotes"
     value = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
     if isinstance(given, str) and (len(given) > MAX_SHOWN or repr(given) in said):  # a whole template, or told already
         value = ""
