@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -84,6 +85,11 @@ def number(value: float, digits: int = 6) -> str:
 def cut(text: str, length: int) -> str:
     """The text, shortened to a length in characters; what is missing shows as '…'."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def in_words(name: str) -> str:
+    """NearDuplicate becomes 'near duplicate'."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
 
 
 def one_line(text: str, length: int) -> str:

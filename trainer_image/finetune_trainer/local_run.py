@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import uuid
 from pathlib import Path
 
 from finetune_api import termination
+from finetune_api.base import in_words
 from finetune_api.config import ClaimMount, JobReference, RunConfig
 from finetune_api.defaults import ResolvedSpec, resolve
 from finetune_api.job import FineTuneJob
@@ -152,16 +152,11 @@ def _measured_rows(training: TrainingStatus) -> list[tuple[str, ...]]:
 def _dataset_rows(dataset: DatasetStatus) -> list[tuple[str, ...]]:
     """What was trained on: rows used of those read, what was left out and why, and where they come from."""
     rows: list[tuple[str, ...]] = [("rows", dataset.summary, "prepared by an earlier run" if dataset.cached else "")]
-    dropped = [RowCount(name=_words(one.name), rows=one.rows) for one in dataset.dropped]
+    dropped = [RowCount(name=in_words(one.name), rows=one.rows) for one in dataset.dropped]
     for name, counts in (("left out", dropped), ("mixture", dataset.sources), ("from", dataset.provenance)):
         if counts:
             rows.append((name, ", ".join(f"{one.rows:,} {one.name}" for one in counts), ""))
     return rows
-
-
-def _words(name: str) -> str:
-    """NearDuplicate becomes 'near duplicate'."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
 
 
 def _metric_row(metric: MetricStatus) -> tuple[str, ...]:
