@@ -81,6 +81,7 @@ def run_locally(config: RunConfig) -> int:
 
 
 def _run_stage(stage: Stage, config: Path, message: Path) -> int:
+    """Runs a stage's process. Returns the exit code that it gave; raises StageError when a signal ended it."""
     command = [sys.executable, "-m", "finetune_trainer", stage.command]
     options = ["--config", str(config), "--termination-log", str(message)]
     # Ctrl-C reaches the stage, too, which first brings its work into safety. A handler of ours, since a signal that is
@@ -90,10 +91,25 @@ def _run_stage(stage: Stage, config: Path, message: Path) -> int:
         if shows_progress():
             from finetune_trainer.live_stage import run_with_bar
 
-            return run_with_bar([*command, *options], stage)
-        return subprocess.run([*command, *options], check=False).returncode
+            code = run_with_bar([*command, *options], stage)
+        else:
+            code = subprocess.run([*command, *options], check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)
+    if code < 0:
+        raise _ended_by(signal.Signals(-code), stage)
+    return code
+
+
+def _ended_by(number: signal.Signals, stage: Stage) -> StageError:
+    """What a signal says that left the process no word of its own."""
+    text = f"{stage.command} was ended by {number.name}"
+    again = "run it again: a training goes on from its last checkpoint"
+    if number in (signal.SIGINT, signal.SIGTERM):
+        return StageError(Reason.INTERRUPTED, text, again)
+    if number == signal.SIGKILL:
+        text += ", perhaps by the kernel, because the host's memory ran out"
+    return StageError(Reason.TRAINER_CRASHED, text, again)
 
 
 def shows_progress() -> bool:

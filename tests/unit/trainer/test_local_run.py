@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from finetune_api.reasons import Reason
 from finetune_api.results import StageResult
-from finetune_trainer.local_run import local_config, read_job, summary
+from finetune_trainer.local_run import local_config, read_job, run_locally, summary
 from trainer_inputs import refusal
 
 JOB = """
@@ -96,6 +98,24 @@ def test_a_claim_that_is_read_from_and_written_to_is_one_folder(tmp_path: Path) 
     assert mounts(tmp_path, text=text) == {"out": str(tmp_path / "out")}
     refused = refusal(lambda: mounts(tmp_path, output=tmp_path / "x", text=text), Reason.INVALID_SPEC)
     assert "--output: the output's claim 'out' is read from, too" in refused
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "words"),
+    [
+        (signal.SIGINT, Reason.INTERRUPTED, "train was ended by SIGINT"),
+        (signal.SIGKILL, Reason.TRAINER_CRASHED, "train was ended by SIGKILL, perhaps by the kernel"),
+        (signal.SIGSEGV, Reason.TRAINER_CRASHED, "train was ended by SIGSEGV"),
+    ],
+)
+def test_a_stage_that_a_signal_ended_without_a_word_is_told_by_the_signals_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, reason: Reason, words: str
+) -> None:
+    for name in ("models", "rows"):
+        (tmp_path / name).mkdir()
+    config = local_config(read_job(job_file(tmp_path)), [], None, tmp_path)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, -number))
+    assert words in refusal(lambda: run_locally(config), reason)
 
 
 @pytest.mark.parametrize("mount", ["work", "work=/no/such/folder", "=/tmp"])
