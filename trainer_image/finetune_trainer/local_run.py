@@ -134,7 +134,7 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
             rows += [_metric_row(metric) for metric in evaluation.metrics]
             if kept := evaluation.retention:
                 rows.append(("retention", f"{kept.examples} examples"))
-                rows += [_metric_row(metric) for metric in kept.metrics]
+                rows += [(f"  {name}", *cells) for name, *cells in map(_metric_row, kept.metrics)]
     width = max((len(row[0]) for row in rows), default=0)
     lines = ["", *(f"{row[0]:<{width}}  {'  '.join(cell for cell in row[1:] if cell)}" for row in rows)]
     advice = {entry.reason: entry.message for result in results for entry in result.advice}
@@ -187,6 +187,17 @@ def _value(value: MetricValue) -> str:
     return f"{value.value}{bounds}"
 
 
+def _make(folder: Path) -> None:
+    """A folder for the output. Raises StageError (InvalidSpec) where none can be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = "a file is there" if isinstance(error, FileExistsError) else error.strerror
+        raise StageError(
+            Reason.INVALID_SPEC, f"can't make the output's folder {folder}: {problem}", "name another with --output"
+        ) from error
+
+
 def _mounts(spec: ResolvedSpec, given: dict[str, Path], output: Path | None, here: Path) -> list[ClaimMount]:
     """A folder for each claim of the spec. Raises StageError (InvalidSpec) for a claim that has none."""
     read = claims_read(spec)
@@ -203,6 +214,6 @@ def _mounts(spec: ResolvedSpec, given: dict[str, Path], output: Path | None, her
         folder = given.get(claim, here / claim)
         if claim == written and (output or (claim not in given and claim not in read and not folder.is_dir())):
             folder = output or here / DEFAULT_OUTPUT
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
         mounts.append(mount(claim, folder))
     return mounts

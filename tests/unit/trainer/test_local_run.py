@@ -91,6 +91,15 @@ def test_a_claim_without_a_folder_is_named_with_what_would_help(tmp_path: Path) 
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(("name", "problem"), [("file", "a file is there"), ("file/below", "Not a directory")])
+def test_an_output_that_can_be_no_folder_is_told_in_one_line(tmp_path: Path, name: str, problem: str) -> None:
+    for folder in ("models", "rows"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "file").touch()
+    said = refusal(lambda: mounts(tmp_path, output=tmp_path / name), Reason.INVALID_SPEC)
+    assert said == f"can't make the output's folder {tmp_path / name}: {problem}"
+
+
 def test_a_claim_that_is_read_from_and_written_to_is_one_folder(tmp_path: Path) -> None:
     text = JOB.replace("pvc://models/tiny", "pvc://out/model").replace("pvc://rows", "pvc://out/rows")
     assert "no folder stands for the claim 'out'" in refusal(lambda: mounts(tmp_path, text=text), Reason.INVALID_SPEC)
