@@ -93,8 +93,8 @@ def _memory(plan: RunPlan) -> Table:
     for one in plan.estimates:
         table.add_row(f"{one.gpu / GIB:g} GiB", *_cells(one), style="" if one.fits else "red")
     table.caption = (
-        "an estimate from shapes and the longest row, no measurement: activations are an\n"
-        f"upper bound, and {CUDA_BYTES / GIB:g} GiB for CUDA itself is in together"
+        "an estimate from shapes and the longest row, no measurement:\n"
+        f"activations are an upper bound, and {CUDA_BYTES / GIB:g} GiB for CUDA itself is in together"
     )
     return table
 

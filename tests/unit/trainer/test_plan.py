@@ -137,6 +137,9 @@ def test_the_table_of_gpus_fits_a_terminal_of_80_columns(
     lines = capsys.readouterr().out.splitlines()
     first = next(place for place, line in enumerate(lines) if line.startswith("GPU memory"))
     assert all(len(line) <= 80 for line in lines[first - 1 :])
+    said = [line.rstrip() for line in lines]
+    assert "an estimate from shapes and the longest row, no measurement:" in said
+    assert "activations are an upper bound, and 0.5 GiB for CUDA itself is in together" in said
 
 
 def test_a_method_without_an_adapter_trains_all_weights(
