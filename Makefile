@@ -70,6 +70,7 @@ images: system $(UV) ## Build the container images and push them to the embedded
 	@$(PHASE) 'build and push images' $(PYTHON) -m embedded_cluster.images push
 
 .PHONY: models
+models: export TQDM_DISABLE := 1
 models: venv ## Make the small models of tests and demo
 	@$(PHASE) 'make models' $(BIN)/python tests/data/make_models.py tiny
 	@$(PHASE) 'make models' $(BIN)/python tests/data/make_models.py smollm2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -87,6 +88,11 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def in_words(name: str) -> str:
+    """NearDuplicate becomes 'near duplicate'."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+
+
 def one_line(text: str, length: int) -> str:
     """The text on one line, cut to a length in characters."""
     return cut(" ".join(text.split()), length)
@@ -124,6 +130,8 @@ def first_problem(error: ValidationError, prefix: str = "") -> str:
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, FieldError):
         field, said = field_path(field, cause.field), cause.problem
+    if first["type"] == "int_type" and isinstance(given, str) and given.strip().lstrip("+-").isdecimal():
+        said += ", without quotes"
     value = f", not {given!r}" if isinstance(given, str | int | float | bool) else ""
     if isinstance(given, str) and (len(given) > MAX_SHOWN or repr(given) in said):  # a whole template, or told already
         value = ""

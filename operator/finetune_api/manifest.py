@@ -53,7 +53,7 @@ def read_manifest(text: str, name: str) -> FineTuneJob:
     try:
         documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a number that is none, such as 0o9
-        raise ManifestError(f"{name} is no YAML: {one_line(str(error), 300)}") from error
+        raise ManifestError(f"{name} is no YAML: {one_line(_yaml_problem(error), 300)}") from error
     jobs = [one for one in documents if isinstance(one, dict) and one.get("kind") == KIND]
     if len(jobs) != 1:
         kinds = [str(one.get("kind")) if isinstance(one, dict) else type(one).__name__ for one in documents]
@@ -64,6 +64,17 @@ def read_manifest(text: str, name: str) -> FineTuneJob:
         return FineTuneJob.model_validate_json(_json(jobs[0], name), strict=True, extra="forbid", by_name=False)
     except ValidationError as error:
         raise ManifestError(f"{name}: {first_problem(error)}") from error
+
+
+def _yaml_problem(error: Exception) -> str:
+    """What a parser found wrong, behind the line that it stands in, without the name that it gives to any text."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return str(error)
+    mark, began = error.problem_mark, error.context_mark
+    where = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    if error.context is None or began is None:
+        return where
+    return f"{where}, {error.context} that begins in line {began.line + 1}"
 
 
 def _json(document: dict[Any, Any], name: str) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,29 @@ def test_sigterm_in_the_middle_of_training_ends_it_promptly_and_leaves_nothing_h
         "run.lock.json",
         "spec.json",
     ]
+
+
+def test_ctrl_c_again_and_again_ends_a_run_in_one_line_and_the_code_of_interrupted(
+    make_config: Any, tmp_path: Path
+) -> None:
+    job = write_job(make_config(tmp_path, training={"maxSteps": 1_000_000}), tmp_path)
+    process = subprocess.Popen(
+        [*COMMAND, "run", *job], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    watchdog = threading.Timer(300, process.kill)
+    watchdog.start()
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("rows of"):
+            for _ in range(4):
+                os.killpg(process.pid, signal.SIGINT)
+                time.sleep(0.02)
+            break
+    rest = process.stdout.read()
+    assert process.wait() == 75
+    watchdog.cancel()
+    assert rest.count("Interrupted: ") == 1
+    assert "Traceback" not in rest
 
 
 def test_a_local_run_trains_and_evaluates_without_a_cluster_and_ends_in_a_table(

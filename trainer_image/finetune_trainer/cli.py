@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from finetune_api.names import CONFIG_DIRECTORY, CONFIG_FILE
-from finetune_api.reasons import exit_code
+from finetune_api.reasons import Reason, exit_code
 from finetune_api.stages import BY_COMMAND, EVALUATE, TRAIN
 from finetune_trainer.compare_command import compare_runs
 from finetune_trainer.data_command import show_rows
@@ -39,10 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command in _OF_A_JOB:
             return _of_a_job(options)
         config = load_config(options.config)
-    except StageError as error:
-        say(f"{error.reason}: {failure_of(error).message}")
-        return exit_code(error.reason)
+    except (StageError, KeyboardInterrupt) as error:
+        return _end(error)
     return run_stage(BY_COMMAND[options.command], config, options.termination_log, options.progress_fd)
+
+
+def _end(error: StageError | KeyboardInterrupt) -> int:
+    failure = failure_of(error)
+    say(f"{failure.reason}: {failure.message}")
+    return exit_code(Reason(failure.reason))
 
 
 def _of_a_job(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from finetune_api.base import cut
 from finetune_api.results import ArtefactStatus, MetricValue, TrainingStatus
 from finetune_trainer.finished_runs import FinishedRun
 from finetune_trainer.run_comparison import Comparison, Difference, evaluation_of, metric_of
+from finetune_trainer.whole_tables import print_whole
 
 _ABSENT = "–"
 _LONGEST = 60  # characters of a spec's value
@@ -28,12 +29,20 @@ def print_comparison(comparison: Comparison) -> None:
     if comparison.notes:
         console.print()
     if comparison.differences:
-        console.print(_differences(comparison.names, comparison.differences))
+        _print(console, _differences(comparison.names, comparison.differences))
         console.print()
     elif comparison.differences is not None:
         console.print(Text("the specs are the same", "dim"))
         console.print()
-    console.print(_figures(comparison))
+    _print(console, _figures(comparison))
+
+
+def _print(console: Console, table: Table) -> None:
+    """On a terminal cells are folded to its width, and a file takes any width."""
+    if console.is_terminal:
+        console.print(table)
+    else:
+        print_whole(console, table)
 
 
 def _differences(names: tuple[str, ...], differences: tuple[Difference, ...]) -> Table:

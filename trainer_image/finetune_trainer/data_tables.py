@@ -13,6 +13,7 @@ from rich.text import Text
 
 from finetune_api.filters import FiltersSpec
 from finetune_api.results import Advice
+from finetune_trainer.whole_tables import print_whole
 
 _BAR = 16  # characters
 _SHOWN = 10
@@ -30,7 +31,7 @@ def print_tables(document: Mapping[str, Any], advice: Sequence[Advice], filters:
     """Prints all that is known of a job's rows."""
     console = Console(highlight=False)
     for part in _parts(document, advice, filters):
-        console.print(part)
+        print_whole(console, part)
         console.print()
 
 

@@ -11,8 +11,13 @@ from finetune_trainer.stage.failure import StageError
 
 
 def parse_mounts(texts: Iterable[str]) -> dict[str, Path]:
-    """Folders by claim, of ``CLAIM=FOLDER``. Raises StageError (InvalidSpec) for another text or no folder."""
-    return dict(_parse_mount(text) for text in texts)
+    """Folders by claim, of ``CLAIM=FOLDER``. Raises StageError (InvalidSpec) for another text, no folder, or two."""
+    found: dict[str, Path] = {}
+    for claim, folder in map(_parse_mount, texts):
+        if found.setdefault(claim, folder) != folder:
+            problem = f"--mount {claim}: two folders are given, {found[claim]} and {folder}"
+            raise StageError(Reason.INVALID_SPEC, problem, "give one")
+    return found
 
 
 def check_named(given: Iterable[str], claims: Iterable[str]) -> None:

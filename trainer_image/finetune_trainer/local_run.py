@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import uuid
 from pathlib import Path
 
 from finetune_api import termination
+from finetune_api.base import in_words
 from finetune_api.config import ClaimMount, JobReference, RunConfig
 from finetune_api.defaults import ResolvedSpec, resolve
 from finetune_api.job import FineTuneJob
@@ -81,6 +81,7 @@ def run_locally(config: RunConfig) -> int:
 
 
 def _run_stage(stage: Stage, config: Path, message: Path) -> int:
+    """Runs a stage's process. Returns the exit code that it gave; raises StageError when a signal ended it."""
     command = [sys.executable, "-m", "finetune_trainer", stage.command]
     options = ["--config", str(config), "--termination-log", str(message)]
     # Ctrl-C reaches the stage, too, which first brings its work into safety. A handler of ours, since a signal that is
@@ -90,10 +91,25 @@ def _run_stage(stage: Stage, config: Path, message: Path) -> int:
         if shows_progress():
             from finetune_trainer.live_stage import run_with_bar
 
-            return run_with_bar([*command, *options], stage)
-        return subprocess.run([*command, *options], check=False).returncode
+            code = run_with_bar([*command, *options], stage)
+        else:
+            code = subprocess.run([*command, *options], check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)
+    if code < 0:
+        raise _ended_by(signal.Signals(-code), stage)
+    return code
+
+
+def _ended_by(number: signal.Signals, stage: Stage) -> StageError:
+    """What a signal says that left the process no word of its own."""
+    text = f"{stage.command} was ended by {number.name}"
+    again = "run it again: a training goes on from its last checkpoint"
+    if number in (signal.SIGINT, signal.SIGTERM):
+        return StageError(Reason.INTERRUPTED, text, again)
+    if number == signal.SIGKILL:
+        text += ", perhaps by the kernel, because the host's memory ran out"
+    return StageError(Reason.TRAINER_CRASHED, text, again)
 
 
 def shows_progress() -> bool:
@@ -118,7 +134,7 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
             rows += [_metric_row(metric) for metric in evaluation.metrics]
             if kept := evaluation.retention:
                 rows.append(("retention", f"{kept.examples} examples"))
-                rows += [_metric_row(metric) for metric in kept.metrics]
+                rows += [(f"  {name}", *cells) for name, *cells in map(_metric_row, kept.metrics)]
     width = max((len(row[0]) for row in rows), default=0)
     lines = ["", *(f"{row[0]:<{width}}  {'  '.join(cell for cell in row[1:] if cell)}" for row in rows)]
     advice = {entry.reason: entry.message for result in results for entry in result.advice}
@@ -155,16 +171,11 @@ def _course_rows(training: TrainingStatus) -> list[tuple[str, ...]]:
 def _dataset_rows(dataset: DatasetStatus) -> list[tuple[str, ...]]:
     """What was trained on: rows used of those read, what was left out and why, and where they come from."""
     rows: list[tuple[str, ...]] = [("rows", dataset.summary, "prepared by an earlier run" if dataset.cached else "")]
-    dropped = [RowCount(name=_words(one.name), rows=one.rows) for one in dataset.dropped]
+    dropped = [RowCount(name=in_words(one.name), rows=one.rows) for one in dataset.dropped]
     for name, counts in (("left out", dropped), ("mixture", dataset.sources), ("from", dataset.provenance)):
         if counts:
             rows.append((name, ", ".join(f"{one.rows:,} {one.name}" for one in counts), ""))
     return rows
-
-
-def _words(name: str) -> str:
-    """NearDuplicate becomes 'near duplicate'."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
 
 
 def _metric_row(metric: MetricStatus) -> tuple[str, ...]:
@@ -177,6 +188,17 @@ def _metric_row(metric: MetricStatus) -> tuple[str, ...]:
 def _value(value: MetricValue) -> str:
     bounds = f" [{value.interval95.low}, {value.interval95.high}]" if value.interval95 else ""
     return f"{value.value}{bounds}"
+
+
+def _make(folder: Path) -> None:
+    """A folder for the output. Raises StageError (InvalidSpec) where none can be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = "a file is there" if isinstance(error, FileExistsError) else error.strerror
+        raise StageError(
+            Reason.INVALID_SPEC, f"can't make the output's folder {folder}: {problem}", "name another with --output"
+        ) from error
 
 
 def _mounts(spec: ResolvedSpec, given: dict[str, Path], output: Path | None, here: Path) -> list[ClaimMount]:
@@ -195,6 +217,6 @@ def _mounts(spec: ResolvedSpec, given: dict[str, Path], output: Path | None, her
         folder = given.get(claim, here / claim)
         if claim == written and (output or (claim not in given and claim not in read and not folder.is_dir())):
             folder = output or here / DEFAULT_OUTPUT
-            folder.mkdir(parents=True, exist_ok=True)
+            _make(folder)
         mounts.append(mount(claim, folder))
     return mounts

@@ -13,6 +13,7 @@ from finetune_trainer.models.adapter_targets import AdapterLayers
 from finetune_trainer.models.methods import METHODS
 from finetune_trainer.run_plan import RunPlan
 from finetune_trainer.training.estimate import CUDA_BYTES, GIB, Estimate
+from finetune_trainer.whole_tables import print_whole
 
 _MIB = 1 << 20
 
@@ -21,7 +22,7 @@ def print_plan(plan: RunPlan) -> None:
     """Prints all that is known of a job before it runs."""
     console = Console(highlight=False)
     for part in _parts(plan):
-        console.print(part)
+        print_whole(console, part)
         console.print()
 
 
@@ -87,12 +88,13 @@ def _layers(layers: Iterable[AdapterLayers]) -> Table:
 
 
 def _memory(plan: RunPlan) -> Table:
-    table = _table("GPU memory", "rows at a time", "checkpointing", "frozen", "trained", "activations", "together")
+    table = _table("GPU memory", "rows at\na time", "checkpointing", "frozen", "trained", "activations", "together")
+    table.columns[0].min_width = None  # for 80 columns to suffice
     for one in plan.estimates:
         table.add_row(f"{one.gpu / GIB:g} GiB", *_cells(one), style="" if one.fits else "red")
     table.caption = (
-        "an estimate from shapes and the longest row, no measurement: activations are an\n"
-        f"upper bound, and {CUDA_BYTES / GIB:g} GiB for CUDA itself is in together"
+        "an estimate from shapes and the longest row, no measurement:\n"
+        f"activations are an upper bound, and {CUDA_BYTES / GIB:g} GiB for CUDA itself is in together"
     )
     return table
 

@@ -36,6 +36,9 @@ def run_stage(
         pusher = _pusher(config, progress_descriptor)
         result = _stage_function(stage, config, pusher)
     except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt):
+            # Who types it again in the meantime would break off the last words, and what is released at the end.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         failure = failure_of(error)
         if failure.reason == Reason.TRAINER_CRASHED:
             traceback.print_exc(file=sys.stderr)

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from finetune_api.results import MetricValue
 from finetune_trainer.verification import ELSEWHERE, TOLERANCE, Verdict
+from finetune_trainer.whole_tables import print_whole
 
 _ABSENT = "–"
 
@@ -22,7 +23,7 @@ def print_verdict(verdict: Verdict) -> None:
     for row in verdict.rows:
         values = (row.base_then, row.base_now, row.tuned_then, row.tuned_now)
         table.add_row(row.name, *(Text(_value(value)) for value in values))
-    console.print(table)
+    print_whole(console, table)
     console.print()
     for note in verdict.notes:
         console.print(Text(f"note: {note}", "dim"))

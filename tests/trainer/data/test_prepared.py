@@ -247,6 +247,10 @@ def test_rows_set_aside_for_validation_are_not_told_as_left_out_by_weight(claim:
     for one in prepared.document["datasets"]:
         assert one["kept"] >= one["trained"] + one["setAside"]
     assert sum(one["setAside"] for one in prepared.document["datasets"]) == 20
+    told = [line for line in report_lines(prepared.document) if line.startswith("rows of ")]
+    for line, one in zip(told, prepared.document["datasets"], strict=True):
+        assert f"({one['name']}): {one['read']} read, " in line
+        assert f"{one['kept']} kept, {one['setAside']} set aside for validation, {one['trained']} trained on" in line
 
 
 @pytest.mark.parametrize(("available", "taken"), [(100, 50), (20, 20)])

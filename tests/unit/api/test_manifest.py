@@ -77,7 +77,19 @@ def test_a_wrong_value_is_shown_once_and_a_long_one_not_at_all() -> None:
 
 
 def test_a_number_in_quotes_is_no_number() -> None:
-    assert "spec.lora.rank: Input should be a valid integer, not '8'" in refusal(HEAD + SPEC + '  lora: {rank: "8"}\n')
+    said = refusal(HEAD + SPEC + '  lora: {rank: "8"}\n')
+    assert "spec.lora.rank: Input should be a valid integer, without quotes, not '8'" in said
+    said = refusal(HEAD + SPEC + "  lora: {rank: high}\n")
+    assert "spec.lora.rank: Input should be a valid integer, not 'high'" in said
+
+
+def test_a_text_that_is_no_yaml_is_told_by_line_and_column() -> None:
+    assert refusal(HEAD + SPEC.replace("  dataset", " dataset")) == (
+        "job.yaml is no YAML: line 6, column 2: expected <block end>, but found '<block mapping start>', "
+        "while parsing a block mapping that begins in line 1"
+    )
+    assert refusal("a: 1\nb:\t- [\n").startswith("job.yaml is no YAML: line 2, column 3: found character")
+    assert refusal(HEAD + HEAD) == "job.yaml is no YAML: line 4, column 1: key 'apiVersion' stands twice"
 
 
 def test_a_date_and_a_colon_between_numbers_are_texts() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from finetune_api.reasons import Reason
 from finetune_api.results import StageResult
-from finetune_trainer.local_run import local_config, read_job, summary
+from finetune_trainer.local_run import local_config, read_job, run_locally, summary
 from trainer_inputs import refusal
 
 JOB = """
@@ -89,6 +91,15 @@ def test_a_claim_without_a_folder_is_named_with_what_would_help(tmp_path: Path) 
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(("name", "problem"), [("file", "a file is there"), ("file/below", "Not a directory")])
+def test_an_output_that_can_be_no_folder_is_told_in_one_line(tmp_path: Path, name: str, problem: str) -> None:
+    for folder in ("models", "rows"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "file").touch()
+    said = refusal(lambda: mounts(tmp_path, output=tmp_path / name), Reason.INVALID_SPEC)
+    assert said == f"can't make the output's folder {tmp_path / name}: {problem}"
+
+
 def test_a_claim_that_is_read_from_and_written_to_is_one_folder(tmp_path: Path) -> None:
     text = JOB.replace("pvc://models/tiny", "pvc://out/model").replace("pvc://rows", "pvc://out/rows")
     assert "no folder stands for the claim 'out'" in refusal(lambda: mounts(tmp_path, text=text), Reason.INVALID_SPEC)
@@ -98,9 +109,36 @@ def test_a_claim_that_is_read_from_and_written_to_is_one_folder(tmp_path: Path) 
     assert "--output: the output's claim 'out' is read from, too" in refused
 
 
+@pytest.mark.parametrize(
+    ("number", "reason", "words"),
+    [
+        (signal.SIGINT, Reason.INTERRUPTED, "train was ended by SIGINT"),
+        (signal.SIGKILL, Reason.TRAINER_CRASHED, "train was ended by SIGKILL, perhaps by the kernel"),
+        (signal.SIGSEGV, Reason.TRAINER_CRASHED, "train was ended by SIGSEGV"),
+    ],
+)
+def test_a_stage_that_a_signal_ended_without_a_word_is_told_by_the_signals_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, reason: Reason, words: str
+) -> None:
+    for name in ("models", "rows"):
+        (tmp_path / name).mkdir()
+    config = local_config(read_job(job_file(tmp_path)), [], None, tmp_path)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, -number))
+    assert words in refusal(lambda: run_locally(config), reason)
+
+
 @pytest.mark.parametrize("mount", ["work", "work=/no/such/folder", "=/tmp"])
 def test_a_mount_must_be_a_claim_and_a_folder(tmp_path: Path, mount: str) -> None:
     assert "must be CLAIM=FOLDER" in refusal(lambda: mounts(tmp_path, mount), Reason.INVALID_SPEC)
+
+
+def test_two_folders_for_one_claim_are_refused(tmp_path: Path) -> None:
+    for name in ("models", "rows", "other"):
+        (tmp_path / name).mkdir()
+    first, second = f"rows={tmp_path / 'rows'}", f"rows={tmp_path / 'other'}"
+    assert mounts(tmp_path, first, first)["rows"] == str(tmp_path / "rows")
+    said = refusal(lambda: mounts(tmp_path, first, second), Reason.INVALID_SPEC)
+    assert said == f"--mount rows: two folders are given, {tmp_path / 'rows'} and {tmp_path / 'other'}"
 
 
 def test_a_mount_for_a_claim_that_the_spec_does_not_name_is_refused_with_those_that_it_does(tmp_path: Path) -> None:

@@ -116,6 +116,32 @@ def test_the_tables_say_what_would_run(capsys: pytest.CaptureFixture[str], monke
     assert any(line.startswith("an estimate") for line in lines)
 
 
+def test_no_figure_is_cut_short_in_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = ModelToTrain(SHAPE, Sizes(40 * 10**9, 5_120), 40 * 10**9, LAYERS, 0)
+    wide = shown(plan(large, gpus=(16 * GIB,)), capsys, monkeypatch)
+    monkeypatch.setenv("COLUMNS", "40")
+    print_plan(plan(large, gpus=(16 * GIB,)))
+    narrow = capsys.readouterr().out.splitlines()
+    (row,) = (" ".join(line.split()) for line in narrow if line.startswith("16 GiB"))
+    assert row in wide
+    assert row.endswith("GiB: too much")
+
+
+def test_the_table_of_gpus_fits_a_terminal_of_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    print_plan(plan())
+    lines = capsys.readouterr().out.splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("GPU memory"))
+    assert all(len(line) <= 80 for line in lines[first - 1 :])
+    said = [line.rstrip() for line in lines]
+    assert "an estimate from shapes and the longest row, no measurement:" in said
+    assert "activations are an upper bound, and 0.5 GiB for CUDA itself is in together" in said
+
+
 def test_a_method_without_an_adapter_trains_all_weights(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune_api.base import cut
+from finetune_api.base import cut, in_words
 from finetune_api.results import Advice, DatasetStatus, RowCount, RowLengths
 from finetune_trainer.data.duplicates import NEAR
 from finetune_trainer.data.pipeline import MALFORMED, NOT_SAMPLED, SET_ASIDE
@@ -241,11 +241,14 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
     """What a log says of the rows, from dataset.json."""
     status = report["status"]
     lines = [f"rows: {status['summary']}{', prepared by an earlier run' if status.get('cached') else ''}"]
+    several = len(report["datasets"]) > 1
     for one in report["datasets"]:
-        dropped = ", ".join(f"{rows:,} {kind}" for kind, rows in one["dropped"].items())
+        dropped = ", ".join(f"{rows:,} {in_words(kind)}" for kind, rows in one["dropped"].items())
+        aside = f"{one['setAside']:,} set aside for validation, " if one.get("setAside") else ""
         lines.append(
-            f"rows of {one['source']}: {one['read']:,} read, {dropped + ' left out, ' if dropped else ''}"
-            f"{one['kept']:,} kept, {one['trained']:,} trained on ({one['share']:.1%})"
+            f"rows of {one['source']}{' (' + one['name'] + ')' if several else ''}: {one['read']:,} read, "
+            f"{'left out: ' + dropped + ', ' if dropped else ''}{one['kept']:,} kept, {aside}{one['trained']:,} "
+            f"trained on{' (' + format(one['share'], '.1%') + ' of all)' if several else ''}"
         )
         lines += [f"  malformed: {text}" for text in one["malformed"]]
     lengths = status["lengths"]

@@ -24,6 +24,11 @@ class Sizes:
     base: int
     trained: int
 
+    @property
+    def total(self) -> int:
+        """Those of the base model and of the adapter, if there is one."""
+        return self.base + (self.trained if self.trained < self.base else 0)
+
     def checkpoint_bytes(self, optimizer: str) -> int:
         """One checkpoint: what is trained and its moments."""
         return self.trained * (TRAINED_BYTES + MOMENT_BYTES[optimizer])

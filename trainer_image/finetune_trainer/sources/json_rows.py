@@ -79,7 +79,7 @@ def _whole(content: bytes, name: str) -> RawRows:
 
 def _row(line: bytes) -> object:
     try:
-        return parse_json(line.decode())
+        return parse_json(line.decode().rstrip())  # an error then stands in line 1, where people look for it
     except UnicodeDecodeError as error:
         return UnreadableRow(f"is no UTF-8 ({error}): {SAVE_AS_UTF8}")
     except (ValueError, RecursionError) as error:

@@ -15,7 +15,7 @@ from finetune_api.uris import HubSource, parse_source
 def prepare_environment(config: RunConfig) -> None:
     """Sets what the libraries must see. Call it before importing torch, datasets or Unsloth."""
     os.environ.update(environment(config))
-    # torchao's deprecation notices tell a user nothing, nor that a kernel for the CPU could be downloaded.
+    # Neither torchao's deprecation notices nor bitsandbytes' wish for kernels from the hub tell a user anything.
     for name in ("torch.utils._pytree", "bitsandbytes.backends.cpu.ops"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # The image names a place below /tmp. Elsewhere Unsloth would write into the working directory.

@@ -45,7 +45,9 @@ def _classify(error: BaseException) -> StageError:
         if isinstance(cause, StageError):
             return cause
         if isinstance(cause, KeyboardInterrupt):
-            return StageError(Reason.INTERRUPTED, "interrupted")
+            # By a person at a terminal: a cluster stops a pod by SIGTERM.
+            again = "run it again: a training goes on from its last checkpoint"
+            return StageError(Reason.INTERRUPTED, "stopped by Ctrl-C", again)
         if isinstance(cause, MemoryError):
             return StageError(Reason.OUT_OF_MEMORY, "host memory ran out: raise resources.limits.memory, too")
         if _MODEL_TOO_LARGE in str(cause):

@@ -207,7 +207,12 @@ class Turn(Generic[F]):
             self._lock = taken
             return None
         if taken.job_uid == self.config.job.uid:
-            raise StageError(Reason.FOLDER_BUSY, f"another pod of this job still writes to {folder.uri}")
+            raise StageError(
+                Reason.FOLDER_BUSY,
+                f"another pod or run of this job still writes to {folder.uri}",
+                "a pod starts again by itself; if it lasts, remove the node that the earlier pod is on; a run by hand: "
+                "run it again when the other has ended",
+            )
         return taken
 
 

@@ -93,7 +93,7 @@ class Run:
                 if self.interruption.requested:
                     self._stop(state, saved_step)
                 if stopped := self._is_exhausted(state):
-                    say(f"stopped early: {self._patience} evaluations without a lower validation loss")
+                    say(f"stopped early: {self._stopping.words() if self._stopping else ''}")
                     break
                 state = self._step(step, state, self.clock())
                 best_before = state.best_step
@@ -162,10 +162,6 @@ class Run:
     @property
     def _stopping(self) -> Stopping | None:
         return self.measuring.stopping if self.measuring else None
-
-    @property
-    def _patience(self) -> int:
-        return self._stopping.patience if self._stopping else 0
 
     def _is_exhausted(self, state: CheckpointState) -> bool:
         return self._stopping is not None and self._stopping.is_exhausted(state.measured)
@@ -247,4 +243,4 @@ class Run:
         if state.step > saved_step:
             self._save(state)
         done = f"stopped by {self.interruption.requested.name} at step {state.step} of {self.rates.total_steps}"
-        raise StageError(Reason.INTERRUPTED, done, "nothing: the next attempt goes on from there")
+        raise StageError(Reason.INTERRUPTED, done, "the next attempt goes on from there")

@@ -40,7 +40,7 @@ def training_status(
         examples_seen=run.batches.examples(trained.steps),
         dropped_examples=sum(facts.dropped().get(kind, 0) for kind in (TOO_LONG, NO_RESPONSE)),
         trainable_parameters=sizes.trained,
-        total_parameters=sizes.base + (sizes.trained if sizes.trained < sizes.base else 0),
+        total_parameters=sizes.total,
         micro_batch_size=trained.micro_batch,
         out_of_memory_retries=trained.memory_retries or None,
         warmup_steps=run.rates.warmup_steps,

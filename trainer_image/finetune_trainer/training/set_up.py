@@ -185,7 +185,7 @@ def _trainable(
         say(f"going on from the adapter {earlier.name}")
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert trained == sizes.trained, f"{trained} are trained, {sizes.trained} were counted"
-    say(f"parameters: {trained:,} of {sizes.base:,} are trained")
+    say(f"parameters: {trained:,} of {sizes.total:,} are trained")
     return model, beginning
 
 

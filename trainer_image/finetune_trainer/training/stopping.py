@@ -50,6 +50,11 @@ class Stopping:
         best = self.best(points)
         return best is not None and sum(point.step > best.step for point in points) >= self.patience
 
+    def words(self) -> str:
+        """Why training ended."""
+        by = f" by more than {self.minimum_change:g}" if self.minimum_change else ""
+        return f"{self.patience} evaluations in a row without a validation loss that is lower{by}"
+
 
 def _loss(point: Measured) -> float:
     assert point.validation_loss is not None

@@ -72,6 +72,7 @@ def test_a_bad_line_is_named_by_its_number_in_the_file_and_those_after_it_are_re
     assert [number for number, _ in rows_of(path)] == [1, 3, 4, 5]
     assert list(problems(path)) == [3, 5]
     assert problems(path)[3].startswith("is no JSON: ")
+    assert problems(write(tmp_path / "cut.jsonl", '{"a": 1, \n'))[1].endswith(": line 1 column 9 (char 8)")
     path = write(tmp_path / "rows.json", f"{good}\n\n{{not json\n{good}\n{good[:-9]}")
     assert list(problems(path)) == [3, 5]
 

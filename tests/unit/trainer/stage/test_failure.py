@@ -37,7 +37,7 @@ class OutOfMemoryError(RuntimeError):
         (MemoryError(), Reason.OUT_OF_MEMORY, 69, "resources.limits.memory"),
         (OSError(errno.ENOSPC, "No space left on device"), Reason.STORAGE_FULL, 71, "enlarge or clear"),
         (RuntimeError("I/O error: No space left on device"), Reason.STORAGE_FULL, 71, "no space left"),
-        (KeyboardInterrupt(), Reason.INTERRUPTED, 75, "interrupted"),
+        (KeyboardInterrupt(), Reason.INTERRUPTED, 75, "stopped by Ctrl-C; run it again: "),
         (ZeroDivisionError("division by zero"), Reason.TRAINER_CRASHED, 1, "ZeroDivisionError: division by zero"),
     ],
 )

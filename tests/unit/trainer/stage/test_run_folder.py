@@ -168,7 +168,7 @@ def test_while_another_pod_of_the_same_job_writes_the_stage_is_busy(tmp_path: Pa
     config = job(tmp_path)
     with another_process(shared_path(config, tmp_path), config.job.uid):
         text = refusal(lambda: training(config).__enter__(), Reason.FOLDER_BUSY)
-        assert "another pod of this job still writes to pvc://work/out/" in text
+        assert "another pod or run of this job still writes to pvc://work/out/" in text
     with training(config) as turn:  # its process is gone now
         assert turn.folder.path == shared_path(config, tmp_path)
 

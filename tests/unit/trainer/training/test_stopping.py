@@ -51,6 +51,11 @@ def test_a_loss_that_is_lower_by_less_than_the_minimum_change_is_no_better() -> 
     assert not stopping.is_exhausted(points(3.0, 2.0, 1.95, 1.89))
 
 
+def test_the_reason_for_an_early_end_names_the_change_that_was_missing() -> None:
+    assert Stopping(2, 0.0).words() == "2 evaluations in a row without a validation loss that is lower"
+    assert Stopping(2, 0.1).words() == "2 evaluations in a row without a validation loss that is lower by more than 0.1"
+
+
 def training(**changes: object) -> ResolvedTraining:
     return ResolvedTraining.model_validate({"learningRate": "2e-4", "maxSteps": 100, **changes})
 
