@@ -34,7 +34,7 @@ from finetune_trainer.data.row_facts import OverlapFacts, RowFacts
 from finetune_trainer.data.row_report import dataset_status, document, row_advice, trained_rows
 from finetune_trainer.data.token_store import Numbers, TokenStore, TokenWriter
 from finetune_trainer.data.tokenize import tokenise
-from finetune_trainer.data.validation import measured_rows, set_aside
+from finetune_trainer.data.validation import count_aside, measured_rows, set_aside
 from finetune_trainer.sources.locate import RETENTION, VALIDATION, Sources
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError
@@ -97,7 +97,6 @@ def prepare_rows(
             f"{', '.join(f'{rows:,} {kind}' for kind, rows in facts.dropped().items()) or 'a dataset of it is empty'}",
             "name other rows, or change spec.dataset.filters or the weights",
         )
-    replayed = _replay_advice(dataset, facts, store)
     validation = retention = aside = None
     measured = {
         name: load_examples(source, shape)
@@ -118,6 +117,7 @@ def prepare_rows(
     status = dataset_status(facts, store, aside, overlap, bool(dataset.mixture or dataset.replay), cached, report_uri)
     if validation:
         status = status.model_copy(update={"validation_examples": len(validation)})
+    replayed = _replay_advice(dataset, facts, store)
     advice = [*shared_advice(overlap.exact, held_out), *replayed, *row_advice(facts, store)]
     return Prepared(
         store,
@@ -282,7 +282,7 @@ def _weights(dataset: Dataset) -> dict[str, str]:
 
 
 def _places(dataset: Dataset, facts: RowFacts, store: TokenStore, seed: int) -> Numbers:
-    """Which token rows are trained on, in order. Without a mixture that is the rows' own."""
+    """Which token rows are trained on or set aside, in order. Without a mixture that is the rows' own."""
     rows = store.sources
     if not dataset.mixture and not dataset.replay:
         return _range(len(rows))
@@ -291,7 +291,10 @@ def _places(dataset: Dataset, facts: RowFacts, store: TokenStore, seed: int) -> 
     own = {name: count for name, count in counts.items() if name != REPLAY}
     taken = shares(own, weights) if weights else own
     if dataset.replay:
-        taken = {**taken, REPLAY: replayed(sum(taken.values()), counts[REPLAY], Fraction(dataset.replay.fraction))}
+        trained = sum(taken.values())
+        if dataset.validation and dataset.validation.fraction and trained > 1:
+            trained -= count_aside(trained, Fraction(dataset.validation.fraction))
+        taken = {**taken, REPLAY: replayed(trained, counts[REPLAY], Fraction(dataset.replay.fraction))}
     order = mixed(counts, taken, seed)
     starts, ends = rows.searchsorted(order), rows.searchsorted(order, side="right")
     places = [place for start, end in zip(starts, ends, strict=True) for place in range(start, end)]

@@ -18,6 +18,11 @@ from finetune_trainer.data.tokenize import tokenise
 from finetune_trainer.stage.failure import StageError
 
 
+def count_aside(rows: int, fraction: Fraction) -> int:
+    """How many of so many rows are set aside: at least one, and not all."""
+    return min(rows - 1, max(1, math.floor(rows * fraction)))
+
+
 def set_aside(
     store: TokenStore, kept: Mapping[str, int], fraction: Fraction, seed: int
 ) -> tuple[TokenStore, TokenStore]:
@@ -35,8 +40,7 @@ def set_aside(
             f"spec.dataset.validation: of {len(rows)} rows none can be set aside",
             "name more rows, or validation rows of their own",
         )
-    count = min(len(rows) - 1, max(1, math.floor(len(rows) * fraction)))
-    chosen = rows[sample(len(rows), count, "validation", seed)]
+    chosen = rows[sample(len(rows), count_aside(len(rows), fraction), "validation", seed)]
     aside = np.isin(store.sources, chosen)
     return store.select(np.flatnonzero(~aside)), store.select(np.flatnonzero(aside))
 
