@@ -247,6 +247,10 @@ def test_rows_set_aside_for_validation_are_not_told_as_left_out_by_weight(claim:
     for one in prepared.document["datasets"]:
         assert one["kept"] >= one["trained"] + one["setAside"]
     assert sum(one["setAside"] for one in prepared.document["datasets"]) == 20
+    aside = [one["setAside"] for one in prepared.document["datasets"]]
+    told = [line for line in report_lines(prepared.document) if line.startswith("rows of ")]
+    assert [line.partition(":")[0] for line in told] == ["rows of dataset (train.jsonl)", "rows of tasks (tasks.jsonl)"]
+    assert all(f"kept, {count} set aside, " in line for count, line in zip(aside, told, strict=True))
 
 
 @pytest.mark.parametrize("weights", [None, ("0.5", "0.5")])

@@ -243,9 +243,11 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
     lines = [f"rows: {status['summary']}{', prepared by an earlier run' if status.get('cached') else ''}"]
     for one in report["datasets"]:
         dropped = ", ".join(f"{rows:,} {kind}" for kind, rows in one["dropped"].items())
+        which = one["source"] if len(report["datasets"]) == 1 else f"{one['name']} ({one['source']})"
+        aside = f"{one['setAside']:,} set aside, " if one.get("setAside") else ""
         lines.append(
-            f"rows of {one['source']}: {one['read']:,} read, {dropped + ' left out, ' if dropped else ''}"
-            f"{one['kept']:,} kept, {one['trained']:,} trained on ({one['share']:.1%})"
+            f"rows of {which}: {one['read']:,} read, {dropped + ' left out, ' if dropped else ''}"
+            f"{one['kept']:,} kept, {aside}{one['trained']:,} trained on ({one['share']:.1%})"
         )
         lines += [f"  malformed: {text}" for text in one["malformed"]]
     lengths = status["lengths"]
