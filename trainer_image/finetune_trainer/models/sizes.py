@@ -47,8 +47,9 @@ class Sizes:
         return 2 * self.artefact_bytes(spec, tokenizer) + self.checkpoint_room(spec, optimizer) + _BESIDES
 
     def checkpoint_room(self, spec: ResolvedSpec, optimizer: str) -> int:
-        """What the run's checkpoints take of that at most, in bytes."""
-        return (spec.training.checkpoint.keep + 1) * self.checkpoint_bytes(optimizer)
+        """What the run's checkpoints take of that at most, in bytes: with early stopping the best one stays, too."""
+        best = 1 if spec.training.early_stopping else 0
+        return (spec.training.checkpoint.keep + best + 1) * self.checkpoint_bytes(optimizer)
 
 
 def sizes_of(model: CausalLM, spec: ResolvedSpec) -> Sizes:
