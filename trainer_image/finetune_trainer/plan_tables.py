@@ -87,11 +87,15 @@ def _layers(layers: Iterable[AdapterLayers]) -> Table:
 
 
 def _memory(plan: RunPlan) -> Table:
-    table = _table("GPU memory", "rows at a time", "checkpointing", "frozen", "trained", "activations", "together")
+    table = _table("GPU memory", "rows at\na time", "checkpointing", "frozen", "trained", "activations", "together")
+    for column in table.columns[
+        :-1
+    ]:  # a terminal of 80 columns has room for all; only "too much" may need a second line
+        column.min_width, column.no_wrap = None, True
     for one in plan.estimates:
         table.add_row(f"{one.gpu / GIB:g} GiB", *_cells(one), style="" if one.fits else "red")
     table.caption = (
-        "an estimate from shapes and the longest row, no measurement: activations are an\n"
+        "an estimate from shapes and the longest row, no measurement: activations are an "
         f"upper bound, and {CUDA_BYTES / GIB:g} GiB for CUDA itself is in together"
     )
     return table
@@ -112,7 +116,7 @@ def _size(count: int) -> str:
 
 
 def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), caption_justify="left", header_style="dim")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, caption_justify="left", header_style="dim")
     table.add_column(first, min_width=14)
     for name in others:
         table.add_column(Text(name), justify="right" if name else "left")
