@@ -93,7 +93,8 @@ ready-for-demo: begin
 ## Run ------------------------------------------------------------------------------------------------------------
 
 .PHONY: try
-try: models ## Fine-tune and evaluate SmolLM2 on this machine, without a cluster and without root
+try: venv ## Fine-tune and evaluate SmolLM2 on this machine, without a cluster and without root
+	@$(PHASE) 'make the model' $(BIN)/python tests/data/make_models.py smollm2
 	@mkdir -p try
 	@ln -sfn $(MODELS)/smollm2 try/smollm2
 	@ln -sfn $(CURDIR)/tests/data/medqa_synthetic try/medqa_synthetic

@@ -135,6 +135,12 @@ class TrainingStatus(StatusModel):
         default=None, alias="metricsURI", description="Where metrics.jsonl lies: a line a step."
     )
 
+    @property
+    def retention_when_saved(self) -> RetentionPoint | None:
+        """What the weights that were saved still know: those of bestStep, where earlyStopping chose it."""
+        points = self.retention
+        return next((one for one in points if one.step == self.best_step), points[-1]) if points else None
+
 
 class DeviceMemory(StatusModel):
     """Memory of one GPU, in bytes."""

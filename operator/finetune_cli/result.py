@@ -186,8 +186,8 @@ def _training(training: TrainingStatus) -> list[tuple[str, RenderableType]]:
         rows.append(("micro-batch", Text(words)))
     if training.validation_loss is not None:
         rows.append(("validation", Text(_validation(training))))
-    if training.retention:
-        before, after = training.retention[0], training.retention[-1]
+    if after := training.retention_when_saved:
+        before = training.retention[0]
         kept = f"{text.decimal(before.perplexity, 3)} → {text.decimal(after.perplexity, 3)}"
         rows.append(("retention", Text(f"perplexity {kept} on rows of a general dataset")))
     if training.trainable_parameters:

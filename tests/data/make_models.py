@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
+import logging
 import os
 import shutil
 import tempfile
@@ -125,11 +126,18 @@ def make(name: str, folder: Path) -> Path:
     return folder
 
 
+def quieten() -> None:
+    """Leaves out bars, and torchao's notices, which tell a user nothing. Call it before anything is imported."""
+    os.environ["TQDM_DISABLE"] = "1"
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=sorted(MAKERS))
     parser.add_argument("folder", nargs="?", type=Path)
     arguments = parser.parse_args()
+    quieten()
     print(make(arguments.model, arguments.folder) if arguments.folder else make_cached(arguments.model))
 
 

@@ -162,9 +162,8 @@ def _course_rows(training: TrainingStatus) -> list[tuple[str, ...]]:
         rows.append(
             ("validation", f"loss {training.validation_loss}", best, "stopped early" if training.stopped_early else "")
         )
-    if training.retention:
-        before, after = training.retention[0].perplexity, training.retention[-1].perplexity
-        rows.append(("retention", f"perplexity {before} → {after}"))
+    if saved := training.retention_when_saved:
+        rows.append(("retention", f"perplexity {training.retention[0].perplexity} → {saved.perplexity}"))
     return rows
 
 

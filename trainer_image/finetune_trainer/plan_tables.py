@@ -114,7 +114,7 @@ def _size(count: int) -> str:
 
 
 def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), caption_justify="left", header_style="dim")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, caption_justify="left", header_style="dim")
     table.add_column(first, min_width=14)
     for name in others:
         table.add_column(Text(name), justify="right" if name else "left")

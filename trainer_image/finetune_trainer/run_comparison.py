@@ -10,6 +10,8 @@ from typing import Any
 from finetune_api.results import EvaluationStatus, MetricStatus
 from finetune_trainer.finished_runs import FinishedRun
 
+_RETENTION = "retention "
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -29,8 +31,10 @@ class Comparison:
     notes: tuple[str, ...]
 
     def metrics(self) -> list[str]:
-        """Names of all metrics that any run has, in the order in which they are met."""
-        return list(dict.fromkeys(metric.name for run in self.runs for metric in evaluation_of(run).metrics))
+        """Names of all metrics that any run has, in the order in which they are met; of retention rows last."""
+        held_out = (metric.name for run in self.runs for metric in evaluation_of(run).metrics)
+        retained = (f"{_RETENTION}{metric.name}" for run in self.runs for metric in _retention_of(run))
+        return list(dict.fromkeys((*held_out, *retained)))
 
 
 def compare(runs: Sequence[FinishedRun]) -> Comparison:
@@ -69,8 +73,15 @@ def evaluation_of(run: FinishedRun) -> EvaluationStatus:
 
 
 def metric_of(run: FinishedRun, name: str) -> MetricStatus | None:
-    """A metric of the newest evaluation."""
+    """A metric of the newest evaluation, by a name of :meth:`Comparison.metrics`."""
+    if name.startswith(_RETENTION):
+        return next((one for one in _retention_of(run) if f"{_RETENTION}{one.name}" == name), None)
     return evaluation_of(run).metric(name)
+
+
+def _retention_of(run: FinishedRun) -> list[MetricStatus]:
+    retention = evaluation_of(run).retention
+    return retention.metrics if retention else []
 
 
 def document(comparison: Comparison) -> dict[str, Any]:

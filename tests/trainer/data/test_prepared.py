@@ -253,18 +253,25 @@ def test_rows_set_aside_for_validation_are_not_told_as_left_out_by_weight(claim:
         assert f"{one['kept']} kept, {one['setAside']} set aside for validation, {one['trained']} trained on" in line
 
 
-@pytest.mark.parametrize(("available", "taken"), [(100, 50), (20, 20)])
-def test_replay_is_its_share_of_what_is_trained_on_not_of_what_is_set_aside_with_it(
-    claim: Path, reading: Reading, available: int, taken: int
+@pytest.mark.parametrize("weights", [None, ("0.5", "0.5")])
+@pytest.mark.parametrize("aside", ["0.05", "0.25", "0.5"])
+def test_replay_is_its_share_of_what_is_trained_on_and_not_of_what_is_set_aside(
+    claim: Path, reading: Reading, aside: str, weights: tuple[str, str] | None
 ) -> None:
-    write(claim, [talk(number) for number in range(100, 100 + available)], "general")
+    write(claim, [talk(number) for number in range(500, 700)], "general")
+    replay = {"source": "pvc://work/rows", "split": "general", "fraction": "0.3"}
+    prepared = prepare(mixture(claim, weights, validation={"fraction": aside}, replay=replay), reading)
+    trained = {one.name: one.rows for one in prepared.status.sources}
+    assert trained["replay"] == pytest.approx(0.3 * sum(trained.values()), abs=0.5)
+    assert not [one for one in prepared.advice if one.reason == "FewReplayRows"]
+
+
+def test_too_few_rows_to_replay_are_told_as_a_share_of_what_is_trained_on(claim: Path, reading: Reading) -> None:
+    write(claim, [talk(number) for number in range(500, 510)], "general")
     replay = {"source": "pvc://work/rows", "split": "general", "fraction": "0.5"}
     prepared = prepare(configured(claim, validation={"fraction": "0.5"}, replay=replay), reading)
-    assert {one.name: one.rows for one in prepared.status.sources} == {"dataset": 50, "replay": taken}
-    told = [advice.message for advice in prepared.advice if advice.reason == "FewReplayRows"]
-    assert [text.partition(", where")[0] for text in told] == (
-        [] if taken == 50 else ["spec.dataset.replay has 20 rows, 28.6% of all"]
-    )
+    (told,) = (one.message for one in prepared.advice if one.reason == "FewReplayRows")
+    assert "has 10 rows, 16.7% of all" in told  # of 60
 
 
 def test_a_mixture_takes_rows_by_weight_and_its_order_follows_from_the_seed(claim: Path, reading: Reading) -> None:

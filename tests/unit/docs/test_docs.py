@@ -6,11 +6,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 import yaml
 
+from finetune_api.defaults import resolve
 from finetune_api.manifest import read_manifest
 from finetune_cli import commands, main
 from finetune_operator.gateway.settings import Settings as GatewaySettings
@@ -69,6 +71,69 @@ def test_every_example_of_a_job_is_one_that_would_run() -> None:
     assert jobs
     for text in jobs:
         assert read_manifest(text, "example").spec.model.source
+
+
+@pytest.mark.parametrize("sample", sorted((ROOT / "manifests/samples").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_sample_is_a_job_that_would_run(sample: Path) -> None:
+    resolved = resolve(read_manifest(sample.read_text(), sample.name).spec)
+    assert resolved.training_sha256()
+    assert resolved.evaluation_sha256()
+
+
+def section(page: str, heading: str) -> str:
+    return (ROOT / "docs" / page).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+PRACTICES = {
+    "Compare methods": ["method"],
+    "Stop in time": ["dataset.validation", "training.early_stopping"],
+    "Forget little": ["dataset.replay", "training.elastic_weight_consolidation", "evaluation.retention"],
+    "Survive a preemption": ["training.checkpoint.every_steps"],
+    "Refresh every month": ["model.adapter", "dataset.replay"],
+}
+
+
+def practice(heading: str) -> str:
+    (text,) = re.findall(r"```yaml\n(.*?)```", section("practices.md", heading), re.DOTALL)
+    return str(text)
+
+
+@pytest.mark.parametrize(("heading", "fields"), PRACTICES.items(), ids=list(PRACTICES))
+def test_every_practice_is_a_whole_job_with_what_its_heading_says(heading: str, fields: list[str]) -> None:
+    spec = resolve(read_manifest(practice(heading), heading).spec)
+    for field in fields:
+        assert attrgetter(field)(spec), field
+
+
+@pytest.mark.parametrize("method", ["QLoRA", "LoRA", "Full"])
+def test_methods_are_compared_by_one_word(method: str) -> None:
+    text = practice("Compare methods").replace("method: QLoRA", f"method: {method}")
+    assert resolve(read_manifest(text, method).spec).method == method
+
+
+def test_the_measured_figures_of_forgetting_have_a_row_for_each_method_and_the_command_that_measures_them() -> None:
+    text = section("practices.md", "Forget little")
+    rows = re.findall(r"^\| (Full|LoRA) \|((?: [\d., ]+ \|){3})$", text, re.MULTILINE)
+    assert [name for name, _ in rows] == ["Full", "LoRA"]
+    assert all(len(re.findall(r"[\d.]+", cells)) == 3 * 3 for _, cells in rows)  # three seeds each
+    assert "pytest -s tests/trainer/long/test_forgetting_study.py" in text
+
+
+def test_the_first_steps_change_one_thing_of_the_sample_that_make_try_runs() -> None:
+    text = section("local-run.md", "From a fresh clone")
+    sample, makefile = "manifests/samples/medqa-tiny.yaml", (ROOT / "Makefile").read_text()
+    assert f"finetune run {sample} --mount models=try" in makefile
+    assert f"finetune plan {sample} --mount models=try" in text
+    (old, new), *others = re.findall(r"sed 's/(.+?)/(.+?)/'", text)
+    assert not others
+    given = (ROOT / sample).read_text()
+    assert given.count(old) == 1
+    before, after = (read_manifest(one, "sample").spec for one in (given, given.replace(old, new)))
+    assert before.training.learning_rate != after.training.learning_rate
+    assert before.model_copy(update={"training": after.training}) == after
+    runs = before.output.destination.removeprefix("pvc://models/")
+    for command in (f"finetune compare try/{runs} ", f"finetune verify try/{runs}/latest --mount models=try"):
+        assert command in text
 
 
 def test_the_smallest_example_shows_a_decimal_in_quotes() -> None:

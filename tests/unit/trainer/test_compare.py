@@ -60,10 +60,10 @@ def make_run(folder: Path, spec: dict[str, Any] | None = None, day: int = 1, **t
     return folder
 
 
-def evaluate(run: Path, name: str, day: int, rows: str = "c", **metric: Any) -> None:
+def evaluate(run: Path, name: str, day: int, rows: str = "c", retention: Any = None, **metric: Any) -> None:
     folder = run / "evaluations" / name
     folder.mkdir(parents=True)
-    evaluation = {"summary": "0.25→0.50", "examples": 12, "metrics": [{**ACCURACY, **metric}]}
+    evaluation = {"summary": "0.25→0.50", "examples": 12, "metrics": [{**ACCURACY, **metric}], "retention": retention}
     lineage = {"evaluationDatasetSha256": rows * 64}
     text = result("Evaluate", day, evaluation=evaluation, lineage=lineage, evaluationSha256="d" * 64)
     (folder / "result.json").write_text(text)
@@ -176,7 +176,8 @@ def test_the_table_has_a_column_for_each_run_below_what_differs(
     monkeypatch.setenv("COLUMNS", "100")
     first = make_run(tmp_path / "first", SPEC)
     second = make_run(tmp_path / "second", {**SPEC, "lora": {"rank": 16}}, day=2, finalLoss="0.2", outOfMemoryRetries=2)
-    evaluate(first, "e", day=3)
+    kept = {"name": "Perplexity", "tuned": {"value": "9.5"}}
+    evaluate(first, "e", day=3, retention={"examples": 5, "metrics": [kept]})
     lines = shown(capsys, first, second)
     cells = {line[:22].strip(): line[22:].split("  ") for line in lines if line}
     told = {name: [cell.strip() for cell in row if cell.strip()] for name, row in cells.items()}
@@ -188,6 +189,7 @@ def test_the_table_has_a_column_for_each_run_below_what_differs(
     assert told["adapter"] == ["2.5 MB", "2.5 MB"]
     assert told["Accuracy tuned"] == ["0.500 [0.400, 0.600]", "–"]
     assert told["Accuracy p"] == ["0.01", "–"]
+    assert any(line.split() == ["retention", "Perplexity", "tuned", "9.5", "–"] for line in lines)
     assert lines[0].split() == ["spec", "first", "second"]
 
 

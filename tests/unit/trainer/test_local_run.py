@@ -165,7 +165,8 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
             "cached": True,
         },
         "training": {"steps": 40, "runtimeSeconds": 62, "runtime": "1m 02s", "firstLoss": "2.1", "finalLoss": "0.3"}
-        | {"microBatchSize": 2, "outOfMemoryRetries": 1},
+        | {"microBatchSize": 2, "outOfMemoryRetries": 1, "validationLoss": "0.4", "bestStep": 20, "stoppedEarly": True}
+        | {"retention": [{"step": step, "perplexity": text} for step, text in ((0, "9"), (20, "9.5"), (40, "12"))]},
         "memory": {"summary": "1.3/79 GiB (1.7%)"},
         "adapter": {"uri": "pvc://out/run/0123/adapter", "sha256": "a" * 64, "sizeBytes": 1, "files": 1},
         "advice": [{"reason": "WarmupCut", "message": "5 were asked for"}],
@@ -195,6 +196,8 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
         "from            9,000 Human, 543 Unknown",
         "steps           40  loss 2.1 → 0.3",
         "micro-batch     2 rows at a time  GPU memory ran out 1×",
+        "validation      loss 0.4  with the weights of step 20  stopped early",
+        "retention       perplexity 9 → 9.5",
         "time            1m 02s",
         "memory          1.3/79 GiB (1.7%)",
         "examples        12",

@@ -176,6 +176,22 @@ def test_a_gpu_that_is_too_small_is_marked(capsys: pytest.CaptureFixture[str], m
     assert [line.endswith(": too much") for line in lines if " of 4 " in line] == [True, False]
 
 
+def test_a_terminal_of_80_columns_shows_every_figure_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = ModelToTrain(SHAPE, Sizes(70 * 10**9, 512 * 10**6), 40 * 10**9, LAYERS, 0)
+    found = plan(large, gpus=(16 * GIB, 640 * GIB), training={"batchSize": 128, "epochs": 2})
+    wide = shown(found, capsys, monkeypatch)
+    monkeypatch.setenv("COLUMNS", "80")
+    print_plan(found)
+    narrow = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for gpu in ("16 GiB", "640 GiB"):
+        (row,) = (line for line in wide if line.startswith(gpu))
+        (first, *others) = narrow[next(place for place, line in enumerate(narrow) if line.startswith(gpu)) :]
+        assert f"{first} {' '.join(others)}".startswith(row)
+    assert "GPU memory a time checkpointing frozen trained activations together" in narrow
+
+
 def test_a_model_that_cannot_be_built_without_weights_leaves_the_rest(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,7 @@ from finetune_trainer.data.row_facts import OverlapFacts, RowFacts
 from finetune_trainer.data.row_report import dataset_status, document, row_advice, trained_rows
 from finetune_trainer.data.token_store import Numbers, TokenStore, TokenWriter
 from finetune_trainer.data.tokenize import tokenise
-from finetune_trainer.data.validation import aside_count, measured_rows, set_aside
+from finetune_trainer.data.validation import count_aside, measured_rows, set_aside
 from finetune_trainer.sources.locate import RETENTION, VALIDATION, Sources
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError
@@ -282,7 +282,7 @@ def _weights(dataset: Dataset) -> dict[str, str]:
 
 
 def _places(dataset: Dataset, facts: RowFacts, store: TokenStore, seed: int) -> Numbers:
-    """Which token rows are trained on, in order. Without a mixture that is the rows' own."""
+    """Which token rows are trained on or set aside, in order. Without a mixture that is the rows' own."""
     rows = store.sources
     if not dataset.mixture and not dataset.replay:
         return _range(len(rows))
@@ -291,10 +291,10 @@ def _places(dataset: Dataset, facts: RowFacts, store: TokenStore, seed: int) -> 
     own = {name: count for name, count in counts.items() if name != REPLAY}
     taken = shares(own, weights) if weights else own
     if dataset.replay:
-        others = sum(taken.values())
-        if dataset.validation and dataset.validation.fraction:  # replay is a share of what is trained on
-            others -= aside_count(others, Fraction(dataset.validation.fraction))
-        taken = {**taken, REPLAY: replayed(others, counts[REPLAY], Fraction(dataset.replay.fraction))}
+        trained = sum(taken.values())
+        if dataset.validation and dataset.validation.fraction:
+            trained -= count_aside(trained, Fraction(dataset.validation.fraction))
+        taken = {**taken, REPLAY: replayed(trained, counts[REPLAY], Fraction(dataset.replay.fraction))}
     order = mixed(counts, taken, seed)
     starts, ends = rows.searchsorted(order), rows.searchsorted(order, side="right")
     places = [place for start, end in zip(starts, ends, strict=True) for place in range(start, end)]

@@ -18,6 +18,11 @@ from finetune_trainer.data.tokenize import tokenise
 from finetune_trainer.stage.failure import StageError
 
 
+def count_aside(rows: int, fraction: Fraction) -> int:
+    """How many of so many rows are set aside: at least one of two, and never all."""
+    return max(0, min(rows - 1, max(1, math.floor(rows * fraction))))
+
+
 def set_aside(
     store: TokenStore, kept: Mapping[str, int], fraction: Fraction, seed: int
 ) -> tuple[TokenStore, TokenStore]:
@@ -35,14 +40,9 @@ def set_aside(
             f"spec.dataset.validation: of {len(rows)} rows none can be set aside",
             "name more rows, or validation rows of their own",
         )
-    chosen = rows[sample(len(rows), aside_count(len(rows), fraction), "validation", seed)]
+    chosen = rows[sample(len(rows), count_aside(len(rows), fraction), "validation", seed)]
     aside = np.isin(store.sources, chosen)
     return store.select(np.flatnonzero(~aside)), store.select(np.flatnonzero(aside))
-
-
-def aside_count(rows: int, fraction: Fraction) -> int:
-    """How many of so many rows are set aside."""
-    return max(0, min(rows - 1, max(1, math.floor(rows * fraction))))
 
 
 def measured_rows(rows: Rows, reading: Reading) -> TokenStore:

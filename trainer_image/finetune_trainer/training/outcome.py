@@ -32,7 +32,7 @@ def training_status(
         validation_loss=number(last.validation_loss) if last and last.validation_loss is not None else None,
         best_step=trained.best.step if trained.best else None,
         stopped_early=trained.stopped_early if run.measuring and run.measuring.stopping else None,
-        retention=retention_points(trained.measured),
+        retention=retention_points(trained.measured, trained.best.step if trained.best else None),
         resumed_from_step=trained.resumed_from,
         runtime_seconds=seconds,
         runtime=format_duration(seconds),

@@ -52,7 +52,7 @@ from finetune_trainer.training.plan import StepPlan, optimizer_on, plan_step, sh
 from finetune_trainer.training.reporter import StepReporter
 from finetune_trainer.training.saving import Tuned
 from finetune_trainer.training.schedule import LearningRates
-from finetune_trainer.training.spec_advice import bias_advice
+from finetune_trainer.training.spec_advice import bias_advice, retention_advice
 from finetune_trainer.training.stopping import measuring_advice, measuring_steps, stopping_advice, stopping_of
 from finetune_trainer.training.tracking import trackers_of
 
@@ -159,6 +159,7 @@ def set_up(
         warmup_advice,
         stopping_advice(training, total),
         measuring_advice(training, total, rows.prepared.measured_examples),
+        retention_advice(spec),
         trained_biases(model) if spec.lora else None,
         earlier.base_advice(source) if earlier else None,
     ]

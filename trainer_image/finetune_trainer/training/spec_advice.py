@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from finetune_api.dataset import datasets_of
 from finetune_api.defaults import ResolvedSpec
 from finetune_api.lora import LoraSpec
+from finetune_api.replay import REPLAY
 from finetune_api.results import Advice
+from finetune_api.rows import RowsSpec
 from finetune_trainer.training.plan import total_steps, warmup_steps
 from finetune_trainer.training.stopping import measuring_advice, stopping_advice
 
@@ -30,6 +33,7 @@ def spec_advice(spec: ResolvedSpec, rows: int, measured: int = 0) -> list[Advice
         measuring_advice(spec.training, steps, measured),
         *((_rank(spec.lora), _alpha(spec.lora)) if spec.lora else ()),
         _evaluation(spec),
+        retention_advice(spec),
     ]
     return [one for one in found if one]
 
@@ -43,6 +47,27 @@ def bias_advice(vectors: int) -> Advice | None:
         "such an adapter: merge it into the base model, or train with bias None"
     )
     return Advice(reason="TrainedBiases", message=text)
+
+
+def retention_advice(spec: ResolvedSpec) -> Advice | None:
+    """What to know about retention rows that are trained on."""
+    retention, replay = spec.evaluation.retention if spec.evaluation else None, spec.dataset.replay
+    if not retention:
+        return None
+    for name, rows in datasets_of(spec.dataset).items():
+        if name == REPLAY and replay and not Decimal(replay.fraction):
+            continue  # consolidation alone reads them
+        if _place(rows) == _place(retention):
+            text = (
+                f"spec.evaluation.retention names the rows of {name}, which are trained on, so that it tells what was "
+                "learnt and not what was kept: name another split, or other rows"
+            )
+            return Advice(reason="RetentionTrainedOn", message=text)
+    return None
+
+
+def _place(rows: RowsSpec) -> tuple[str | None, ...]:
+    return rows.source, rows.revision, rows.config, rows.split
 
 
 def _learning_rate(spec: ResolvedSpec) -> Advice | None:

@@ -100,9 +100,14 @@ def measuring_advice(training: ResolvedTraining, total: int, rows: int) -> Advic
     return Advice(reason="MeasuringCostly", message=text)
 
 
-def retention_points(points: Sequence[Measured]) -> list[RetentionPoint]:
-    """What status shows: the first, the last, and some between."""
+def retention_points(points: Sequence[Measured], best_step: int | None = None) -> list[RetentionPoint]:
+    """What status shows: the first, the last, that of the weights that were saved, and some between."""
     known = [point for point in points if point.perplexity is not None]
     if len(known) > _SHOWN:
-        known = [known[round(place * (len(known) - 1) / (_SHOWN - 1))] for place in range(_SHOWN)]
+        best = next((place for place, point in enumerate(known) if point.step == best_step), 0)
+        places = [round(place * (len(known) - 1) / (_SHOWN - 1)) for place in range(_SHOWN)]
+        if best not in places:  # in place of the nearest, which is neither end
+            nearest = min(range(1, _SHOWN - 1), key=lambda place: abs(places[place] - best))
+            places[nearest] = best
+        known = [known[place] for place in places]
     return [RetentionPoint(step=point.step, perplexity=f"{point.perplexity:.6g}") for point in known]

@@ -35,11 +35,15 @@ def test_room_is_for_drafts_beside_an_earlier_attempts_artefacts_and_one_more_ch
     assert sizes.room_needed(spec, "AdamW", 7) == 2 * artefacts + 4 * 100 * (4 + 8) + MIB
 
 
-def test_the_best_checkpoint_of_early_stopping_takes_room_beside_the_newest() -> None:
-    dataset = {"source": "pvc://work/rows", "validation": {"fraction": "0.1"}}
-    training = {"checkpoint": {"keep": 3}, "earlyStopping": {}}
-    spec = run_config({**SPEC, "dataset": dataset, "training": training}, {}).spec
-    assert Sizes(base=1000, trained=100).checkpoint_room(spec, "AdamW") == (3 + 1 + 1) * 100 * (4 + 8)
+def test_with_early_stopping_there_is_room_for_the_best_checkpoint_beside_the_newest() -> None:
+    training = {**SPEC["training"], "earlyStopping": {}}
+    validation = {"source": "pvc://work/rows", "validation": {"fraction": "0.1"}}
+    plain, stopped = (
+        run_config({**SPEC, **changes}, {}).spec for changes in ({}, {"training": training, "dataset": validation})
+    )
+    sizes = Sizes(base=1000, trained=100)
+    assert sizes.checkpoint_room(plain, "AdamW") == 4 * 100 * 12
+    assert sizes.checkpoint_room(stopped, "AdamW") == 5 * 100 * 12
 
 
 def test_method_full_saves_the_model_alone() -> None:

@@ -121,3 +121,22 @@ def test_trained_biases_are_counted() -> None:
     found = bias_advice(6)
     assert isinstance(found, Advice)
     assert "6 bias vectors" in found.message
+
+
+@pytest.mark.parametrize(
+    ("rows", "fraction", "named"),
+    [
+        ({"source": "pvc://work/general", "split": "train"}, "0.1", "replay"),
+        ({"source": "pvc://work/general", "split": "train"}, "0", None),  # looked at, and not trained on
+        ({"source": "pvc://work/general"}, "0.1", None),  # its test split
+        ({"source": "pvc://work/other", "split": "train"}, "0.1", None),
+        ({"source": "pvc://work/rows", "split": "train"}, "0.1", "dataset"),
+    ],
+)
+def test_retention_rows_that_are_trained_on_are_told_of(rows: dict[str, str], fraction: str, named: str | None) -> None:
+    replay = {"source": "pvc://work/general", "fraction": fraction}
+    evaluation = {**SPEC["evaluation"], "retention": rows}
+    found = advice(dataset={**SPEC["dataset"], "replay": replay}, evaluation=evaluation)
+    assert list(found) == (["RetentionTrainedOn"] if named else [])
+    if named:
+        assert f"names the rows of {named}, which are trained on" in found["RetentionTrainedOn"]

@@ -86,9 +86,14 @@ def test_measuring_that_takes_more_rows_than_training_is_told_of(rows: int, told
         assert "73 validation and retention rows are scored 11 times, 803 in all, and 800 examples" in advice.message
 
 
-def test_status_shows_the_first_and_the_last_of_many_points() -> None:
+def test_status_shows_the_first_the_last_and_the_best_of_many_points() -> None:
     many = [Measured(step, None, 1.0) for step in range(101)]
     shown = [point.step for point in retention_points(many)]
     assert (shown[0], shown[-1], len(shown)) == (0, 100, 16)
+    for best in range(1, 101):
+        shown = [point.step for point in retention_points(many, best)]
+        assert (shown[0], shown[-1], len(shown)) == (0, 100, 16)
+        assert best in shown
+        assert shown == sorted(set(shown))
     assert retention_points([Measured(5, 2.0)]) == []
     assert retention_points([Measured(5, None, 0.0)])[0].perplexity == "1"
