@@ -1,4 +1,4 @@
-"""Runs on a real GPU that are killed and go on, each method with what it saves, and float16.
+"""Runs on a real GPU that are killed and go on, and each method with what it saves.
 
 A Llama of Llama-3.2-1B's width and two layers: what is compared is bits, whatever the number of layers.
 """
@@ -126,14 +126,6 @@ def test_each_method_saves_what_answers_as_the_trained_model_and_is_scored(claim
     assert training["dtype"] == "bfloat16"
     assert result["model"]["dtype"] == "bfloat16"
     assert training["validationLoss"]
-
-
-def test_float16_trains_and_is_told(claim: Path) -> None:
-    spec = {"training": {**TRAINING, "maxSteps": 12}, "model": {"source": "pvc://models/llama", "dtype": "Float16"}}
-    assert finetune(claim, "half", **spec)[0] == 0
-    training = result_of(claim, "half")["training"]
-    assert training["dtype"] == "float16"
-    assert float(training["finalLoss"]) < float(training["firstLoss"])
 
 
 def test_consolidation_and_retention_run_on_the_gpu(claim: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,8 +117,7 @@ class Integrations(Trackers):
         try:
             action(self.callbacks[name])
         except Exception as error:  # whatever a server or a library may say
-            text = _without_password(first_line(error))
-            said = f"tracking by {name} failed ({type(error).__name__}: {text}); training went on without"
+            said = f"tracking by {name} failed ({type(error).__name__}: {first_line(error)}); training went on without"
             say(said)
             self.lost.append(said)
             del self.callbacks[name]
@@ -175,11 +173,6 @@ def _environment(config: RunConfig, tracking: TrackingSpec, folder: Path, mlflow
         if wandb.secret_ref:
             found |= credentials_of(config, wandb.secret_ref, WANDB_KEYS).values
     return found
-
-
-def _without_password(text: str) -> str:
-    """A message without what stands before the host of a URL: MLflow's name the server as they were told it."""
-    return re.sub(r"(?<=://)[^/\s]*@", "", text)
 
 
 def _text_of(file: Path) -> str | None:
