@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from finetune_trainer.finished_runs import find_runs, newest_evaluation
 from finetune_trainer.run_comparison import compare, short_names
 from trainer_inputs import make_config, refusal, run_config
 
+GPU_RESULTS = Path(__file__).parents[2] / "data/gpu_results"
 TRAINING = {
     "steps": 40,
     "runtimeSeconds": 62,
@@ -257,3 +259,21 @@ def test_a_spec_file_holds_nothing_of_where_a_run_computes_and_writes(tmp_path: 
     document = json.loads(spec_text(make_config(tmp_path).spec))
     assert set(document) == {"method", "model", "dataset", "lora", "training"}
     assert document["training"]["epochs"] == 3
+
+
+def test_what_guards_did_to_runs_on_a_gpu_stands_in_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    for name in ("float16", "shared-gpu", "capped-memory"):
+        (tmp_path / name).mkdir()
+        shutil.copyfile(GPU_RESULTS / f"{name}.json", tmp_path / name / "result.json")
+    lines = shown(capsys, *(tmp_path / name for name in ("float16", "shared-gpu", "capped-memory")))
+    told = {line[:22].strip(): line[22:].split("  ") for line in lines if line}
+    cells = {name: [cell.strip() for cell in row if cell.strip()] for name, row in told.items()}
+    assert cells["dtype"] == ["float16", "bfloat16", "bfloat16"]
+    assert cells["micro-batch"] == ["8", "22", "32"]
+    assert cells["checkpointing"] == ["Disabled", "Unsloth", "Disabled"]
+    assert cells["attention"] == ["cuDNN"] * 3
+    assert cells["out of GPU memory"] == ["–", "–", "1×"]
+    assert cells["peak memory"] == ["2.2/79 GiB (2.8%)", "3.9/79 GiB (5.0%)", "6.0/79 GiB (7.5%)"]
