@@ -62,7 +62,9 @@ class EarlyStoppingSpec(ApiModel):
         description="Training ends after so many evaluations in a row without a lower loss. Default: 3.",
     )
     minimum_change: Annotated[Decimal, Within(0, 100)] = Field(
-        default="0", description='A loss counts as lower when it is so by more than this. Default: "0".'
+        default="0",
+        description="Patience counts a loss as lower when it is so by more than this. The lowest is saved "
+        'all the same. Default: "0".',
     )
 
 

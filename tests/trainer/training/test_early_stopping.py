@@ -135,6 +135,28 @@ def test_a_run_that_was_killed_after_its_best_step_stops_where_it_would_have(
     assert (folder_of(config) / name).read_bytes() == (folder_of(stopped[0]) / name).read_bytes()
 
 
+def test_a_run_that_was_told_to_stop_while_it_measured_its_best_step_measures_it_in_the_next_attempt(
+    make_config: Any, tmp_path: Path, stopped: tuple[RunConfig, StageResult]
+) -> None:
+    from finetune_trainer.training.train import train
+
+    assert stopped[1].training
+    best = stopped[1].training.best_step
+    assert best
+    config = configured(make_config, tmp_path)
+    train_until(config, best)
+    measured = [line["step"] for line in lines_of(config) if "validationLoss" in line]
+    assert measured == list(range(0, best, 4))
+    result = train(config, None)
+    assert result.training
+    assert (result.training.best_step, result.training.steps) == (best, stopped[1].training.steps)
+    assert [one for one in lines_of(config) if "validationLoss" in one] == [
+        one for one in lines_of(stopped[0]) if "validationLoss" in one
+    ]
+    name = "adapter/adapter_model.safetensors"
+    assert (folder_of(config) / name).read_bytes() == (folder_of(stopped[0]) / name).read_bytes()
+
+
 def test_a_share_of_the_rows_is_set_aside_by_the_seed_and_not_trained_on(make_config: Any, tmp_path: Path) -> None:
     from finetune_trainer.training.train import train
 

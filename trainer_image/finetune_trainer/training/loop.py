@@ -87,18 +87,17 @@ class Run:
         self.reporter.begin(first, total, state.tokens)
         stopped = False
         with closing(self.reporter), self.interruption.put_off(), self._naming_checkpoint():
-            if not first:
-                state = self._measure(state)
+            if self._is_unmeasured(state):
+                state = self._measure(state, saved_step)
             for step in range(first, total):
-                if self.interruption.requested:
-                    self._stop(state, saved_step)
+                self._stop_if_told(state, saved_step)
                 if stopped := self._is_exhausted(state):
                     say(f"stopped early: {self._stopping.words() if self._stopping else ''}")
                     break
                 state = self._step(step, state, self.clock())
                 best_before = state.best_step
-                if self._is_measured(step + 1):
-                    state = self._measure(state)
+                if self._is_unmeasured(state):
+                    state = self._measure(state, saved_step)
                 now = self.clock()
                 if state.best_step != best_before or self._is_due(step + 1, now - saved_at, saving):
                     self._save(state)
@@ -166,30 +165,33 @@ class Run:
     def _is_exhausted(self, state: CheckpointState) -> bool:
         return self._stopping is not None and self._stopping.is_exhausted(state.measured)
 
-    def _is_measured(self, step: int) -> bool:
-        measuring = self.measuring
-        return measuring is not None and (step % measuring.every_steps == 0 or step == self.rates.total_steps)
+    def _is_unmeasured(self, state: CheckpointState) -> bool:
+        """Whether it is time to measure; after a stop in the middle of it, the next attempt begins with it."""
+        measuring, step = self.measuring, state.step
+        if measuring is None or any(point.step == step for point in state.measured):
+            return False
+        return step % measuring.every_steps == 0 or step == self.rates.total_steps
 
-    def _measure(self, state: CheckpointState) -> CheckpointState:
+    def _measure(self, state: CheckpointState, saved_step: int) -> CheckpointState:
         """The state with what its weights come to on rows that are not trained on."""
         measuring = self.measuring
-        if measuring is None:
-            return state
-        point = Measured(
-            state.step,
-            self._loss(measuring.validation) if measuring.validation else None,
-            self._loss(measuring.retention) if measuring.retention else None,
-        )
+        assert measuring
+        losses = [
+            self._loss(rows, lambda: self._stop_if_told(state, saved_step)) if rows else None
+            for rows in (measuring.validation, measuring.retention)
+        ]
+        point = Measured(state.step, *losses)
         self.reporter.measured(point, self.rates.total_steps)
         points = [*state.measured, point]
         best = measuring.stopping.best(points) if measuring.stopping else None
         return state.model_copy(update={"measured": points, "best_step": best.step if best else None})
 
-    def _loss(self, rows: TokenStore) -> float:
+    def _loss(self, rows: TokenStore, between: Callable[[], None]) -> float:
         """Mean over the label tokens of rows, longest first so that batches hold little padding."""
         order = np.argsort(-rows.lengths, kind="stable").tolist()
         total, count = 0.0, 0
         for start in range(0, len(order), self.batches.size):
+            between()
             some = [rows[place] for place in order[start : start + self.batches.size]]
             found, tokens = self.stepper.loss(padded(some, self.batches.pad_id))
             total, count = total + found, count + tokens
@@ -238,8 +240,9 @@ class Run:
         update = {"history": self.reporter.history, "unlogged": self.reporter.unlogged}
         self.checkpoints.write(state.model_copy(update=update), self.stepper.state())
 
-    def _stop(self, state: CheckpointState, saved_step: int) -> None:
-        assert self.interruption.requested
+    def _stop_if_told(self, state: CheckpointState, saved_step: int) -> None:
+        if not self.interruption.requested:
+            return
         if state.step > saved_step:
             self._save(state)
         done = f"stopped by {self.interruption.requested.name} at step {state.step} of {self.rates.total_steps}"

@@ -29,31 +29,35 @@ class Measured:
 
 @dataclass(frozen=True)
 class Stopping:
-    """Early stopping: ``patience`` evaluations in a row, none lower than the best by more than ``minimum_change``."""
+    """Early stopping: ``patience`` evaluations in a row, none lower by more than ``minimum_change``."""
 
     patience: int
     minimum_change: float
 
     def best(self, points: Sequence[Measured]) -> Measured | None:
-        """The best after at least one step; the untrained model is no candidate, nor a loss that is no number."""
-        best: Measured | None = None
-        for point in points:
-            loss = point.validation_loss
-            if not point.step or loss is None or not math.isfinite(loss):
-                continue
-            if best is None or loss < _loss(best) - self.minimum_change:
-                best = point
-        return best
+        """The lowest after at least one step; the untrained model is no candidate, nor a loss that is no number."""
+        return min(_candidates(points), key=_loss, default=None)
 
     def is_exhausted(self, points: Sequence[Measured]) -> bool:
         """Whether training ends here."""
-        best = self.best(points)
-        return best is not None and sum(point.step > best.step for point in points) >= self.patience
+        last: Measured | None = None  # that was lower by enough
+        for point in _candidates(points):
+            if last is None or _loss(point) < _loss(last) - self.minimum_change:
+                last = point
+        return last is not None and sum(point.step > last.step for point in points) >= self.patience
 
     def words(self) -> str:
         """Why training ended."""
         by = f" by more than {self.minimum_change:g}" if self.minimum_change else ""
         return f"{self.patience} evaluations in a row without a validation loss that is lower{by}"
+
+
+def _candidates(points: Sequence[Measured]) -> list[Measured]:
+    return [
+        point
+        for point in points
+        if point.step and point.validation_loss is not None and math.isfinite(point.validation_loss)
+    ]
 
 
 def _loss(point: Measured) -> float:

@@ -51,6 +51,17 @@ def test_a_loss_that_is_lower_by_less_than_the_minimum_change_is_no_better() -> 
     assert not stopping.is_exhausted(points(3.0, 2.0, 1.95, 1.89))
 
 
+def test_the_lowest_loss_is_the_best_also_when_patience_finds_it_no_lower() -> None:
+    stopping = Stopping(patience=2, minimum_change=0.1)
+    best = stopping.best(points(3.0, 2.0, 1.95, 1.91))
+    assert best
+    assert best.validation_loss == 1.91
+
+
+def test_small_gains_that_add_up_to_the_minimum_change_keep_a_training_going() -> None:
+    assert not Stopping(patience=3, minimum_change=0.1).is_exhausted(points(3.0, 2.0, 1.95, 1.9, 1.85, 1.8))
+
+
 def test_the_reason_for_an_early_end_names_the_change_that_was_missing() -> None:
     assert Stopping(2, 0.0).words() == "2 evaluations in a row without a validation loss that is lower"
     assert Stopping(2, 0.1).words() == "2 evaluations in a row without a validation loss that is lower by more than 0.1"
