@@ -15,7 +15,7 @@ from finetune_trainer.stage.failure import failure_of
 
 if TYPE_CHECKING:
     from finetune_trainer.models.reading import ReadRows
-    from finetune_trainer.sources.model import ModelSource
+    from finetune_trainer.sources.locate import Sources
 
 T = TypeVar("T")
 
@@ -37,18 +37,14 @@ def run_dry(config: RunConfig, work: Callable[[], T]) -> tuple[T | None, int]:
 
 def prepare_rows(config: RunConfig) -> ReadRows:
     """The rows of a job as the training would take them. Raises StageError as the training would."""
-    return _prepare(config)[1]
+    return prepare_rows_and_sources(config)[1]
 
 
-def prepare_rows_and_model(config: RunConfig) -> tuple[ModelSource, ReadRows]:
-    """The same, and the model that they are for: good for its tokenizer and its configuration only."""
-    return _prepare(config)
-
-
-def _prepare(config: RunConfig) -> tuple[ModelSource, ReadRows]:
+def prepare_rows_and_sources(config: RunConfig) -> tuple[Sources, ReadRows]:
+    """The same, and where all lies: a model's tokenizer and configuration, without its weights."""
     from finetune_trainer.data.prepare import load_held_out
     from finetune_trainer.models.reading import read_rows
     from finetune_trainer.sources.locate import locate
 
     sources = locate(config, None, with_weights=False)
-    return sources.model, read_rows(config, sources, load_held_out(config, sources))
+    return sources, read_rows(config, sources, load_held_out(config, sources))

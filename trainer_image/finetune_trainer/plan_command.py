@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from finetune_api.config import RunConfig
 from finetune_api.quantities import Quantity, amount
 from finetune_api.reasons import Reason
-from finetune_trainer.dry_run import prepare_rows_and_model, run_dry
+from finetune_trainer.dry_run import prepare_rows_and_sources, run_dry
 from finetune_trainer.run_plan import ModelToTrain, RowsToTrainOn, RunPlan, plan_run
 from finetune_trainer.stage.failure import StageError
 from finetune_trainer.training.estimate import GIB, USUAL_GPUS
@@ -40,10 +40,13 @@ def show_plan(config: RunConfig, gpus: Sequence[int]) -> int:
 
 
 def _plan(config: RunConfig, gpus: Sequence[int]) -> RunPlan:
+    from finetune_trainer.models.continuing import read_adapter
     from finetune_trainer.models.loading import load_config, skeleton, tokenizer_bytes
 
-    source, read = prepare_rows_and_model(config)
-    prepared, spec = read.prepared, config.spec
+    sources, read = prepare_rows_and_sources(config)
+    source, prepared, spec = sources.model, read.prepared, config.spec
+    if sources.adapter and spec.lora:
+        read_adapter(sources.adapter, spec.lora)
     status, store = prepared.status, prepared.store
     cached = ", prepared by an earlier run" if status.cached else ""
     rows = RowsToTrainOn(

@@ -13,6 +13,7 @@ import pytest
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
 from finetune_api.results import StageResult
+from finetune_trainer.plan_command import show_plan
 from trainer_inputs import folder_of, refusal, with_method
 
 LEARNING = {"learningRate": "2e-2", "maxSteps": 30, "loggingSteps": 10}
@@ -265,6 +266,18 @@ def test_an_adapter_that_the_spec_does_not_describe_is_refused(
 ) -> None:
     config = continued(make_config, tmp_path, june[0], lora=lora)
     assert message in refusal(lambda: trained(config), Reason.INVALID_SPEC)
+
+
+def test_a_plan_refuses_an_adapter_that_the_spec_does_not_describe_as_the_training_would(
+    make_config: Any, tmp_path: Path, june: tuple[RunConfig, StageResult], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert show_plan(continued(make_config, tmp_path, june[0]), ()) == 0
+    capsys.readouterr()
+    shutil.rmtree(tmp_path / "june")
+    assert show_plan(continued(make_config, tmp_path, june[0], lora={"rank": 4}), ()) == 64
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("InvalidSpec: spec.model.adapter ")
+    assert "has rank 8, and spec.lora says 4" in line
 
 
 @pytest.mark.parametrize(

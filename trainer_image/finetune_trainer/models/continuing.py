@@ -107,8 +107,11 @@ class EarlierAdapter:
         return Advice(reason="OtherBaseName", message=text[:512])
 
 
-def read_adapter(source: ModelSource) -> EarlierAdapter:
-    """Reads an adapter. Raises StageError: ModelNotFound when it can't be read, InvalidSpec when it is no LoRA."""
+def read_adapter(source: ModelSource, lora: LoraSpec) -> EarlierAdapter:
+    """Reads the adapter that ``spec.lora`` describes.
+
+    Raises StageError: ModelNotFound when it can't be read, InvalidSpec when it is no LoRA or another one.
+    """
     from peft import PeftConfig
     from peft.utils import load_peft_weights
 
@@ -124,4 +127,6 @@ def read_adapter(source: ModelSource) -> EarlierAdapter:
         ) from error
     if str(getattr(settings.peft_type, "value", settings.peft_type)) != "LORA":
         raise StageError(Reason.INVALID_SPEC, f"{_FIELD} {source.name} is no LoRA adapter, but {settings.peft_type}")
-    return EarlierAdapter(source, settings, dict(weights))
+    earlier = EarlierAdapter(source, settings, dict(weights))
+    earlier.check(lora)
+    return earlier

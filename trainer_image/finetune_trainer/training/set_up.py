@@ -97,9 +97,8 @@ def set_up(
     bare = skeleton(source, load_config(source))
     sizes = sized(bare) if bare else None  # before anything is loaded, where that can be told
     found = checkpoints.newest()
-    earlier = read_adapter(inputs.sources.adapter) if inputs.sources.adapter else None
-    if earlier and spec.lora:
-        earlier.check(spec.lora)
+    adapter = inputs.sources.adapter
+    earlier = read_adapter(adapter, spec.lora) if adapter and spec.lora else None
 
     fisher = _fisher(spec, source, rows, device, earlier)
     release_memory(device)  # what is free decides how a step is split
