@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 from finetune_api.uris import ClaimPath, parse_claim
 
 DIGEST_LENGTH = 12
@@ -35,6 +37,13 @@ def run_folder(destination: str, training_sha256: str) -> ClaimPath:
 def own_folder(destination: str, training_sha256: str, job_uid: str) -> ClaimPath:
     """The folder of one job alone, beside the shared one: ``<shared>-<first 8 characters of the job's UID>``."""
     return parse_claim(destination) / f"{training_sha256[:DIGEST_LENGTH]}-{job_uid[:8]}"
+
+
+def checkpoint_folder(run: ClaimPath, claim: str | None) -> ClaimPath:
+    """Where a run's checkpoints lie: in its folder, or below ``checkpoints/`` of another claim, named as the run is."""
+    if claim in (None, run.claim):
+        return run / CHECKPOINTS
+    return ClaimPath(claim, PurePosixPath(CHECKPOINTS) / run.claim / run.path)
 
 
 def evaluation_folder(folder: ClaimPath, evaluation_sha256: str) -> ClaimPath:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_api.defaults import ResolvedSpec
-from finetune_api.uris import ClaimPath, parse_source
+from finetune_api.uris import ClaimPath, parse_claim, parse_source
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,12 @@ def sources_of(spec: ResolvedSpec) -> list[SourceReference]:
 def claims_read(spec: ResolvedSpec) -> list[str]:
     """The PersistentVolumeClaims that a spec reads, each once, in the order of the spec."""
     return list(dict.fromkeys(_claims(spec)))
+
+
+def claims_written(spec: ResolvedSpec) -> list[str]:
+    """The PersistentVolumeClaims that a run writes to: its output's, and that of its checkpoints."""
+    output = parse_claim(spec.output.destination).claim
+    return list(dict.fromkeys([output, spec.training.checkpoint.claim_name or output]))
 
 
 def secrets_read(spec: ResolvedSpec) -> list[str]:

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from finetune_api.base import ApiModel, Seed
 from finetune_api.rules import Decimal, Within, rule, validations
+from finetune_api.uris import ClaimName
 
 _MICRO_BATCH = "must be Auto or a number of examples from 1 to 1024"
 
@@ -46,6 +47,10 @@ class CheckpointSpec(ApiModel):
     )
     keep: int = Field(
         default=2, ge=1, le=100, description="How many of the newest checkpoints stay while the run lasts. Default: 2."
+    )
+    claim_name: ClaimName | None = Field(
+        default=None,
+        description="PersistentVolumeClaim that holds them while the run lasts. Left out: that of output.destination.",
     )
 
 

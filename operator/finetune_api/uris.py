@@ -11,7 +11,8 @@ from pydantic import Field
 
 from finetune_api.rules import TextRule, rule
 
-_CLAIM = r"pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?(/[A-Za-z0-9._=@+-]+)*/?"
+_CLAIM_NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
+_CLAIM = rf"pvc://{_CLAIM_NAME}(/[A-Za-z0-9._=@+-]+)*/?"
 _S3 = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._=@+-]+)*/?"
 _HUB = r"hf://[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 
@@ -113,6 +114,7 @@ class Destination(TextRule):
         return rule(f"self.matches('^{_CLAIM}$') && !self.contains('..')", "must be pvc://<claim>/<path>")
 
 
+ClaimName = Annotated[str, Field(min_length=1, max_length=253, pattern=rf"^{_CLAIM_NAME}$")]
 SourceURI = Annotated[str, Field(max_length=512), Source()]
 DestinationURI = Annotated[str, Field(max_length=512), Destination()]
 Revision = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._/-]+$")]

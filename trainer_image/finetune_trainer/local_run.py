@@ -19,7 +19,7 @@ from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.names import CONFIG_FILE
 from finetune_api.reasons import Reason
 from finetune_api.results import DatasetStatus, MetricStatus, MetricValue, RowCount, StageResult, TrainingStatus
-from finetune_api.sources import claims_read
+from finetune_api.sources import claims_read, claims_written
 from finetune_api.stages import Stage, stages_of
 from finetune_api.uris import parse_claim
 from finetune_trainer.local_claims import check_named, mount, parse_mounts
@@ -203,8 +203,8 @@ def _make(folder: Path) -> None:
 def _mounts(spec: ResolvedSpec, given: dict[str, Path], output: Path | None, here: Path) -> list[ClaimMount]:
     """A folder for each claim of the spec. Raises StageError (InvalidSpec) for a claim that has none."""
     read = claims_read(spec)
-    written = parse_claim(spec.output.destination).claim
-    check_named(given, (*read, written))
+    written, *checkpoints = claims_written(spec)
+    check_named(given, (*read, written, *checkpoints))
     if output and (written in read or written in given):
         raise StageError(
             Reason.INVALID_SPEC,
@@ -218,4 +218,9 @@ def _mounts(spec: ResolvedSpec, given: dict[str, Path], output: Path | None, her
             folder = output or here / DEFAULT_OUTPUT
             _make(folder)
         mounts.append(mount(claim, folder))
+    for claim in checkpoints:
+        if claim not in read:
+            folder = given.get(claim, here / claim)
+            beside = Path(next(one.path for one in mounts if one.claim == written))
+            mounts.append(mount(claim, folder if claim in given or folder.is_dir() else beside))
     return mounts

@@ -8,10 +8,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from finetune_api.defaults import ResolvedLora
+from finetune_api.defaults import ResolvedLora, ResolvedSpec
+from finetune_api.sources import claims_written
 from finetune_trainer.models.adapter_targets import AdapterLayers
 from finetune_trainer.models.methods import METHODS
-from finetune_trainer.run_plan import RunPlan
+from finetune_trainer.run_plan import Room, RunPlan
 from finetune_trainer.training.estimate import CUDA_BYTES, GIB, Estimate
 from finetune_trainer.whole_tables import print_whole
 
@@ -57,12 +58,19 @@ def _run(plan: RunPlan) -> Table:
         trained, total = plan.parameters.trained, plan.parameters.total
         table.add_row("parameters", f"{trained:,} of {total:,} are trained ({trained / total:.2%})")
     if plan.room:
-        table.add_row("room to write", f"up to {_size(plan.room.total)}, {_size(plan.room.checkpoints)} in checkpoints")
+        table.add_row("room to write", _room(plan.room, spec))
     if plan.on_cpu:
         table.add_row(
             "on the CPU", f"{plan.on_cpu.micro_batch} rows at a time, checkpointing {plan.on_cpu.checkpointing}"
         )
     return table
+
+
+def _room(room: Room, spec: ResolvedSpec) -> str:
+    output, *apart = claims_written(spec)
+    if apart:
+        return f"up to {_size(room.artefacts)} on claim {output}, {_size(room.checkpoints)} on claim {apart[0]}"
+    return f"up to {_size(room.artefacts + room.checkpoints)}, {_size(room.checkpoints)} in checkpoints"
 
 
 def _adapter(lora: ResolvedLora) -> str:

@@ -42,10 +42,10 @@ class ModelToTrain:
 
 @dataclass(frozen=True)
 class Room:
-    """What a run may write to the claim of its output, in bytes."""
+    """What a run may write, in bytes."""
 
-    total: int
-    checkpoints: int  # of that
+    artefacts: int
+    checkpoints: int
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,7 @@ def plan_run(
     room, cpu, estimates, parameters, biases = None, None, [], None, None
     if model:
         parameters = parameters_of(METHODS[spec.method], model.sizes, model.linear)
-        room = Room(
-            model.sizes.room_needed(spec, optimizer, tokenizer_bytes), model.sizes.checkpoint_room(spec, optimizer)
-        )
+        room = Room(model.sizes.room_needed(spec, tokenizer_bytes), model.sizes.checkpoint_room(spec, optimizer))
         estimates = [estimate(parameters, model.shape, training, rows.longest, gpu) for gpu in gpus]
         cpu = plan_step(training, model.shape, rows.longest, None) if on_cpu else None
         biases = bias_advice(model.biases)

@@ -17,8 +17,7 @@ from finetune_api.names import (
     progress_path,
     token_audience,
 )
-from finetune_api.sources import claims_read, secrets_read
-from finetune_api.uris import parse_claim
+from finetune_api.sources import claims_read, claims_written, secrets_read
 from finetune_operator.workload.profile import LoadedProfile
 
 CACHE_DIRECTORY = "/mnt/cache"
@@ -78,9 +77,4 @@ class Order:
 
 def claims(spec: ResolvedSpec) -> list[str]:
     """The PersistentVolumeClaims that a spec names, each once, in the order of the spec."""
-    return list(dict.fromkeys([*claims_read(spec), output_claim(spec)]))
-
-
-def output_claim(spec: ResolvedSpec) -> str:
-    """The claim that the run writes to."""
-    return parse_claim(spec.output.destination).claim
+    return list(dict.fromkeys([*claims_read(spec), *claims_written(spec)]))

@@ -17,8 +17,8 @@ from finetune_api.names import (
     claim_mount_path,
 )
 from finetune_api.runtime import RuntimeSpec
-from finetune_api.sources import secrets_read
-from finetune_operator.workload.order import CACHE_DIRECTORY, Order, claims, output_claim
+from finetune_api.sources import claims_written, secrets_read
+from finetune_operator.workload.order import CACHE_DIRECTORY, Order, claims
 from finetune_operator.workload.profile import Profile
 
 TOKEN_SECONDS = 3600
@@ -107,7 +107,7 @@ def _placement(runtime: RuntimeSpec, profile: Profile) -> dict[str, Any]:
 
 
 def _volumes(order: Order) -> tuple[Objects, Objects]:
-    profile, wanted, writable = order.profile.profile, claims(order.spec), output_claim(order.spec)
+    profile, wanted, writable = order.profile.profile, claims(order.spec), claims_written(order.spec)
     volumes: Objects = [
         {"name": "config", "downwardAPI": {"items": _config_files(order)}},
         {"name": "tmp", "emptyDir": {}},
@@ -130,7 +130,7 @@ def _volumes(order: Order) -> tuple[Objects, Objects]:
     names = {claim: f"claim-{number}" for number, claim in enumerate(mounted)}
     volumes += [{"name": names[claim], "persistentVolumeClaim": {"claimName": claim}} for claim in mounted]
     mounts += [
-        {"name": names[claim], "mountPath": claim_mount_path(claim), **_present(readOnly=claim != writable or None)}
+        {"name": names[claim], "mountPath": claim_mount_path(claim), **_present(readOnly=claim not in writable or None)}
         for claim in wanted
     ]
     if profile.cache_claim:

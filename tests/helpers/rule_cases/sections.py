@@ -158,6 +158,9 @@ SPECS: list[tuple[dict[str, Any], str | None]] = [
     (spec(training={"checkpoint": {"everySteps": 1, "keep": 1}}), None),
     (spec(training={"checkpoint": {"everySteps": 0}}), "training.checkpoint.everySteps"),
     (spec(training={"checkpoint": {"keep": 0}}), "training.checkpoint.keep"),
+    (spec(training={"checkpoint": {"claimName": "scratch.v2"}}), None),
+    (spec(training={"checkpoint": {"claimName": ""}}), "training.checkpoint.claimName"),
+    (spec(training={"checkpoint": {"claimName": "pvc://scratch"}}), "training.checkpoint.claimName"),
     *(
         (
             spec(dataset=rows(validation={"fraction": "0.1"}), training={"earlyStopping": {field: value}}),

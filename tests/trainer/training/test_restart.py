@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from finetune_api.config import RunConfig
+from finetune_api.config import ClaimMount, RunConfig
 from finetune_api.reasons import Reason
 from finetune_api.results import StageResult
 from finetune_api.termination import decode
@@ -177,6 +177,32 @@ def test_sigterm_writes_a_checkpoint_of_the_last_step_and_the_next_attempt_goes_
     training = finish(config).training
     assert training
     assert training.resumed_from_step == step
+    assert_same(config, undisturbed)
+
+
+def test_a_run_goes_on_from_checkpoints_on_a_claim_of_their_own_which_is_empty_in_the_end(
+    config_in: Any, tmp_path: Path, undisturbed: Path
+) -> None:
+    plain = config_in(tmp_path)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    checkpoint = plain.spec.training.checkpoint.model_copy(update={"claim_name": "scratch"})
+    training = plain.spec.training.model_copy(update={"checkpoint": checkpoint})
+    config = plain.model_copy(
+        update={
+            "spec": plain.spec.model_copy(update={"training": training}),
+            "mounts": [*plain.mounts, ClaimMount(claim="scratch", path=str(scratch))],
+        }
+    )
+    assert config.training_sha256 == config.spec.training_sha256()  # where checkpoints lie makes no other adapter
+    assert attempt(config, tmp_path, stop_at="step 9/").code == -signal.SIGKILL
+    kept = scratch / "checkpoints/work/out" / folder_of(config).name
+    assert sorted(path.name for path in kept.iterdir())[-1] == "step-00000008"
+    assert not (folder_of(config) / "checkpoints").exists()
+    result = finish(config)
+    assert result.training
+    assert result.training.resumed_from_step == 8
+    assert not kept.exists()
     assert_same(config, undisturbed)
 
 

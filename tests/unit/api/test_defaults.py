@@ -344,7 +344,7 @@ def test_filters_that_are_left_out_have_the_defaults_of_their_fields() -> None:
         ("dataset.filters", {}),
         ("dataset.packing", "Auto"),
         ("training.loggingSteps", 1),
-        ("training.checkpoint", {"everySteps": 7, "keep": 1}),
+        ("training.checkpoint", {"everySteps": 7, "keep": 1, "claimName": "scratch"}),
         ("lora", {"rankStabilized": False, "initialization": "Default"}),
         ("runtime", {"profile": "t4", "gpusPerNode": 0}),
         ("scheduling.backoffLimit", 0),

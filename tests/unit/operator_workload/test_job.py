@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from finetune_api.config import RunConfig
+from finetune_api.config import ClaimMount, RunConfig
 from finetune_api.defaults import resolve
 from finetune_api.job import ObjectMeta
 from finetune_api.names import CA_ANNOTATION, CONFIG_ANNOTATION, FOLDER_ANNOTATION, TRAINING_ANNOTATION
@@ -66,6 +67,7 @@ def many_sources() -> dict[str, Any]:
                 "mlflow": {"secretRef": {"name": f"{LONGEST}x"}},
                 "wandb": {"secretRef": {"name": f"{LONGEST}y"}},
             },
+            "training": {"checkpoint": {"claimName": f"{LONGEST}g"}},
             "output": {"destination": f"pvc://{LONGEST}f/a"},
         },
     }
@@ -206,6 +208,19 @@ def test_only_the_output_claim_is_mounted_for_writing() -> None:
     assert by_path["/mnt/claims/rows.v2"] is True
 
 
+def test_the_claim_of_checkpoints_is_mounted_for_writing_too() -> None:
+    made = order("training-only")
+    checkpoint = made.spec.training.checkpoint.model_copy(update={"claim_name": "scratch"})
+    training = made.spec.training.model_copy(update={"checkpoint": checkpoint})
+    made = replace(made, spec=made.spec.model_copy(update={"training": training}))
+    assert claims(made.spec)[-1] == "scratch"
+    assert made.config().mounts[-1] == ClaimMount(claim="scratch", path="/mnt/claims/scratch")
+    mounts = build(made, TRAIN, 0)["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    by_path = {mount["mountPath"]: mount.get("readOnly", False) for mount in mounts}
+    assert by_path["/mnt/claims/weights"] is by_path["/mnt/claims/scratch"] is False
+    assert by_path["/mnt/claims/rows.v2"] is True
+
+
 def test_a_claim_that_is_also_the_cache_is_one_volume() -> None:
     volumes = [volume for volume in pod("training-only")["volumes"] if "persistentVolumeClaim" in volume]
     assert [volume["persistentVolumeClaim"]["claimName"] for volume in volumes] == ["weights", "rows.v2"]
@@ -224,10 +239,10 @@ def test_a_secret_that_two_sources_name_is_mounted_once_and_for_reading() -> Non
 def test_as_many_claims_and_secrets_as_a_spec_can_name_are_mounted_whatever_their_names() -> None:
     volumes = pod("many-sources")["volumes"]
     assert len([one for one in volumes if "secret" in one]) == 17
-    assert len([one for one in volumes if "persistentVolumeClaim" in one]) == 16
+    assert len([one for one in volumes if "persistentVolumeClaim" in one]) == 17
     assert max(len(one["name"]) for one in volumes) <= 63
     config = order("many-sources").config()
-    assert (len(config.mounts), len(config.secrets), len(config.secrets[0].name)) == (16, 17, 253)
+    assert (len(config.mounts), len(config.secrets), len(config.secrets[0].name)) == (17, 17, 253)
 
 
 def test_gpus_are_asked_for_by_the_profile_s_resource_and_only_when_wanted() -> None:

@@ -84,6 +84,19 @@ def test_a_claim_is_the_folder_of_its_name_and_the_output_goes_below_runs(tmp_pa
     assert mounts(tmp_path, f"rows={elsewhere}")["rows"] == str(elsewhere)
 
 
+def test_a_claim_of_checkpoints_is_its_folder_or_the_outputs(tmp_path: Path) -> None:
+    for name in ("models", "rows"):
+        (tmp_path / name).mkdir()
+    text = f"{JOB}  training: {{checkpoint: {{claimName: scratch}}}}\n"
+    assert mounts(tmp_path, text=text)["scratch"] == str(tmp_path / "runs")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert mounts(tmp_path, f"scratch={elsewhere}", text=text)["scratch"] == str(elsewhere)
+    (tmp_path / "scratch").mkdir()
+    assert mounts(tmp_path, text=text)["scratch"] == str(tmp_path / "scratch")
+    assert mounts(tmp_path, text=text.replace("scratch", "out")) == mounts(tmp_path)
+
+
 def test_a_claim_without_a_folder_is_named_with_what_would_help(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     text = refusal(lambda: mounts(tmp_path), Reason.INVALID_SPEC)

@@ -78,7 +78,14 @@ def test_room_is_for_what_is_saved_and_for_checkpoints() -> None:
     found = plan(training={"epochs": 2, "checkpoint": {"keep": 3}}).room
     assert found
     assert found.checkpoints == 4 * 5_120 * (4 + 2)
-    assert found.total == 2 * (5_120 * 4 + 1000) + found.checkpoints + (1 << 20)
+    assert found.artefacts == 2 * (5_120 * 4 + 1000) + (1 << 20)
+
+
+def test_room_on_a_claim_of_its_own_for_checkpoints_is_told_apart(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = plan(training={"epochs": 2, "checkpoint": {"claimName": "scratch"}})
+    assert "room to write up to 1.0 MiB on claim work, 0.1 MiB on claim scratch" in shown(found, capsys, monkeypatch)
 
 
 def test_a_job_for_the_cpu_runs_as_it_would_there() -> None:

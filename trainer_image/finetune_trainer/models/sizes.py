@@ -43,16 +43,15 @@ class Sizes:
             model = self.base * _MERGED_BYTES + tokenizer
         return adapter + model
 
-    def room_needed(self, spec: ResolvedSpec, optimizer: str, tokenizer: int) -> int:
-        """What the run may write before it is done, in bytes.
+    def room_needed(self, spec: ResolvedSpec, tokenizer: int) -> int:
+        """What the run may write beside its checkpoints before it is done, in bytes.
 
-        Artefacts are written as drafts beside those of an earlier attempt. Of checkpoints a new one is whole before the
-        oldest goes.
+        Artefacts are written as drafts beside those of an earlier attempt.
         """
-        return 2 * self.artefact_bytes(spec, tokenizer) + self.checkpoint_room(spec, optimizer) + _BESIDES
+        return 2 * self.artefact_bytes(spec, tokenizer) + _BESIDES
 
     def checkpoint_room(self, spec: ResolvedSpec, optimizer: str) -> int:
-        """What the run's checkpoints take of that at most, in bytes."""
+        """What the run's checkpoints take at most, in bytes: a new one is whole before the oldest goes."""
         best = 1 if spec.training.early_stopping else 0  # it stays until there is a better one
         return (spec.training.checkpoint.keep + best + 1) * self.checkpoint_bytes(optimizer)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Generic, TypeVar
 
 from finetune_api import run_folder as naming
@@ -27,7 +27,7 @@ from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError, failure_of
 from finetune_trainer.stage.files import remove_drafts
 from finetune_trainer.stage.result import read_result, reused
-from finetune_trainer.stage.storage import check_destination
+from finetune_trainer.stage.storage import CHECKPOINT_CLAIM, DESTINATION, check_destination
 
 # What a stage writes before it computes anything.
 _BEFORE_STEPS = (naming.LOCK, naming.SPEC, naming.DATASET)
@@ -82,10 +82,6 @@ class RunFolder(Folder):
     @property
     def metrics_uri(self) -> str:
         return str(self.uri / naming.METRICS)
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / naming.CHECKPOINTS
 
     @property
     def dataset(self) -> Path:
@@ -224,6 +220,9 @@ def open_training(config: RunConfig, read_whole: ReadWhole[RunFolder]) -> Iterat
     while another pod of this job writes.
     """
     check_destination(_path(config, parse_claim(config.spec.output.destination)), config.spec.output.destination)
+    if claim := config.spec.training.checkpoint.claim_name:
+        root = ClaimPath(claim, PurePosixPath(naming.CHECKPOINTS))
+        check_destination(_path(config, root, CHECKPOINT_CLAIM), claim, CHECKPOINT_CLAIM)
     yield from _turn(Turn(config, *_run_folders(config), read_whole))
 
 
@@ -238,6 +237,12 @@ def open_evaluation(
     own = ClaimPath(uri.claim, uri.path.with_name(f"{uri.path.name}-{config.job.uid[:8]}"))
     shared, mine = (EvaluationFolder(_path(config, one), one) for one in (uri, own))
     yield from _turn(Turn(config, shared, mine, read_whole))
+
+
+def checkpoints_of(config: RunConfig, run: RunFolder) -> Folder:
+    """Where the checkpoints of a training lie while it lasts."""
+    uri = naming.checkpoint_folder(run.uri, config.spec.training.checkpoint.claim_name)
+    return Folder(_path(config, uri, CHECKPOINT_CLAIM), uri)
 
 
 def find_trained(config: RunConfig, read_whole: ReadWhole[RunFolder]) -> tuple[RunFolder, StageResult] | None:
@@ -270,8 +275,8 @@ def _run_folders(config: RunConfig) -> tuple[RunFolder, RunFolder]:
     return RunFolder(_path(config, shared), shared), RunFolder(_path(config, own), own)
 
 
-def _path(config: RunConfig, location: ClaimPath) -> Path:
+def _path(config: RunConfig, location: ClaimPath, field: str = DESTINATION) -> Path:
     try:
         return config.local_path(location)
     except ValueError as error:
-        raise StageError(Reason.INVALID_SPEC, f"spec.output.destination: {error}") from error
+        raise StageError(Reason.INVALID_SPEC, f"{field}: {error}") from error

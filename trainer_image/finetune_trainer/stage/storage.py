@@ -1,4 +1,4 @@
-"""Whether the output claim can take what a run will write: asked before anything is loaded."""
+"""Whether a claim can take what a run will write: asked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from finetune_api.reasons import Reason
 from finetune_trainer.stage.failure import PASSING, StageError
 
+DESTINATION, CHECKPOINT_CLAIM = "spec.output.destination", "spec.training.checkpoint.claimName"
 _PROBE = ".probe-"
 # A probe lasts for a moment. One this much older than another is a killed attempt's.
 _STALE_SECONDS = 600
@@ -23,7 +24,7 @@ _OPEN_IT = (
 )
 
 
-def check_destination(folder: Path, uri: str) -> None:
+def check_destination(folder: Path, uri: str, field: str = DESTINATION) -> None:
     """Makes the destination and tries on it all that saving does: write, sync, rename and replace files and folders.
 
     Raises StageError: InvalidSpec when a file is in the way, StorageUnsuitable when the pod's user may not write there
@@ -33,11 +34,11 @@ def check_destination(folder: Path, uri: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = Path(tempfile.mkdtemp(prefix=_PROBE, dir=folder))
     except (FileExistsError, NotADirectoryError) as error:
-        raise StageError(Reason.INVALID_SPEC, f"spec.output.destination {uri} is no folder: {error}") from error
+        raise StageError(Reason.INVALID_SPEC, f"{field} {uri} is no folder: {error}") from error
     except OSError as error:
         if error.errno not in _CLOSED:
             raise
-        text = f"spec.output.destination {uri} can't be written by this pod's user: {error}"
+        text = f"{field} {uri} can't be written by this pod's user: {error}"
         raise StageError(Reason.STORAGE_UNSUITABLE, text, _OPEN_IT) from error
     _remove_stale(probe)
     try:
@@ -47,7 +48,7 @@ def check_destination(folder: Path, uri: str) -> None:
             raise
         raise StageError(
             Reason.STORAGE_UNSUITABLE,
-            f"spec.output.destination {uri}: its file system refuses what saving an adapter needs: {error}",
+            f"{field} {uri}: its file system refuses what saving an adapter needs: {error}",
         ) from error
     finally:
         shutil.rmtree(probe, ignore_errors=True)
@@ -78,7 +79,7 @@ def _try_out(probe: Path) -> None:
     (probe / "folder").rmdir()
 
 
-def check_room(folder: Path, needed_bytes: int, uri: str) -> None:
+def check_room(folder: Path, needed_bytes: int, uri: str, field: str = DESTINATION) -> None:
     """Raises StageError (StorageFull), with both sizes, when a folder's file system has less room than is needed."""
     state = os.statvfs(folder)
     if not state.f_blocks:  # a file system without a size of its own
@@ -87,8 +88,8 @@ def check_room(folder: Path, needed_bytes: int, uri: str) -> None:
     if free < needed_bytes:
         raise StageError(
             Reason.STORAGE_FULL,
-            f"spec.output.destination {uri} has {_size(free)} free, and the run will write up to {_size(needed_bytes)}",
-            "enlarge or clear the output claim, or lower lora.rank; then apply under a new name",
+            f"{field} {uri} has {_size(free)} free, and the run will write up to {_size(needed_bytes)}",
+            "enlarge or clear the claim, or lower lora.rank; then apply under a new name",
         )
 
 

@@ -135,7 +135,7 @@ class Checkpoints:
         from safetensors.torch import save_file
 
         path = self._path(state.step)
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         state = state.model_copy(update={"stepper": tensors.values})
         with new_folder(path) as draft:
             save_file(_apart(tensors.tensors), draft / _TENSORS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import cast
 
 import torch
@@ -13,6 +14,8 @@ from finetune_api.config import RunConfig
 from finetune_api.defaults import ResolvedSpec, ResolvedTraining
 from finetune_api.reasons import Reason
 from finetune_api.results import Advice
+from finetune_api.run_folder import CHECKPOINTS
+from finetune_api.uris import ClaimPath
 from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.prepare import TrainingInputs
 from finetune_trainer.data.prepared import Prepared, check_same_tokens
@@ -32,7 +35,7 @@ from finetune_trainer.stage.interruption import INTERRUPTION
 from finetune_trainer.stage.progress import ProgressPusher
 from finetune_trainer.stage.result import packages
 from finetune_trainer.stage.run_folder import RunFolder
-from finetune_trainer.stage.storage import check_room
+from finetune_trainer.stage.storage import CHECKPOINT_CLAIM, check_room
 from finetune_trainer.training.attention import fix_attention
 from finetune_trainer.training.batches import Batches
 from finetune_trainer.training.checkpoints import Checkpoint, Checkpoints, SavedPlan
@@ -90,7 +93,7 @@ def set_up(
 
     def sized(model: CausalLM) -> Sizes:
         sizes = sizes_of(model, spec)
-        check_room(folder.path, sizes.room_needed(spec, optimizer, tokenizer_size), str(folder.uri))
+        _check_room(config, folder, sizes.room_needed(spec, tokenizer_size), sizes.checkpoint_room(spec, optimizer))
         return sizes
 
     fix_attention(device)
@@ -163,6 +166,17 @@ def set_up(
         earlier.base_advice(source) if earlier else None,
     ]
     return Ready(run, found, tuned, sizes, optimizer, before, [one for one in advice if one])
+
+
+def _check_room(config: RunConfig, folder: RunFolder, artefacts: int, checkpoints: int) -> None:
+    claim = config.spec.training.checkpoint.claim_name
+    if claim in (None, folder.uri.claim):
+        check_room(folder.path, artefacts + checkpoints, str(folder.uri))
+    else:
+        check_room(folder.path, artefacts, str(folder.uri))
+        check_room(
+            config.local_path(ClaimPath(claim, PurePosixPath(CHECKPOINTS))), checkpoints, claim, CHECKPOINT_CLAIM
+        )
 
 
 def _trainable(

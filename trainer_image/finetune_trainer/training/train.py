@@ -28,7 +28,7 @@ from finetune_trainer.stage.console import say
 from finetune_trainer.stage.files import write_text
 from finetune_trainer.stage.progress import ProgressPusher
 from finetune_trainer.stage.result import is_identical, lineage, stage_lineage, stage_result, write_result
-from finetune_trainer.stage.run_folder import RunFolder, open_training
+from finetune_trainer.stage.run_folder import RunFolder, checkpoints_of, open_training
 from finetune_trainer.training.checkpoints import Checkpoints, Identity
 from finetune_trainer.training.engines import load_engine
 from finetune_trainer.training.engines.base import Engine
@@ -62,7 +62,7 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         if turn.done:
             say(f"already trained: {turn.folder.result}")
             link_latest(turn.folder)  # a kill may have come between the result and these
-            shutil.rmtree(turn.folder.checkpoints, ignore_errors=True)
+            shutil.rmtree(checkpoints_of(config, turn.folder).path, ignore_errors=True)
             return turn.done
         earlier = read_pins(turn.earlier_lock, config.job.uid, config.training_sha256)
         inputs = prepare_training(config, earlier)
@@ -78,8 +78,9 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         write_text(folder.spec, spec_text(config.spec))
         dataset = _tell(rows.prepared, folder)
 
+        checkpoint_folder = checkpoints_of(config, folder)
         checkpoints = Checkpoints(
-            folder.checkpoints, _identity(config, pins, engine), config.spec.training.checkpoint.keep
+            checkpoint_folder.path, _identity(config, pins, engine), config.spec.training.checkpoint.keep
         )
 
         from finetune_trainer.training.saving import save_artefacts
@@ -105,7 +106,7 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         turn.confirm()
         write_result(folder.result, result)
         link_latest(folder)
-        shutil.rmtree(folder.checkpoints, ignore_errors=True)  # the result can't be lost any more
+        shutil.rmtree(checkpoint_folder.path, ignore_errors=True)  # the result can't be lost any more
         return result
 
 

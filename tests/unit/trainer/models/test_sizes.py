@@ -31,8 +31,9 @@ def test_room_is_for_drafts_beside_an_earlier_attempts_artefacts_and_one_more_ch
 ) -> None:
     spec, sizes = run_config({**SPEC, "method": method, **changes}, {}).spec, Sizes(base=1000, trained=100)
     # Weights in 32 bit, and two moments of each in 8 or 32 bit.
-    assert sizes.room_needed(spec, "AdamW8bit", 7) == 2 * artefacts + 4 * 100 * (4 + 2) + MIB
-    assert sizes.room_needed(spec, "AdamW", 7) == 2 * artefacts + 4 * 100 * (4 + 8) + MIB
+    assert sizes.room_needed(spec, 7) == 2 * artefacts + MIB
+    assert sizes.checkpoint_room(spec, "AdamW8bit") == 4 * 100 * (4 + 2)
+    assert sizes.checkpoint_room(spec, "AdamW") == 4 * 100 * (4 + 8)
 
 
 def test_with_early_stopping_there_is_room_for_the_best_checkpoint_beside_the_newest() -> None:
