@@ -14,6 +14,7 @@ from finetune_api.config import ClaimMount, RunConfig
 from finetune_api.reasons import Reason
 from finetune_trainer.stage.failure import StageError, failure_of
 from finetune_trainer.stage.files import read_manifest
+from interrupted import train_until
 from trainer_inputs import folder_of, refusal
 
 LEARNING = {"learningRate": "1e-2", "maxSteps": 12, "loggingSteps": 1, "checkpoint": {"everySteps": 4}}
@@ -64,6 +65,22 @@ def test_a_volume_that_fills_up_in_mid_run_ends_as_storage_full_and_the_run_goes
     run(undisturbed)
     name = "adapter/adapter_model.safetensors"
     assert (folder_of(config) / name).read_bytes() == (folder_of(undisturbed) / name).read_bytes()
+
+
+def test_a_run_that_had_room_when_it_began_goes_on_beside_its_own_checkpoints(
+    make_config: Any, tmp_path: Path, mount_volume: Callable[[str], Path]
+) -> None:
+    volume = mount_volume("31m")  # the run asks for 24.7 MiB of it, and has written 9 MiB of that when it is stopped
+    checkpoint = {"everySteps": 1, "keep": 4}
+    config: RunConfig = make_config(
+        tmp_path,
+        lora={"rank": 128},
+        training={"maxSteps": 4, "checkpoint": checkpoint},
+        output={"destination": "pvc://small/out"},
+    )
+    config = config.model_copy(update={"mounts": [*config.mounts, ClaimMount(claim="small", path=str(volume))]})
+    train_until(config, 3)
+    assert run(config).training.resumed_from_step == 3
 
 
 def test_a_run_that_diverges_names_its_last_good_checkpoint_which_stays(
