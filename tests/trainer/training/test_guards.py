@@ -158,3 +158,43 @@ def test_a_checkpoint_that_does_not_fit_the_model_is_told_and_not_half_taken(
     monkeypatch.setattr(train_state, "trained", lambda model: list(trained(model))[1:])
     text = refusal(lambda: run(config), Reason.INVALID_SPEC)
     assert "checkpoint step-00000004 does not fit the model: 1 weights are only in one of checkpoint and model" in text
+
+
+def stepped(optimizer: Callable[..., Any]) -> tuple[Any, Any]:
+    """A model of one layer after a step, and its optimizer."""
+    import torch
+
+    model = torch.nn.Linear(2, 2)
+    made = optimizer(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    made.step()
+    return model, made
+
+
+def test_a_run_that_began_in_bfloat16_goes_on_where_gradients_are_scaled_for_float16() -> None:
+    import torch
+
+    from finetune_trainer.training import train_state
+
+    model, optimizer = stepped(torch.optim.AdamW)
+    saved = train_state.gather(model, optimizer, None)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    train_state.restore(saved, model, optimizer, scaler)
+    assert scaler.state_dict()["scale"] == 4.0
+    halved = {**scaler.state_dict(), "scale": 2.0}
+    saved.values["scaler"] = halved
+    train_state.restore(saved, model, optimizer, scaler)
+    assert scaler.state_dict()["scale"] == 2.0
+
+
+def test_a_checkpoint_with_another_optimizers_moments_is_told_before_the_first_step() -> None:
+    """Of a local run whose file asks for no GPU any more: gpusPerNode is no part of the digest."""
+    import bitsandbytes
+    import torch
+
+    from finetune_trainer.training import train_state
+
+    model, optimizer = stepped(torch.optim.AdamW)
+    saved, other = train_state.gather(model, optimizer, None), bitsandbytes.optim.AdamW8bit(model.parameters())
+    with pytest.raises(ValueError, match="moments are those of an optimizer of torch, and the run has one of bitsandb"):
+        train_state.restore(saved, model, other, None)
