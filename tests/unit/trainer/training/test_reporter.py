@@ -120,6 +120,35 @@ def test_an_attempt_that_goes_on_keeps_the_lines_of_steps_that_it_will_not_take_
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 0.75), (2, 0.75), (3, 0.5)]
 
 
+def test_what_an_attempt_measures_again_stands_in_the_file_once(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    for measures in (False, True, True):  # stopped while it measured, and killed before the checkpoint after that
+        attempt = StepReporter(None, file)
+        attempt.begin(2 if measures else 0, 4, measures=measures)
+        for step in (3,) if measures else (1, 2):
+            if step == 3:
+                attempt.measured(Measured(2, 0.5), 4)
+            attempt.step(logged(step), 4)
+            if step == 1:
+                attempt.measured(Measured(1, 1.0), 4)
+        attempt.close()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    told = [(line["step"], "loss" if "loss" in line else "measured") for line in lines]
+    assert told == [(1, "loss"), (1, "measured"), (2, "loss"), (2, "measured"), (3, "loss")]
+
+
+def test_an_attempt_that_begins_with_measuring_does_not_count_it_into_the_time_of_its_steps() -> None:
+    reporter = StepReporter(None)
+    reporter.begin(2, 4, measures=True)
+    begun = reporter.pace
+    reporter.measured(Measured(2, 0.5), 4)
+    assert reporter.pace is not begun
+    assert reporter.pace.remaining_seconds(3, 4) is not None  # steps are still counted from this attempt's first
+    begun = reporter.pace
+    reporter.measured(Measured(3, 0.5), 4)
+    assert reporter.pace is begun
+
+
 def test_a_logged_loss_is_the_mean_since_the_last_one_logged_also_over_a_restart(tmp_path: Path) -> None:
     losses = [4.0, 3.0, 2.0, 1.0, 0.5, 0.25]
     whole, first, second = (StepReporter(None, logging_steps=4) for _ in range(3))
