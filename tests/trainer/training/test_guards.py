@@ -107,6 +107,30 @@ def test_a_run_that_diverges_names_its_last_good_checkpoint_which_stays(
     assert not (folder_of(config) / "adapter").exists()
 
 
+def test_a_gradient_that_is_no_number_ends_the_run_before_its_weights_become_a_checkpoint(
+    make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(tmp_path, training=LEARNING)
+
+    from finetune_trainer.training.engines import load_engine
+
+    load_engine()
+    from finetune_trainer.training.engines.unsloth.trainer import UnslothStepper
+
+    take = UnslothStepper._gradients
+
+    def broken(self: Any, batch: Any) -> Any:
+        loss = take(self, batch)
+        if self._trainer.state.global_step == 7:
+            self._trained[0].grad.fill_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(UnslothStepper, "_gradients", broken)
+    text = refusal(lambda: run(config), Reason.LOSS_DIVERGED)
+    assert "the gradient is nan at step 8 of 12; the last good checkpoint is of step 4" in text
+    assert [path.name for path in (folder_of(config) / "checkpoints").iterdir()] == ["step-00000004"]
+
+
 def test_a_learning_rate_that_tears_the_weights_apart_ends_the_run(
     make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

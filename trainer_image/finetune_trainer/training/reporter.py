@@ -25,6 +25,7 @@ from finetune_trainer.training.stopping import Measured
 # steps jump: medians of 64 examples, of 8 steps at least, don't.
 _SPIKE_NATS, _SPIKE_FACTOR = 2.0, 1.5
 _SPIKE_EXAMPLES, _SPIKE_STEPS = 64, 8
+_UNTRAINED = "no rate explains the loss before any update: check the weights of the base model, or use dtype BFloat16"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class LoggedStep:
     epoch: float
     loss: float
     learning_rate: float
-    gradient_norm: float | None  # of this step, before clipping; None where gradients overflowed in 16 bit
+    gradient_norm: float | None  # of this step, before clipping; None where gradients overflowed in float16
     tokens: int  # through the model since the start, padding left out
     reserved_bytes: int | None  # GPU memory reserved now; None on a CPU
     seconds: float = 0.0  # that this step took
@@ -93,7 +94,7 @@ class StepReporter:
         self.progress(first_step, total, 0.0, 0)
 
     def step(self, entry: LoggedStep, total: int) -> None:
-        """Tells of a step. Raises StageError (LossDiverged) when its loss is no number, zero, or has run away."""
+        """Tells of a step. Raises StageError (LossDiverged) for a loss or gradient that is no number, or a bad loss."""
         speed = self._speed(entry.tokens)
         self._append(entry, speed)
         self.trackers.step(entry)
@@ -157,7 +158,15 @@ class StepReporter:
 
     def _check(self, entry: LoggedStep, total: int) -> None:
         if not math.isfinite(entry.loss):
-            raise StageError(Reason.LOSS_DIVERGED, f"the loss is {entry.loss} at step {entry.step} of {total}")
+            raise StageError(
+                Reason.LOSS_DIVERGED,
+                f"the loss is {entry.loss} at step {entry.step} of {total}",
+                _UNTRAINED if entry.step == 1 else "",
+            )
+        if entry.gradient_norm is not None and not math.isfinite(entry.gradient_norm):  # no update comes of it
+            raise StageError(
+                Reason.LOSS_DIVERGED, f"the gradient is {entry.gradient_norm} at step {entry.step} of {total}"
+            )
         if entry.loss == 0.0:  # libraries give zero where the loss sees nothing; rows known by heart don't come to it
             raise StageError(
                 Reason.LOSS_DIVERGED,

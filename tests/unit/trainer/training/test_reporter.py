@@ -30,6 +30,22 @@ def test_a_loss_that_is_no_number_ends_the_run_and_stands_in_the_file(tmp_path: 
     assert json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["loss"] == str(loss)
 
 
+def test_a_loss_that_is_no_number_before_any_update_is_not_laid_to_the_learning_rate() -> None:
+    for step, advice in ((1, "check the weights of the base model"), (2, "lower learningRate")):
+        with pytest.raises(StageError) as caught:
+            StepReporter(None).step(logged(step, float("nan")), 10)
+        assert advice in caught.value.advice
+
+
+def test_a_gradient_that_is_no_number_ends_the_run_and_one_of_a_step_that_was_skipped_does_not(tmp_path: Path) -> None:
+    reporter = StepReporter(None, tmp_path / "metrics.jsonl")
+    reporter.step(logged(3, norm=None), 10)
+    with pytest.raises(StageError, match="the gradient is inf at step 4 of 10") as caught:
+        reporter.step(logged(4, norm=float("inf")), 10)
+    assert caught.value.reason is Reason.LOSS_DIVERGED
+    assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[1])["gradientNorm"] == "inf"
+
+
 def test_a_loss_of_exactly_zero_ends_the_run_and_a_small_one_does_not(tmp_path: Path) -> None:
     reporter = StepReporter(None, tmp_path / "metrics.jsonl")
     reporter.step(logged(3, 1e-9), 10)
