@@ -117,7 +117,7 @@ _TABLE = (
     FailureClass(
         Reason.LOSS_DIVERGED,
         Retry.NEVER,
-        "the loss is no number any more, exactly zero, or has run away; the last good checkpoint stays",
+        "loss or gradient is no number, or the loss is exactly zero or runs away; the last good checkpoint stays",
         "lower learningRate, or use dtype BFloat16",
         70,
     ),

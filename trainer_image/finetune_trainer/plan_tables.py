@@ -104,6 +104,8 @@ def _memory(plan: RunPlan) -> Table:
         "an estimate from shapes and the longest row, no measurement:\n"
         f"activations are an upper bound, and {CUDA_BYTES / GIB:g} GiB for CUDA itself is in together"
     )
+    if held := plan.estimates[0].consolidation if plan.estimates else 0:
+        table.caption = f"{table.caption},\nand so are {_size(held)} for elastic weight consolidation"
     return table
 
 

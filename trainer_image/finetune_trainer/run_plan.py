@@ -39,6 +39,11 @@ class ModelToTrain:
     layers: Sequence[AdapterLayers]  # none of method Full
     biases: int  # bias vectors that are trained with them
 
+    @property
+    def held(self) -> int:
+        """Weights that elastic weight consolidation looks at: those of the layers, or all."""
+        return sum(one.inputs * one.outputs * one.count for one in self.layers) or self.sizes.base
+
 
 @dataclass(frozen=True)
 class Room:
@@ -74,7 +79,8 @@ def plan_run(
     steps, optimizer = total_steps(training, rows.rows), optimizer_on(_CPU if on_cpu else _GPU, training)
     room, cpu, estimates, parameters, biases = None, None, [], None, None
     if model:
-        parameters = parameters_of(METHODS[spec.method], model.sizes, model.linear)
+        held = model.held if training.elastic_weight_consolidation else 0
+        parameters = parameters_of(METHODS[spec.method], model.sizes, model.linear, held)
         room = Room(model.sizes.room_needed(spec, tokenizer_bytes), model.sizes.checkpoint_room(spec, optimizer))
         estimates = [estimate(parameters, model.shape, training, rows.longest, gpu) for gpu in gpus]
         cpu = plan_step(training, model.shape, rows.longest, None) if on_cpu else None

@@ -108,6 +108,26 @@ def test_the_information_of_weights_and_of_updates_is_the_mean_square_of_each_ro
         torch.testing.assert_close(weights[f"{name}.weight"], expected[name], rtol=1e-4, atol=1e-12)
 
 
+def test_a_layers_gradient_is_counted_and_gone_before_that_of_the_layer_below_it_comes(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from finetune_trainer.training import consolidation
+
+    model = model_of(tiny_model)
+    inside: list[bool] = []
+    add_up = consolidation.add_up
+
+    def noted(total: Any, square: Any, draw: Any) -> None:
+        inside.append(torch._C._current_graph_task_id() >= 0)  # of the backward pass
+        add_up(total, square, draw)
+
+    monkeypatch.setattr(consolidation, "add_up", noted)
+    found = consolidation.update_fisher(model, lambda name: name.endswith("_proj"), TokenStore.of(ROWS), CPU)
+    assert inside == [True] * len(found) * len(ROWS)
+
+
 def test_the_information_of_a_layer_whose_output_is_changed_in_place_is_that_of_autograd(
     tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from finetune_api.config import ClaimMount, RunConfig
 from finetune_api.reasons import Reason
 from finetune_trainer.stage.failure import StageError, failure_of
 from finetune_trainer.stage.files import read_manifest
+from interrupted import train_until
 from trainer_inputs import folder_of, refusal
 
 LEARNING = {"learningRate": "1e-2", "maxSteps": 12, "loggingSteps": 1, "checkpoint": {"everySteps": 4}}
@@ -66,6 +67,22 @@ def test_a_volume_that_fills_up_in_mid_run_ends_as_storage_full_and_the_run_goes
     assert (folder_of(config) / name).read_bytes() == (folder_of(undisturbed) / name).read_bytes()
 
 
+def test_a_run_that_had_room_when_it_began_goes_on_beside_its_own_checkpoints(
+    make_config: Any, tmp_path: Path, mount_volume: Callable[[str], Path]
+) -> None:
+    volume = mount_volume("31m")  # the run asks for 24.7 MiB of it, and has written 9 MiB of that when it is stopped
+    checkpoint = {"everySteps": 1, "keep": 4}
+    config: RunConfig = make_config(
+        tmp_path,
+        lora={"rank": 128},
+        training={"maxSteps": 4, "checkpoint": checkpoint},
+        output={"destination": "pvc://small/out"},
+    )
+    config = config.model_copy(update={"mounts": [*config.mounts, ClaimMount(claim="small", path=str(volume))]})
+    train_until(config, 3)
+    assert run(config).training.resumed_from_step == 3
+
+
 def test_a_run_that_diverges_names_its_last_good_checkpoint_which_stays(
     make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +105,30 @@ def test_a_run_that_diverges_names_its_last_good_checkpoint_which_stays(
     assert "the loss is nan at step 7 of 12; the last good checkpoint is of step 4" in text
     assert read_manifest(folder_of(config) / "checkpoints" / "step-00000004")
     assert not (folder_of(config) / "adapter").exists()
+
+
+def test_a_gradient_that_is_no_number_ends_the_run_before_its_weights_become_a_checkpoint(
+    make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(tmp_path, training=LEARNING)
+
+    from finetune_trainer.training.engines import load_engine
+
+    load_engine()
+    from finetune_trainer.training.engines.unsloth.trainer import UnslothStepper
+
+    take = UnslothStepper._gradients
+
+    def broken(self: Any, batch: Any) -> Any:
+        loss = take(self, batch)
+        if self._trainer.state.global_step == 7:
+            self._trained[0].grad.fill_(float("nan"))
+        return loss
+
+    monkeypatch.setattr(UnslothStepper, "_gradients", broken)
+    text = refusal(lambda: run(config), Reason.LOSS_DIVERGED)
+    assert "the gradient is nan at step 8 of 12; the last good checkpoint is of step 4" in text
+    assert [path.name for path in (folder_of(config) / "checkpoints").iterdir()] == ["step-00000004"]
 
 
 def test_a_learning_rate_that_tears_the_weights_apart_ends_the_run(
@@ -141,3 +182,43 @@ def test_a_checkpoint_that_does_not_fit_the_model_is_told_and_not_half_taken(
     monkeypatch.setattr(train_state, "trained", lambda model: list(trained(model))[1:])
     text = refusal(lambda: run(config), Reason.INVALID_SPEC)
     assert "checkpoint step-00000004 does not fit the model: 1 weights are only in one of checkpoint and model" in text
+
+
+def stepped(optimizer: Callable[..., Any]) -> tuple[Any, Any]:
+    """A model of one layer after a step, and its optimizer."""
+    import torch
+
+    model = torch.nn.Linear(2, 2)
+    made = optimizer(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    made.step()
+    return model, made
+
+
+def test_a_run_that_began_in_bfloat16_goes_on_where_gradients_are_scaled_for_float16() -> None:
+    import torch
+
+    from finetune_trainer.training import train_state
+
+    model, optimizer = stepped(torch.optim.AdamW)
+    saved = train_state.gather(model, optimizer, None)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    train_state.restore(saved, model, optimizer, scaler)
+    assert scaler.state_dict()["scale"] == 4.0
+    halved = {**scaler.state_dict(), "scale": 2.0}
+    saved.values["scaler"] = halved
+    train_state.restore(saved, model, optimizer, scaler)
+    assert scaler.state_dict()["scale"] == 2.0
+
+
+def test_a_checkpoint_with_another_optimizers_moments_is_told_before_the_first_step() -> None:
+    """Of a local run whose file asks for no GPU any more: gpusPerNode is no part of the digest."""
+    import bitsandbytes
+    import torch
+
+    from finetune_trainer.training import train_state
+
+    model, optimizer = stepped(torch.optim.AdamW)
+    saved, other = train_state.gather(model, optimizer, None), bitsandbytes.optim.AdamW8bit(model.parameters())
+    with pytest.raises(ValueError, match="moments are those of an optimizer of torch, and the run has one of bitsandb"):
+        train_state.restore(saved, model, other, None)

@@ -184,6 +184,16 @@ def test_loftq_begins_nearer_to_the_model_in_16_bit_than_nf4_is(tiny_model: Path
     assert loftq < 0.7 * plain
 
 
+def test_a_weight_that_is_no_number_is_told_as_the_models_where_an_adapter_would_begin_with_it() -> None:
+    import torch
+
+    from finetune_trainer.models.initialization import low_rank
+
+    weight = torch.ones(4, 4)
+    weight[1, 2] = float("nan")
+    assert "a weight of the base model is no number" in refusal(lambda: low_rank(weight, 2), Reason.MODEL_NOT_FOUND)
+
+
 @pytest.mark.parametrize(("method", "initialization"), [("QLoRA", "LoftQ"), ("LoRA", "PiSSA")])
 def test_other_beginnings_learn_and_their_adapter_fits_the_base_model_as_it_is(
     make_config: Any, tmp_path: Path, method: str, initialization: str

@@ -88,6 +88,21 @@ def test_room_on_a_claim_of_its_own_for_checkpoints_is_told_apart(
     assert "room to write up to 1.0 MiB on claim work, 0.1 MiB on claim scratch" in shown(found, capsys, monkeypatch)
 
 
+def test_the_memory_of_consolidation_is_that_of_the_layers_or_of_all_weights_and_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = {"source": "pvc://work/rows", "replay": {"source": "pvc://work/general"}}
+    sections = {"dataset": dataset, "training": {"elasticWeightConsolidation": {"strength": "10"}}}
+    found = plan(**sections)
+    assert found.estimates[0].consolidation == 2 * 24_576 + 4 * 5_120
+    assert "and so are 0.1 MiB for elastic weight consolidation" in shown(found, capsys, monkeypatch)
+    assert not any("consolidation" in line for line in shown(plan(), capsys, monkeypatch))
+    spec = {name: section for name, section in SPEC.items() if name != "lora"} | sections | {"method": "Full"}
+    full = ModelToTrain(SHAPE, Sizes(3_170_304, 3_170_304), 24_576, [], 0)
+    found = plan_run(run_config(spec, {}).spec, ROWS, full, 1000, (16 * GIB,))
+    assert found.estimates[0].consolidation == (2 + 4) * 3_170_304
+
+
 def test_a_job_for_the_cpu_runs_as_it_would_there() -> None:
     found = plan(runtime={"gpusPerNode": 0})
     assert found.optimizer == "AdamW"

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 
 from finetune_api.lora import LoraSpec
+from finetune_api.reasons import Reason
 from finetune_trainer.models.loading import linear_weights
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.sources.model import ModelSource
+from finetune_trainer.stage.failure import StageError
 
 _ADAPTER = "default"
 _ITERATIONS = 8  # of the randomised SVD (Halko et al. 2009)
@@ -90,7 +92,16 @@ def _pissa(model: CausalLM) -> Iterator[tuple[str, tuple[torch.Tensor, torch.Ten
 
 
 def low_rank(matrix: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """[out, in] → [out, rank] and [rank, in]: their product is the matrix's best approximation of that rank."""
+    """[out, in] → [out, rank] and [rank, in]: their product is the matrix's best approximation of that rank.
+
+    Raises StageError (ModelNotFound) for a matrix with an element that is no number, which has none.
+    """
+    if not bool(matrix.isfinite().all()):
+        raise StageError(
+            Reason.MODEL_NOT_FOUND,
+            "a weight of the base model is no number, so that no adapter can begin with a part of it",
+            "check the model's weights, and apply under a new name",
+        )
     most = min(matrix.shape)
     u, s, v = torch.svd_lowrank(matrix, q=min(rank + _OVERSAMPLING, most), niter=_ITERATIONS)
     count = min(rank, most)

@@ -93,5 +93,10 @@ def check_room(folder: Path, needed_bytes: int, uri: str, field: str = DESTINATI
         )
 
 
+def size_of(*folders: Path) -> int:
+    """Bytes of all files in folders, which need not be there."""
+    return sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+
+
 def _size(count: int) -> str:
     return f"{count / (1 << 20):,.1f} MiB"

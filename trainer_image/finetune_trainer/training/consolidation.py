@@ -11,6 +11,7 @@ that it begins with. Its gradient F (w - w*) goes on to A and B by the product r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -119,21 +120,32 @@ def update_fisher(model: CausalLM, targets: Callable[[str], bool], rows: Sequenc
     """The diagonal of an update of each chosen layer of a plain model, [out, in], whatever its weight is kept in.
 
     A layer's gradient is that of its output times its input, so that frozen and quantised weights need none themselves.
-    Memory: two bytes (a CPU: four) for each weight of these layers.
+    Memory: two bytes (a CPU: four) for each weight of these layers, since a gradient is gone once it is whole.
     """
     gradients: Fisher = {}
+    due: Counter[str] = Counter()  # outputs of a pass whose gradient has not come yet; some models use a layer twice
     total: Fisher = {}
     draw = _draw(device)
     for value in model.parameters():  # else each weight would have a gradient of its own size
         value.requires_grad_(False)
 
+    def take(name: str) -> None:
+        gradient = gradients.pop(name)
+        if name not in total:
+            total[name] = torch.zeros_like(gradient, dtype=_kept(device))
+        add_up(total[name], gradient**2 / len(rows), draw)
+
     def seen(name: str) -> Any:
         def add(inputs: torch.Tensor, gradient: torch.Tensor) -> None:
             product = gradient.flatten(0, -2).float().T @ inputs.flatten(0, -2).float()
             gradients[name] = gradients[name] + product if name in gradients else product
+            due[name] -= 1
+            if not due[name]:
+                take(name)
 
         # The output's own hook, not the module's: some models change an output in place.
         def note(module: Any, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            due[name] += 1
             output.register_hook(partial(add, arguments[0].detach()))  # type: ignore[no-untyped-call]
 
         return note
@@ -143,12 +155,10 @@ def update_fisher(model: CausalLM, targets: Callable[[str], bool], rows: Sequenc
     embeddings: Any = model.get_input_embeddings()
     handles.append(embeddings.register_forward_hook(lambda module, arguments, output: output.requires_grad_()))
     try:
-        for row in _passed(model, rows, device):
-            for name, gradient in gradients.items():
-                if name not in total:
-                    total[name] = torch.zeros_like(gradient, dtype=_kept(device))
-                add_up(total[name], gradient**2 / row, draw)
-            gradients.clear()
+        for _ in _passed(model, rows, device):
+            for name in list(gradients):  # of layers with an output that the loss does not depend on
+                take(name)
+            due.clear()
     finally:
         for handle in handles:
             handle.remove()

@@ -20,6 +20,7 @@ CUDA_BYTES = GIB // 2
 _NF4 = 53
 _OTHER = 2  # what isn't quantised, in 16 bit
 _GRADIENT = 4  # as what is trained
+_FISHER, _REFERENCE = 2, 4  # training/consolidation.py
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Parameters:
     quantised: int  # in linear layers that are loaded in 4 bit
     other: int  # that stay as they are, too
     trained: int
+    held: int = 0  # whose change elastic weight consolidation holds back; counted above, too
 
     @property
     def total(self) -> int:
@@ -36,12 +38,12 @@ class Parameters:
         return self.quantised + self.other + self.trained
 
 
-def parameters_of(method: Method, sizes: Sizes, linear: int) -> Parameters:
+def parameters_of(method: Method, sizes: Sizes, linear: int, held: int = 0) -> Parameters:
     """The parameters of a model as a method trains it; ``linear`` of them are weights of layers that NF4 takes."""
     if not method.adapter:
-        return Parameters(0, 0, sizes.trained)
+        return Parameters(0, 0, sizes.trained, held)
     quantised = linear if method.quantised else 0
-    return Parameters(quantised, sizes.base - quantised, sizes.trained)
+    return Parameters(quantised, sizes.base - quantised, sizes.trained, held)
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,12 @@ class Estimate:
     trained: int  # those that are trained, their gradients and the optimizer's moments
     activations: int
     step: StepPlan
+    consolidation: int = 0  # what mattered to general rows, and where it was
 
     @property
     def together(self) -> int:
         """All of it, with what CUDA takes."""
-        return self.frozen + self.trained + self.activations + CUDA_BYTES
+        return self.frozen + self.trained + self.activations + self.consolidation + CUDA_BYTES
 
     @property
     def fits(self) -> bool:
@@ -70,9 +73,11 @@ def estimate(parameters: Parameters, shape: ModelShape, training: ResolvedTraini
     frozen = frozen_bytes(parameters)
     # As the trainer does it: by what is free once the model is loaded. An adapter comes later.
     loaded = frozen or parameters.trained * TRAINED_BYTES
-    step = plan_step(training, shape, longest, max(0, gpu - CUDA_BYTES - loaded))
+    fisher = parameters.held * _FISHER  # looked for before the model is loaded
+    step = plan_step(training, shape, longest, max(0, gpu - CUDA_BYTES - loaded - fisher))
     activations = step.micro_batch * longest * shape.bytes_per_token(step.checkpointing != "Disabled")
-    return Estimate(gpu, frozen, trained_bytes(parameters, training), activations, step)
+    reference = parameters.trained * _REFERENCE if fisher else 0
+    return Estimate(gpu, frozen, trained_bytes(parameters, training), activations, step, fisher + reference)
 
 
 def frozen_bytes(parameters: Parameters) -> int:

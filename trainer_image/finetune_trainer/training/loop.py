@@ -84,7 +84,7 @@ class Run:
         state = self._restore(found)
         first = state.step
         saved_step, saved_at, saving = first, self.clock(), 0.0
-        self.reporter.begin(first, total, state.tokens)
+        self.reporter.begin(first, total, state.tokens, self._is_unmeasured(state))
         stopped = False
         with closing(self.reporter), self.interruption.put_off(), self._naming_checkpoint():
             if self._is_unmeasured(state):

@@ -25,6 +25,7 @@ from finetune_trainer.training.stopping import Measured
 # steps jump: medians of 64 examples, of 8 steps at least, don't.
 _SPIKE_NATS, _SPIKE_FACTOR = 2.0, 1.5
 _SPIKE_EXAMPLES, _SPIKE_STEPS = 64, 8
+_UNTRAINED = "no rate explains the loss before any update: check the weights of the base model, or use dtype BFloat16"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class LoggedStep:
     epoch: float
     loss: float
     learning_rate: float
-    gradient_norm: float | None  # of this step, before clipping; None where gradients overflowed in 16 bit
+    gradient_norm: float | None  # of this step, before clipping; None where gradients overflowed in float16
     tokens: int  # through the model since the start, padding left out
     reserved_bytes: int | None  # GPU memory reserved now; None on a CPU
     seconds: float = 0.0  # that this step took
@@ -73,26 +74,27 @@ class StepReporter:
     pace: Pace = field(default_factory=lambda: Pace(0))
     _file: IO[str] | None = None
     _unlogged: list[float] = field(default_factory=list)
+    _first_step: int = 0  # of this attempt
     _tokens_before: int = 0  # of earlier attempts
     _recent: deque[float] = field(default_factory=deque)
     _lowest: float = math.inf
 
-    def begin(self, first_step: int, total: int, tokens: int = 0) -> None:
-        """Starts the clock with the first step of this attempt.
+    def begin(self, first_step: int, total: int, tokens: int = 0, measures: bool = False) -> None:
+        """Starts the clock with the first step of this attempt; ``measures``: before it, rows are measured.
 
-        What an attempt before it told of later steps is void: these are taken again.
+        What an attempt before it told of later steps is void: these are taken again. So is what it measured here.
         """
-        self.pace = Pace(first_step)
+        self.pace, self._first_step = Pace(first_step), first_step
         self._tokens_before = tokens
         self._recent = deque(maxlen=max(_SPIKE_STEPS, -(-_SPIKE_EXAMPLES // self.batch_size)))
-        for loss in _keep_lines(self.metrics, first_step) if self.metrics else []:
+        for loss in _keep_lines(self.metrics, first_step, measures) if self.metrics else []:
             self._median_with(loss)
         say(f"training starts at step {first_step} of {total}")
         self.trackers.begin(total)
         self.progress(first_step, total, 0.0, 0)
 
     def step(self, entry: LoggedStep, total: int) -> None:
-        """Tells of a step. Raises StageError (LossDiverged) when its loss is no number, zero, or has run away."""
+        """Tells of a step. Raises StageError (LossDiverged) for a loss or gradient that is no number, or a bad loss."""
         speed = self._speed(entry.tokens)
         self._append(entry, speed)
         self.trackers.step(entry)
@@ -110,9 +112,9 @@ class StepReporter:
         self.progress(entry.step, total, entry.epoch, entry.tokens)
 
     def measured(self, point: Measured, total: int) -> None:
-        """Tells of rows that are not trained on. Before the first step they take none of its time."""
-        if not point.step:
-            self.pace = Pace(0)
+        """Tells of rows that are not trained on. Before the attempt's first step they take none of its time."""
+        if point.step == self._first_step:
+            self.pace = Pace(point.step)
         told = {"validationLoss": point.validation_loss, "retentionPerplexity": point.perplexity}
         self._write({"step": point.step, **{name: _json_number(value) for name, value in told.items()}})
         self.trackers.measured(point)
@@ -156,7 +158,15 @@ class StepReporter:
 
     def _check(self, entry: LoggedStep, total: int) -> None:
         if not math.isfinite(entry.loss):
-            raise StageError(Reason.LOSS_DIVERGED, f"the loss is {entry.loss} at step {entry.step} of {total}")
+            raise StageError(
+                Reason.LOSS_DIVERGED,
+                f"the loss is {entry.loss} at step {entry.step} of {total}",
+                _UNTRAINED if entry.step == 1 else "",
+            )
+        if entry.gradient_norm is not None and not math.isfinite(entry.gradient_norm):  # no update comes of it
+            raise StageError(
+                Reason.LOSS_DIVERGED, f"the gradient is {entry.gradient_norm} at step {entry.step} of {total}"
+            )
         if entry.loss == 0.0:  # libraries give zero where the loss sees nothing; rows known by heart don't come to it
             raise StageError(
                 Reason.LOSS_DIVERGED,
@@ -208,15 +218,19 @@ class StepReporter:
         self._file.write(json.dumps({name: value for name, value in line.items() if value is not None}) + "\n")
 
 
-def _keep_lines(metrics: Path, last_step: int) -> list[float]:
-    """Leaves a file with the lines up to a step: whole ones, as a kill may have cut the last. Gives their losses."""
+def _keep_lines(metrics: Path, last_step: int, measured_again: bool) -> list[float]:
+    """Leaves a file with the lines up to a step: whole ones, as a kill may have cut the last. Gives their losses.
+
+    ``measured_again``: without what was measured after that step.
+    """
     if not last_step:
         metrics.unlink(missing_ok=True)
         return []
     if not metrics.is_file():
         return []
     lines = metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-    read = [(line, values) for line in lines if (values := _values_of(line)) and values["step"] <= last_step]
+    known = [(line, values) for line in lines if (values := _values_of(line)) and values["step"] <= last_step]
+    read = [one for one in known if not measured_again or "loss" in one[1] or one[1]["step"] < last_step]
     write_text(metrics, "".join(f"{line}\n" for line, _ in read))
     return [loss for _, values in read if isinstance(loss := values.get("loss"), float)]
 

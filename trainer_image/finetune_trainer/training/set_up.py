@@ -35,7 +35,7 @@ from finetune_trainer.stage.interruption import INTERRUPTION
 from finetune_trainer.stage.progress import ProgressPusher
 from finetune_trainer.stage.result import packages
 from finetune_trainer.stage.run_folder import RunFolder
-from finetune_trainer.stage.storage import CHECKPOINT_CLAIM, check_room
+from finetune_trainer.stage.storage import CHECKPOINT_CLAIM, check_room, size_of
 from finetune_trainer.training.attention import fix_attention
 from finetune_trainer.training.batches import Batches
 from finetune_trainer.training.checkpoints import Checkpoint, Checkpoints, SavedPlan
@@ -93,7 +93,11 @@ def set_up(
 
     def sized(model: CausalLM) -> Sizes:
         sizes = sizes_of(model, spec)
-        _check_room(config, folder, sizes.room_needed(spec, tokenizer_size), sizes.checkpoint_room(spec, optimizer))
+        # What an earlier attempt wrote takes its share of that already.
+        artefacts = min(size_of(folder.adapter, folder.model), sizes.artefact_bytes(spec, tokenizer_size))
+        room = sizes.checkpoint_room(spec, optimizer)
+        kept = min(size_of(checkpoints.folder), room)
+        _check_room(config, folder, sizes.room_needed(spec, tokenizer_size) - artefacts, room - kept)
         return sizes
 
     fix_attention(device)

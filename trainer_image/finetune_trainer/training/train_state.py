@@ -29,17 +29,20 @@ def gather(model: CausalLM, optimizer: Any, scaler: Any) -> StepperState:
             else:
                 raise TypeError(f"the optimizer keeps a {type(value).__name__} under {key!r}, which is no number")
     tensors |= {_RANDOM + name: value for name, value in _random_tensors().items()}
-    values: dict[str, Any] = {"moments": numbers, "random": _random_values()}
+    values: dict[str, Any] = {"moments": numbers, "optimizer": _library(optimizer), "random": _random_values()}
     if scaler is not None:
         values["scaler"] = scaler.state_dict()
     return StepperState(tensors, values)
 
 
 def restore(state: StepperState, model: CausalLM, optimizer: Any, scaler: Any) -> None:
-    """Takes back what :func:`gather` gave. Raises ValueError when it is that of another model.
+    """Takes back what :func:`gather` gave. Raises ValueError when it is that of another model or optimizer.
 
     The moments are set, not loaded: load_state_dict casts them to the type of their weights.
     """
+    theirs, ours = state.values.get("optimizer"), _library(optimizer)
+    if theirs not in (None, ours):  # a GPU's moments in 8 bit, say, and a CPU's optimizer
+        raise ValueError(f"its moments are those of an optimizer of {theirs}, and the run has one of {ours} here")
     restore_weights(state, model)
     moments: dict[str, dict[str, Any]] = {}
     for key, value in _below(_MOMENTS, state.tensors):
@@ -57,7 +60,7 @@ def restore(state: StepperState, model: CausalLM, optimizer: Any, scaler: Any) -
                 field: _placed(value, parameter if on_device or field != "step" else None)
                 for field, value in moments[name].items()
             }
-    if scaler is not None:
+    if scaler is not None and "scaler" in state.values:  # not of a device that computed in bfloat16: a new one begins
         scaler.load_state_dict(state.values["scaler"])
     _restore_random(dict(_below(_RANDOM, state.tensors)), state.values["random"])
 
@@ -94,6 +97,11 @@ def restore_random_state(tensors: Mapping[str, torch.Tensor]) -> None:
         for number in range(torch.cuda.device_count()):
             if (saved := tensors.get(f"cuda-{number}")) is not None:
                 torch.cuda.set_rng_state(saved.cpu(), number)
+
+
+def _library(optimizer: Any) -> str:
+    """Whose optimizer it is: each keeps moments under names of its own."""
+    return type(optimizer).__module__.partition(".")[0]
 
 
 def _placed(value: Any, beside: torch.nn.Parameter | None) -> Any:

@@ -14,7 +14,7 @@ import pytest
 
 from finetune_api.reasons import Reason
 from finetune_trainer.stage.failure import StageError, failure_of
-from finetune_trainer.stage.storage import check_destination, check_room
+from finetune_trainer.stage.storage import check_destination, check_room, size_of
 from trainer_inputs import refusal
 
 URI = "pvc://work/out"
@@ -110,6 +110,13 @@ def test_a_volume_with_too_little_room_is_told_with_both_sizes(small_volume: Pat
     (small_volume / "taken").write_bytes(bytes(4 << 20))
     text = refusal(lambda: check_room(small_volume, 7 << 20, URI), Reason.STORAGE_FULL)
     assert text == f"spec.output.destination {URI} has 4.0 MiB free, and the run will write up to 7.0 MiB"
+
+
+def test_the_size_of_folders_is_that_of_their_files_whether_they_are_there_or_not(tmp_path: Path) -> None:
+    (tmp_path / "one" / "deep").mkdir(parents=True)
+    (tmp_path / "one" / "file").write_bytes(bytes(3))
+    (tmp_path / "one" / "deep" / "file").write_bytes(bytes(4))
+    assert size_of(tmp_path / "one", tmp_path / "none") == 7
 
 
 def test_a_volume_that_is_full_to_the_last_byte_is_full(small_volume: Path) -> None:

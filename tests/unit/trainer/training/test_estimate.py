@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,6 +50,14 @@ def test_methods_differ_in_what_is_quantised_and_in_what_is_trained() -> None:
     assert parameters_of(METHODS["QLoRA"], adapter, linear=1000) == Parameters(1000, 100, 10)
     assert parameters_of(METHODS["LoRA"], adapter, linear=1000) == Parameters(0, 1100, 10)
     assert parameters_of(METHODS["Full"], full, linear=1000) == Parameters(0, 0, 1100)
+
+
+def test_consolidation_takes_two_bytes_for_each_weight_that_it_holds_and_four_for_each_that_is_trained() -> None:
+    held = replace(PARAMETERS, held=PARAMETERS.quantised)
+    plain, consolidated = on(16 * GIB), estimate(held, SHAPE, settings(), 800, 16 * GIB)
+    assert consolidated.consolidation == 2 * PARAMETERS.quantised + 4 * PARAMETERS.trained
+    assert consolidated.together - plain.together == consolidated.consolidation
+    assert parameters_of(METHODS["Full"], Sizes(base=1100, trained=1100), 1000, held=1100).held == 1100
 
 
 def test_weights_that_are_trained_themselves_lie_in_32_bit_before_the_first_step() -> None:

@@ -30,6 +30,22 @@ def test_a_loss_that_is_no_number_ends_the_run_and_stands_in_the_file(tmp_path: 
     assert json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["loss"] == str(loss)
 
 
+def test_a_loss_that_is_no_number_before_any_update_is_not_laid_to_the_learning_rate() -> None:
+    for step, advice in ((1, "check the weights of the base model"), (2, "lower learningRate")):
+        with pytest.raises(StageError) as caught:
+            StepReporter(None).step(logged(step, float("nan")), 10)
+        assert advice in caught.value.advice
+
+
+def test_a_gradient_that_is_no_number_ends_the_run_and_one_of_a_step_that_was_skipped_does_not(tmp_path: Path) -> None:
+    reporter = StepReporter(None, tmp_path / "metrics.jsonl")
+    reporter.step(logged(3, norm=None), 10)
+    with pytest.raises(StageError, match="the gradient is inf at step 4 of 10") as caught:
+        reporter.step(logged(4, norm=float("inf")), 10)
+    assert caught.value.reason is Reason.LOSS_DIVERGED
+    assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[1])["gradientNorm"] == "inf"
+
+
 def test_a_loss_of_exactly_zero_ends_the_run_and_a_small_one_does_not(tmp_path: Path) -> None:
     reporter = StepReporter(None, tmp_path / "metrics.jsonl")
     reporter.step(logged(3, 1e-9), 10)
@@ -118,6 +134,35 @@ def test_an_attempt_that_goes_on_keeps_the_lines_of_steps_that_it_will_not_take_
     second.step(logged(3, 0.5), 10)
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 0.75), (2, 0.75), (3, 0.5)]
+
+
+def test_what_an_attempt_measures_again_stands_in_the_file_once(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    for measures in (False, True, True):  # stopped while it measured, and killed before the checkpoint after that
+        attempt = StepReporter(None, file)
+        attempt.begin(2 if measures else 0, 4, measures=measures)
+        for step in (3,) if measures else (1, 2):
+            if step == 3:
+                attempt.measured(Measured(2, 0.5), 4)
+            attempt.step(logged(step), 4)
+            if step == 1:
+                attempt.measured(Measured(1, 1.0), 4)
+        attempt.close()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    told = [(line["step"], "loss" if "loss" in line else "measured") for line in lines]
+    assert told == [(1, "loss"), (1, "measured"), (2, "loss"), (2, "measured"), (3, "loss")]
+
+
+def test_an_attempt_that_begins_with_measuring_does_not_count_it_into_the_time_of_its_steps() -> None:
+    reporter = StepReporter(None)
+    reporter.begin(2, 4, measures=True)
+    begun = reporter.pace
+    reporter.measured(Measured(2, 0.5), 4)
+    assert reporter.pace is not begun
+    assert reporter.pace.remaining_seconds(3, 4) is not None  # steps are still counted from this attempt's first
+    begun = reporter.pace
+    reporter.measured(Measured(3, 0.5), 4)
+    assert reporter.pace is begun
 
 
 def test_a_logged_loss_is_the_mean_since_the_last_one_logged_also_over_a_restart(tmp_path: Path) -> None:

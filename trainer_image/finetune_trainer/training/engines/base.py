@@ -40,7 +40,7 @@ class StepOutcome:
     """What one optimizer step came to."""
 
     loss: float  # mean over the label tokens of its rows, before the update
-    gradient_norm: float | None  # before clipping; None where gradients overflowed in 16 bit
+    gradient_norm: float | None  # before clipping; None where gradients overflowed in float16, so that nothing changed
     penalty: float | None = None  # what the penalty added to the loss, which does not count it
 
 

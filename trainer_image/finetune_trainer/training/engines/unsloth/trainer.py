@@ -73,16 +73,16 @@ class UnslothStepper:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         loss = self._gradients(batch)
-        penalty = None
+        penalty, scaler = None, self._trainer.accelerator.scaler
         if self._penalty:
-            scaler = self._trainer.accelerator.scaler
             penalty = self._penalty.add_gradient(scaler.get_scale() if scaler else 1.0)
         norm = float(self._trainer.accelerator.clip_grad_norm_(self._trained, self._trainer.args.max_grad_norm))
         self._optimizer.step()
         self._model.zero_grad(set_to_none=True)
         self._trainer.state.global_step += 1
         self._forget_metrics()
-        return StepOutcome(float(loss), norm if math.isfinite(norm) else None, penalty)
+        skipped = scaler is not None and not math.isfinite(norm)
+        return StepOutcome(float(loss), None if skipped else norm, penalty)
 
     def loss(self, batch: Batch) -> tuple[float, int]:
         total, count = 0.0, 0
