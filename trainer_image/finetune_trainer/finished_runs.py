@@ -9,7 +9,7 @@ from typing import Any
 
 from finetune_api.reasons import Reason
 from finetune_api.results import StageResult
-from finetune_api.run_folder import EVALUATIONS, RESULT, SPEC
+from finetune_api.run_folder import EVALUATIONS, RESULT, ROW_CACHE, SPEC
 from finetune_api.spec_file import read_spec
 from finetune_api.stages import EVALUATE, TRAIN
 from finetune_trainer.stage.failure import StageError
@@ -34,7 +34,8 @@ def find_runs(places: Sequence[Path]) -> list[FinishedRun]:
     Raises StageError (InvalidSpec) for a place without any, or one that can't be read.
     """
     runs: dict[Path, FinishedRun] = {}
-    for place in places:
+    beside = [place for place in places if place.name == ROW_CACHE]  # a shell's runs/* names prepared rows, too
+    for place in [one for one in places if one not in beside] or beside:
         try:
             for run in _runs_at(place):
                 runs.setdefault(run.folder, run)

@@ -48,6 +48,12 @@ def tensorboard_losses(folder: Path) -> dict[int, float]:
     return found
 
 
+def runs_of(client: Any) -> list[Any]:
+    experiment = client.get_experiment_by_name("ml")
+    assert experiment
+    return list(client.search_runs([experiment.experiment_id]))
+
+
 def test_every_step_stands_in_all_three_as_in_the_file_and_a_run_that_goes_on_is_one_run(
     make_config: Any, tmp_path: Path
 ) -> None:
@@ -56,6 +62,11 @@ def test_every_step_stands_in_all_three_as_in_the_file_and_a_run_that_goes_on_is
     tracking = {"tensorBoard": True, "mlflow": {}, "wandb": {"project": "trials"}}
     config = make_config(tmp_path, tracking=tracking, training={"maxSteps": 6})
     train_until(config, 3)
+
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=(folder_of(config) / "mlruns").as_uri())
+    assert [run.info.status for run in runs_of(client)] == ["KILLED"]
     train(config, None)
 
     folder = folder_of(config)
@@ -63,12 +74,8 @@ def test_every_step_stands_in_all_three_as_in_the_file_and_a_run_that_goes_on_is
     assert sorted(losses) == [1, 2, 3, 4, 5, 6]
     assert tensorboard_losses(folder) == pytest.approx(losses, rel=1e-6)
 
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(tracking_uri=(folder / "mlruns").as_uri())
-    experiment = client.get_experiment_by_name("ml")
-    assert experiment
-    (run,) = client.search_runs([experiment.experiment_id])  # one, though there were two attempts
+    (run,) = runs_of(client)  # one, though there were two attempts
+    assert run.info.status == "FINISHED"
     history = {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "loss")}
     assert history == pytest.approx(losses)
     assert run.data.params["lora.rank"] == "8"

@@ -85,6 +85,7 @@ def test_a_run_is_found_by_its_folder_by_its_result_and_below_its_destination(tm
     assert [run.folder for run in find_runs([tmp_path / "out" / "latest"])] == [newer]
     assert [run.folder for run in find_runs([tmp_path / "out"])] == [older, newer]
     assert [run.folder for run in find_runs([newer, tmp_path / "out"])] == [newer, older]
+    assert [run.folder for run in find_runs(sorted((tmp_path / "out").iterdir()))] == [newer, older]  # out/*
 
 
 def test_what_holds_no_finished_training_is_refused_with_what_to_name_instead(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,7 +86,7 @@ class Run:
         saved_step, saved_at, saving = first, self.clock(), 0.0
         self.reporter.begin(first, total, state.tokens, self._is_unmeasured(state))
         stopped = False
-        with closing(self.reporter), self.interruption.put_off(), self._naming_checkpoint():
+        with self.reporter, self.interruption.put_off(), self._naming_checkpoint():
             if self._is_unmeasured(state):
                 state = self._measure(state, saved_step)
             for step in range(first, total):

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from finetune_api.base import number
 from finetune_api.reasons import Reason
@@ -57,8 +57,8 @@ class Trackers:
     def measured(self, point: Measured) -> None:
         """A point at which rows were measured that are not trained on."""
 
-    def close(self) -> None:
-        """Closes them."""
+    def close(self, error: BaseException | None = None) -> None:
+        """Closes them; ``error`` is what ended the training before its time."""
 
 
 @dataclass
@@ -136,9 +136,15 @@ class StepReporter:
         if self._file:
             os.fsync(self._file.fileno())
 
-    def close(self) -> None:
-        """Closes the file and the trackers."""
-        self.trackers.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.close(error)
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Closes the file and the trackers; ``error`` is what ended the training before its time."""
+        self.trackers.close(error)
         if self._file:
             self._file.close()
             self._file = None

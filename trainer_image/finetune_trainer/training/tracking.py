@@ -16,10 +16,11 @@ from transformers import TrainerControl, TrainerState
 from transformers.integrations import MLflowCallback, TensorBoardCallback, WandbCallback
 
 from finetune_api.config import RunConfig
+from finetune_api.reasons import Reason
 from finetune_api.tracking import MLFLOW_KEYS, WANDB_KEYS, TrackingSpec
 from finetune_trainer.sources.credentials import credentials_of
 from finetune_trainer.stage.console import say
-from finetune_trainer.stage.failure import first_line
+from finetune_trainer.stage.failure import failure_of, first_line
 from finetune_trainer.stage.files import write_text
 from finetune_trainer.training.reporter import LoggedStep, Trackers
 from finetune_trainer.training.stopping import Measured
@@ -98,14 +99,19 @@ class Integrations(Trackers):
         """Rows that are not trained on."""
         self._log(point.step, {"eval_loss": point.validation_loss, "eval_retention_perplexity": point.perplexity})
 
-    def close(self) -> None:
-        """Closes them."""
+    def close(self, error: BaseException | None = None) -> None:
+        """Closes them; a server shows a run that ``error`` ended as killed or failed until it goes on."""
+        if error and "MLflow" in self.callbacks:
+            import mlflow
+
+            status = "KILLED" if failure_of(error).reason == Reason.INTERRUPTED else "FAILED"
+            self._call("MLflow", lambda _: mlflow.end_run(status))
         for name in list(self.callbacks):
             self._call(name, lambda one: one.on_train_end(self.settings, self.state, TrainerControl()))
         if "W&B" in self.callbacks:
             import wandb
 
-            self._call("W&B", lambda _: wandb.teardown())
+            self._call("W&B", lambda _: wandb.teardown(1 if error else 0))
 
     def _log(self, step: int, values: Mapping[str, float | None]) -> None:
         self.state.global_step = step
