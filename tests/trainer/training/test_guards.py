@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -65,6 +66,34 @@ def test_a_volume_that_fills_up_in_mid_run_ends_as_storage_full_and_the_run_goes
     run(undisturbed)
     name = "adapter/adapter_model.safetensors"
     assert (folder_of(config) / name).read_bytes() == (folder_of(undisturbed) / name).read_bytes()
+
+
+def test_a_claim_of_checkpoints_that_turns_read_only_in_mid_run_ends_it_and_the_last_checkpoint_stays(
+    make_config: Any, tmp_path: Path, small_volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finetune_trainer.training.reporter import StepReporter
+
+    training = {**LEARNING, "checkpoint": {"everySteps": 4, "claimName": "small"}}
+    config: RunConfig = make_config(tmp_path, training=training)
+    config = config.model_copy(update={"mounts": [*config.mounts, ClaimMount(claim="small", path=str(small_volume))]})
+    told = StepReporter.step
+
+    def turn(self: Any, entry: Any, total: int) -> None:
+        told(self, entry, total)
+        if entry.step == 6:
+            subprocess.run(["mount", "-o", "remount,ro", str(small_volume)], check=True)
+
+    monkeypatch.setattr(StepReporter, "step", turn)
+    with pytest.raises(OSError, match="Read-only file system") as caught:
+        run(config)
+    monkeypatch.setattr(StepReporter, "step", told)
+    assert failure_of(caught.value).reason == Reason.STORAGE_UNSUITABLE
+    assert "checkpoint.claimName small" in refusal(lambda: run(config), Reason.STORAGE_UNSUITABLE)  # at once
+    subprocess.run(["mount", "-o", "remount,rw", str(small_volume)], check=True)
+    (checkpoints,) = small_volume.glob("checkpoints/work/out/*")
+    assert [path.name for path in checkpoints.iterdir()] == ["step-00000004"]
+    assert run(config).training.resumed_from_step == 4
+    assert not checkpoints.exists()
 
 
 def test_a_run_that_had_room_when_it_began_goes_on_beside_its_own_checkpoints(
