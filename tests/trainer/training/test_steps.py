@@ -107,6 +107,39 @@ def test_memory_that_runs_out_amid_a_later_step_drops_what_that_step_had_added_u
     assert shrunk.gradient_norms == pytest.approx(expected.gradient_norms, rel=1e-3)
 
 
+def test_memory_that_runs_out_while_rows_are_measured_makes_measuring_smaller_and_no_step(
+    make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from finetune_trainer.training.train import train
+
+    load_engine()
+    import torch
+    from trl import SFTTrainer
+
+    validated = {"dataset": {"validation": {"fraction": "0.3"}}, "training": {**LEARNING, "microBatchSize": 4}}
+    (tmp_path / "small").mkdir()
+    (tmp_path / "large").mkdir()
+    expected = train(make_config(tmp_path / "large", **validated), None)
+    compute = SFTTrainer.compute_loss
+
+    def fail(self: Any, model: Any, inputs: Any, *arguments: Any, **options: Any) -> Any:
+        if not torch.is_grad_enabled() and len(inputs["input_ids"]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return compute(self, model, inputs, *arguments, **options)
+
+    monkeypatch.setattr(SFTTrainer, "compute_loss", fail)
+    capsys.readouterr()
+    result = train(make_config(tmp_path / "small", **validated), None)
+    assert result.training
+    assert expected.training
+    assert "1 rows are measured at a time from here on" in capsys.readouterr().out
+    assert (result.training.micro_batch_size, result.training.out_of_memory_retries) == (4, None)
+    assert result.training.final_loss == expected.training.final_loss
+    assert float(result.training.validation_loss or "nan") == pytest.approx(
+        float(expected.training.validation_loss or "nan"), rel=1e-4
+    )
+
+
 @pytest.mark.parametrize(("micro_batch", "may_shrink", "rows"), [(4, False, 2), (2, True, 0)])
 def test_a_micro_batch_set_by_hand_or_of_one_row_does_not_shrink(
     make_config: Any, tmp_path: Path, small_gpu: Callable[..., None], micro_batch: int, may_shrink: bool, rows: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import tempfile
 from typing import Any
@@ -19,6 +18,7 @@ from finetune_trainer.stage.protocols import Tokenizer
 from finetune_trainer.training import train_state
 from finetune_trainer.training.engines.base import StepOutcome, StepperState, StepSettings
 from finetune_trainer.training.engines.unsloth.training_arguments import computed_in, training_arguments
+from finetune_trainer.training.memory import release_memory
 from finetune_trainer.training.micro_batches import Batch, label_tokens, parts_of, split
 
 
@@ -64,7 +64,9 @@ class UnslothStepper:
         self._trainer.model_wrapped, self._trainer.optimizer = self._model, self._optimizer
         self._trainer.current_gradient_accumulation_steps = 1
         self._trained = [parameter for _, parameter in train_state.trained(model)]
+        self._device = settings.device
         self.micro_batch = settings.plan.micro_batch
+        self._measured_at_once = self.micro_batch  # less where rows that are not trained on are longer
         self.memory_retries = 0
         self.computed_tokens = 0
         self.dtype = computed_in(arguments)
@@ -85,10 +87,23 @@ class UnslothStepper:
         return StepOutcome(float(loss), None if skipped else norm, penalty)
 
     def loss(self, batch: Batch) -> tuple[float, int]:
+        self._measured_at_once = min(self._measured_at_once, self.micro_batch)
+        while True:
+            try:
+                return self._loss(batch)
+            except torch.OutOfMemoryError:
+                if self._measured_at_once == 1:
+                    raise
+            # Outside of the handler, whose exception holds on to the tensors of the failed pass.
+            self._measured_at_once = -(-self._measured_at_once // 2)
+            say(f"GPU memory ran out: {self._measured_at_once} rows are measured at a time from here on")
+            release_memory(self._device)
+
+    def _loss(self, batch: Batch) -> tuple[float, int]:
         total, count = 0.0, 0
         self._trainer.share = 1.0
         with without_dropout(self._model), torch.no_grad():
-            for part in split(batch, self.micro_batch):
+            for part in split(batch, self._measured_at_once):
                 if tokens := label_tokens(part):
                     inputs = self._trainer._prepare_inputs(part)
                     with self._trainer.compute_loss_context_manager():
@@ -126,9 +141,7 @@ class UnslothStepper:
             self.memory_retries += 1
             say(f"GPU memory ran out: {self.micro_batch} rows at a time from here on")
             self._model.zero_grad(set_to_none=True)
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            release_memory(self._device)
             train_state.restore_random_state(state)
 
     def _split_step(self, batch: Batch) -> torch.Tensor:
