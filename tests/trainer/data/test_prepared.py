@@ -240,6 +240,17 @@ def mixture(claim: Path, weights: tuple[str, str] | None = ("0.5", "0.5"), seed:
     return configured(claim, training={"seed": seed}, mixture=[other], **dataset)
 
 
+@pytest.mark.parametrize(("weights", "told"), [(("0.99", "0.01"), False), (("0.999", "0.001"), True)])
+def test_a_dataset_of_a_mixture_that_gives_no_row_to_train_on_is_told(
+    claim: Path, reading: Reading, weights: tuple[str, str], told: bool
+) -> None:
+    prepared = prepare(mixture(claim, weights), reading)
+    assert prepared.document["datasets"][1]["trained"] == (0 if told else 1)
+    assert [one.message.partition(":")[0] for one in prepared.advice if one.reason == "DatasetNotTrainedOn"] == (
+        ["none of the 40 rows of spec.dataset.mixture[tasks] is trained on"] if told else []
+    )
+
+
 def test_rows_set_aside_for_validation_are_not_told_as_left_out_by_weight(claim: Path, reading: Reading) -> None:
     prepared = prepare(mixture(claim, validation={"fraction": "0.25"}), reading)
     assert dropped(prepared) == {"NotSampled": 60, "SetAside": 20}

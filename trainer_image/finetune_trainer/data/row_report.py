@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from finetune_api.base import cut, in_words
+from finetune_api.replay import REPLAY
 from finetune_api.results import Advice, DatasetStatus, RowCount, RowLengths
 from finetune_trainer.data.duplicates import NEAR
 from finetune_trainer.data.pipeline import MALFORMED, NOT_SAMPLED, SET_ASIDE
@@ -149,12 +150,22 @@ def document(
 
 def row_advice(facts: RowFacts, store: TokenStore) -> list[Advice]:
     """What a careful user would want to know of the rows, the weightiest first."""
-    rows, dropped = sum(trained_rows(facts, store).values()), facts.dropped()
+    trained, dropped = trained_rows(facts, store), facts.dropped()
+    rows = sum(trained.values())
     read = sum(one.read for one in facts.sources)
     found = [_answers_advice(balance(facts, store))]
     if bad := dropped.get(MALFORMED):
         first = next(one.malformed[0] for one in facts.sources if one.malformed)
         found.append(("MalformedRows", f"{bad:,} of {read:,} rows can't be used and were left out: mend them; {first}"))
+    for one in facts.sources:
+        if not trained[one.name] and one.name != REPLAY:
+            found.append(
+                (
+                    "DatasetNotTrainedOn",
+                    f"none of the {one.read:,} rows of {one.field} is trained on: raise its weight, see "
+                    "in dataset.json what left them out, or take it out of the mixture",
+                )
+            )
     unfit = dropped.get(TOO_LONG, 0)
     if unfit > _MANY_TOO_LONG * (unfit + rows):
         found.append(
