@@ -20,7 +20,6 @@ from finetune_api.row_formats import (
     InstructionRows,
     MultipleChoiceRows,
     TextRows,
-    check_format_fields,
     format_rules,
 )
 from finetune_api.rows import FORMAT, TrainingRowsSpec
@@ -96,7 +95,6 @@ class DatasetSpec(TrainingRowsSpec):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_format_fields(self.format, self.format_fields(), self.columns)
         names = [one.name for one in self.mixture or ()]
         if len(set(names)) < len(names):
             raise FieldError("mixture", _TWICE)

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from finetune_api.row_formats import (
     ChatRows,
-    FormatName,
     InstructionRows,
     MultipleChoiceRows,
     TextRows,
-    check_format_fields,
-    format_rules,
 )
-from finetune_api.rows import OPTIONAL_FORMAT, RowsSpec, Split
-from finetune_api.rules import validations
+from finetune_api.rows import RowsSpec, Split
 
 
 class EvaluationDatasetSpec(RowsSpec):
     """Held-out rows, in the format, columns and templates of spec.dataset unless it names a format."""
 
-    model_config = {"json_schema_extra": validations(*format_rules(optional=True))}
-
     split: Split = Field(default="test", description="Split to evaluate on.")
-    format: FormatName | None = Field(default=None, description=OPTIONAL_FORMAT)
-
-    @model_validator(mode="after")
-    def _check_format(self) -> Self:
-        check_format_fields(self.format, self.format_fields(), self.columns)
-        return self
 
 
 # Resolved: what a user may leave out is there, by format.

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from finetune_api.row_formats import (
     ChatRows,
-    FormatName,
     InstructionRows,
     MultipleChoiceRows,
     TextRows,
-    check_format_fields,
-    format_rules,
 )
-from finetune_api.rows import OPTIONAL_FORMAT, TrainingRowsSpec
-from finetune_api.rules import TextRule, rule, validations
+from finetune_api.rows import TrainingRowsSpec
+from finetune_api.rules import TextRule, rule
 
 # What the rows of spec.dataset itself are called beside those of its mixture.
 MAIN = "dataset"
@@ -44,15 +41,7 @@ MixtureName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0
 class MixtureSpec(TrainingRowsSpec):
     """Further rows to train on, from a source of their own."""
 
-    model_config = {"json_schema_extra": validations(*format_rules(optional=True))}
-
     name: MixtureName = Field(description="What the rows are called in status and messages.")
-    format: FormatName | None = Field(default=None, description=OPTIONAL_FORMAT)
-
-    @model_validator(mode="after")
-    def _check_format(self) -> Self:
-        check_format_fields(self.format, self.format_fields(), self.columns)
-        return self
 
 
 # Resolved: what a user may leave out is there, by format.

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from finetune_api.row_formats import (
     ChatRows,
-    FormatName,
     InstructionRows,
     MultipleChoiceRows,
     TextRows,
-    check_format_fields,
-    format_rules,
 )
-from finetune_api.rows import OPTIONAL_FORMAT, ReadRowsSpec
-from finetune_api.rules import Decimal, Within, validations
+from finetune_api.rows import ReadRowsSpec
+from finetune_api.rules import Decimal, Within
 
 # What its rows are called beside those of spec.dataset and its mixture.
 REPLAY = "replay"
@@ -25,19 +22,11 @@ REPLAY = "replay"
 class ReplaySpec(ReadRowsSpec):
     """Rows of a general dataset that are mixed in against forgetting."""
 
-    model_config = {"json_schema_extra": validations(*format_rules(optional=True))}
-
-    format: FormatName | None = Field(default=None, description=OPTIONAL_FORMAT)
     fraction: Annotated[Decimal, Within(0, 0.9)] = Field(
         default="0.1",
         description="Share of these rows among all examples that are trained on; as many as there are, if these are "
         'fewer. "0": none is trained on, but elasticWeightConsolidation reads them.',
     )
-
-    @model_validator(mode="after")
-    def _check_format(self) -> Self:
-        check_format_fields(self.format, self.format_fields(), self.columns)
-        return self
 
 
 # Resolved: what a user may leave out is there, by format.

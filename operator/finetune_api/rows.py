@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from finetune_api.base import ApiModel
 from finetune_api.credentials import SecretReference
-from finetune_api.row_formats import FORMAT_FIELDS, ColumnsSpec, EndOfText, Template
-from finetune_api.rules import Decimal, Within
+from finetune_api.row_formats import (
+    FORMAT_FIELDS,
+    ColumnsSpec,
+    EndOfText,
+    FormatName,
+    Template,
+    check_format_fields,
+    format_rules,
+)
+from finetune_api.rules import Decimal, Within, validations
 from finetune_api.uris import Revision, SourceURI
 
 Split = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")]
@@ -42,7 +50,10 @@ _RESPONSE = (
 class RowsSpec(ApiModel):
     """Rows of one source and one shape, as a user names them."""
 
+    model_config = {"json_schema_extra": validations(*format_rules(optional=True))}
+
     source: SourceURI = Field(description=SOURCE)
+    format: FormatName | None = Field(default=None, description=OPTIONAL_FORMAT)
     config: Config | None = Field(default=None, description=_CONFIG)
     revision: Revision = Field(
         default="main",
@@ -89,9 +100,19 @@ class RowsSpec(ApiModel):
         "too long are then left out of these. Left out: all rows.",
     )
 
+    @property
+    def place(self) -> tuple[str | None, ...]:
+        """What tells one set of rows from another before anything of them is read."""
+        return self.source, self.config, self.split
+
     def format_fields(self) -> dict[str, Any]:
         """The fields that only some formats have, None where unset."""
         return {field: getattr(self, field) for field in FORMAT_FIELDS}
+
+    @model_validator(mode="after")
+    def _check_format(self) -> Self:
+        check_format_fields(self.format, self.format_fields(), self.columns)
+        return self
 
 
 class ReadRowsSpec(RowsSpec):

@@ -43,7 +43,13 @@ def checkpoint_folder(run: ClaimPath, claim: str | None) -> ClaimPath:
     """Where a run's checkpoints lie: in its folder, or below ``checkpoints/`` of another claim, named as the run is."""
     if claim in (None, run.claim):
         return run / CHECKPOINTS
-    return ClaimPath(claim, PurePosixPath(CHECKPOINTS) / run.claim / run.path)
+    root = checkpoint_root(claim)
+    return ClaimPath(claim, root.path / run.claim / run.path)
+
+
+def checkpoint_root(claim: str) -> ClaimPath:
+    """The folder of all runs' checkpoints on a claim that isn't their output's."""
+    return ClaimPath(claim, PurePosixPath(CHECKPOINTS))
 
 
 def evaluation_folder(folder: ClaimPath, evaluation_sha256: str) -> ClaimPath:

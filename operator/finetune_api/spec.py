@@ -15,7 +15,6 @@ from finetune_api.evaluation import EvaluationSpec
 from finetune_api.lora import LoraSpec
 from finetune_api.model import ModelSpec
 from finetune_api.output import ADAPTER, MERGED, OutputSpec
-from finetune_api.rows import RowsSpec
 from finetune_api.rules import rule, validations
 from finetune_api.runtime import RuntimeSpec, SchedulingSpec
 from finetune_api.tracking import TrackingSpec
@@ -43,11 +42,6 @@ _CONSOLIDATION = "elasticWeightConsolidation looks at the rows of a general data
 _SAME_ROWS = "dataset.validation names the held-out rows of the evaluation, which nothing may be chosen by"
 _CONTINUED = "an adapter that training continues from has its initial weights: leave lora.initialization out"
 _NOT_FULL = "method Full continues from no adapter: leave model.adapter out"
-
-
-def _named(rows: RowsSpec) -> tuple[str | None, ...]:
-    """What tells one set of rows from another before anything of them is read."""
-    return rows.source, rows.config, rows.split
 
 
 class FineTuneJobSpec(ApiModel):
@@ -142,7 +136,7 @@ class FineTuneJobSpec(ApiModel):
         if self.training.elastic_weight_consolidation and not self.dataset.replay:
             raise FieldError("dataset", _CONSOLIDATION)
         validation, held_out = self.dataset.validation, self.evaluation.dataset if self.evaluation else None
-        if validation and held_out and _named(validation) == _named(held_out):
+        if validation and held_out and validation.place == held_out.place:
             raise FieldError("dataset.validation", _SAME_ROWS)
         beginning = (self.lora.initialization if self.lora else None) or "Default"
         if beginning == "LoftQ" and self.method != "QLoRA":

@@ -8,14 +8,14 @@ from pydantic import Field, TypeAdapter, model_validator
 from pydantic.alias_generators import to_camel
 
 from finetune_api.held_out import HeldOut
-from finetune_api.row_formats import FormatName, check_format_fields, format_rules
-from finetune_api.rows import OPTIONAL_FORMAT, SOURCE, RowsSpec, Split
+from finetune_api.row_formats import check_format_fields, format_rules
+from finetune_api.rows import SOURCE, RowsSpec, Split
 from finetune_api.rules import Decimal, Within, rule, validations
 from finetune_api.uris import SourceURI
 
 _VALIDATION_UNION = "validation needs either fraction or source"
 _OF_SOURCE = "fraction takes rows of spec.dataset: beside it, nothing is said of a source"
-_SOURCE_FIELDS = ("format", *(name for name, field in RowsSpec.model_fields.items() if field.default is None))
+_SOURCE_FIELDS = tuple(name for name, field in RowsSpec.model_fields.items() if field.default is None)
 
 
 class ValidationSpec(RowsSpec):
@@ -39,10 +39,9 @@ class ValidationSpec(RowsSpec):
         "spec.dataset and its mixture, chosen by training.seed. Either this or source.",
     )
     split: Split = Field(default="validation", description="Split of source.")
-    format: FormatName | None = Field(default=None, description=OPTIONAL_FORMAT)
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check_format(self) -> Self:
         if (self.fraction is None) == (self.source is None):
             raise ValueError(_VALIDATION_UNION)
         if self.fraction is not None and any(getattr(self, name) is not None for name in _SOURCE_FIELDS):

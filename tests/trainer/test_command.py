@@ -147,7 +147,7 @@ def test_ctrl_c_again_and_again_ends_a_run_in_one_line_and_the_code_of_interrupt
         if line.startswith("rows of"):
             for _ in range(4):
                 os.killpg(process.pid, signal.SIGINT)
-                time.sleep(0.02)
+                time.sleep(0.02)  # signals that come at once are one
             break
     rest = process.stdout.read()
     assert process.wait() == 75

@@ -116,11 +116,21 @@ def test_the_validation_loss_is_that_of_a_plain_pass_over_the_rows_that_were_sav
     assert float(result.training.validation_loss or "nan") == pytest.approx(total / count, rel=1e-3)
 
 
+def finish_as(stopped: tuple[RunConfig, StageResult], config: RunConfig) -> None:
+    """Trains on to the end, which must be that of a run that nothing disturbed."""
+    from finetune_trainer.training.train import train
+
+    undisturbed, found = stopped[1].training, train(config, None).training
+    assert undisturbed
+    assert found
+    assert (found.best_step, found.steps) == (undisturbed.best_step, undisturbed.steps)
+    name = "adapter/adapter_model.safetensors"
+    assert (folder_of(config) / name).read_bytes() == (folder_of(stopped[0]) / name).read_bytes()
+
+
 def test_a_run_that_was_killed_after_its_best_step_stops_where_it_would_have(
     make_config: Any, tmp_path: Path, stopped: tuple[RunConfig, StageResult]
 ) -> None:
-    from finetune_trainer.training.train import train
-
     assert stopped[1].training
     best = stopped[1].training.best_step
     assert best
@@ -128,18 +138,12 @@ def test_a_run_that_was_killed_after_its_best_step_stops_where_it_would_have(
     train_until(config, best + 6)
     kept = sorted(path.name for path in (folder_of(config) / "checkpoints").glob("step-*"))
     assert kept == [f"step-{best:08}", f"step-{best + 6:08}"]  # the best stays beside the newest
-    result = train(config, None)
-    assert result.training
-    assert (result.training.best_step, result.training.steps) == (best, stopped[1].training.steps)
-    name = "adapter/adapter_model.safetensors"
-    assert (folder_of(config) / name).read_bytes() == (folder_of(stopped[0]) / name).read_bytes()
+    finish_as(stopped, config)
 
 
 def test_a_run_that_was_told_to_stop_while_it_measured_its_best_step_measures_it_in_the_next_attempt(
     make_config: Any, tmp_path: Path, stopped: tuple[RunConfig, StageResult]
 ) -> None:
-    from finetune_trainer.training.train import train
-
     assert stopped[1].training
     best = stopped[1].training.best_step
     assert best
@@ -147,14 +151,10 @@ def test_a_run_that_was_told_to_stop_while_it_measured_its_best_step_measures_it
     train_until(config, best)
     measured = [line["step"] for line in lines_of(config) if "validationLoss" in line]
     assert measured == list(range(0, best, 4))
-    result = train(config, None)
-    assert result.training
-    assert (result.training.best_step, result.training.steps) == (best, stopped[1].training.steps)
+    finish_as(stopped, config)
     assert [one for one in lines_of(config) if "validationLoss" in one] == [
         one for one in lines_of(stopped[0]) if "validationLoss" in one
     ]
-    name = "adapter/adapter_model.safetensors"
-    assert (folder_of(config) / name).read_bytes() == (folder_of(stopped[0]) / name).read_bytes()
 
 
 def test_a_share_of_the_rows_is_set_aside_by_the_seed_and_not_trained_on(make_config: Any, tmp_path: Path) -> None:

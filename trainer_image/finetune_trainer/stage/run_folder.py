@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from finetune_api import run_folder as naming
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason, Retry, failure_class
 from finetune_api.results import StageResult
+from finetune_api.sources import claims_written
 from finetune_api.stages import EVALUATE
 from finetune_api.uris import ClaimPath, parse_claim
 from finetune_trainer.stage import writer_lock
@@ -220,9 +221,8 @@ def open_training(config: RunConfig, read_whole: ReadWhole[RunFolder]) -> Iterat
     while another pod of this job writes.
     """
     check_destination(_path(config, parse_claim(config.spec.output.destination)), config.spec.output.destination)
-    if claim := config.spec.training.checkpoint.claim_name:
-        root = ClaimPath(claim, PurePosixPath(naming.CHECKPOINTS))
-        check_destination(_path(config, root, CHECKPOINT_CLAIM), claim, CHECKPOINT_CLAIM)
+    for claim in claims_written(config.spec)[1:]:
+        check_destination(_path(config, naming.checkpoint_root(claim), CHECKPOINT_CLAIM), claim, CHECKPOINT_CLAIM)
     yield from _turn(Turn(config, *_run_folders(config), read_whole))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import cast
 
 import torch
@@ -14,8 +13,8 @@ from finetune_api.config import RunConfig
 from finetune_api.defaults import ResolvedSpec, ResolvedTraining
 from finetune_api.reasons import Reason
 from finetune_api.results import Advice
-from finetune_api.run_folder import CHECKPOINTS
-from finetune_api.uris import ClaimPath
+from finetune_api.run_folder import checkpoint_root
+from finetune_api.sources import claims_written
 from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.prepare import TrainingInputs
 from finetune_trainer.data.prepared import Prepared, check_same_tokens
@@ -173,14 +172,10 @@ def set_up(
 
 
 def _check_room(config: RunConfig, folder: RunFolder, artefacts: int, checkpoints: int) -> None:
-    claim = config.spec.training.checkpoint.claim_name
-    if claim in (None, folder.uri.claim):
-        check_room(folder.path, artefacts + checkpoints, str(folder.uri))
-    else:
-        check_room(folder.path, artefacts, str(folder.uri))
-        check_room(
-            config.local_path(ClaimPath(claim, PurePosixPath(CHECKPOINTS))), checkpoints, claim, CHECKPOINT_CLAIM
-        )
+    _, *apart = claims_written(config.spec)
+    check_room(folder.path, artefacts if apart else artefacts + checkpoints, str(folder.uri))
+    for claim in apart:
+        check_room(config.local_path(checkpoint_root(claim)), checkpoints, claim, CHECKPOINT_CLAIM)
 
 
 def _trainable(

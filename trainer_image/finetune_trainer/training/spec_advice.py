@@ -9,7 +9,6 @@ from finetune_api.defaults import ResolvedSpec
 from finetune_api.lora import LoraSpec
 from finetune_api.replay import REPLAY
 from finetune_api.results import Advice
-from finetune_api.rows import RowsSpec
 from finetune_trainer.training.plan import total_steps, warmup_steps
 from finetune_trainer.training.stopping import measuring_advice, stopping_advice
 
@@ -57,17 +56,13 @@ def retention_advice(spec: ResolvedSpec) -> Advice | None:
     for name, rows in datasets_of(spec.dataset).items():
         if name == REPLAY and replay and not Decimal(replay.fraction):
             continue  # consolidation alone reads them
-        if _place(rows) == _place(retention):
+        if rows.place == retention.place:
             text = (
                 f"spec.evaluation.retention names the rows of {name}, which are trained on, so that it tells what was "
                 "learnt and not what was kept: name another split, or other rows"
             )
             return Advice(reason="RetentionTrainedOn", message=text)
     return None
-
-
-def _place(rows: RowsSpec) -> tuple[str | None, ...]:
-    return rows.source, rows.revision, rows.config, rows.split
 
 
 def _learning_rate(spec: ResolvedSpec) -> Advice | None:

@@ -22,6 +22,7 @@ from finetune_trainer.stage.run_folder import (
     RunFolder,
     Turn,
     belongs,
+    checkpoints_of,
     find_trained,
     open_evaluation,
     open_training,
@@ -322,3 +323,20 @@ def test_a_result_of_another_digest_with_the_same_first_digits_is_another_jobs(t
     with training(second) as turn:
         assert turn.reuse(lambda _: True) is None
         assert turn.folder.path.name == f"{collision[:12]}-uid-2-of"
+
+
+def test_checkpoints_on_the_outputs_own_claim_lie_in_the_run_and_nowhere_else(tmp_path: Path) -> None:
+    config = job(tmp_path, training={"checkpoint": {"claimName": "work"}})
+    with training(config) as turn:
+        assert checkpoints_of(config, turn.folder).path == turn.folder.path / "checkpoints"
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_checkpoints_on_another_claim_have_the_name_of_their_run_there(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    claims = {"work": tmp_path / "work", "scratch": tmp_path / "scratch"}
+    config = run_config({**SPEC, "training": {"checkpoint": {"claimName": "scratch"}}}, claims)
+    with training(config) as turn:
+        run = turn.folder.path.name
+        assert checkpoints_of(config, turn.folder).path == tmp_path / "scratch/checkpoints/work/out" / run
+    assert list((tmp_path / "scratch/checkpoints").iterdir()) == []  # and no probe is left
