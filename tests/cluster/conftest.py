@@ -10,6 +10,7 @@ from cluster_setup.install import CLAIM, DEMO_NAMESPACE, install
 from cluster_setup.jobs import CONVERSATIONS, ROWS, Jobs
 from cluster_setup.load import ClaimFiles, claim_files
 from cluster_setup.target import Target
+from cluster_setup.volumes import remove_volumes
 from embedded_cluster.cluster import Cluster
 from embedded_cluster.kubectl import Kubectl
 
@@ -74,6 +75,7 @@ def jobs(target: Target, files: ClaimFiles) -> Iterator[Jobs]:
     """
     kubectl = target.kubectl
     kubectl("-n", DEMO_NAMESPACE, "delete", "finetunejobs", "--all", "--wait=true", "--cascade=foreground")
+    remove_volumes(kubectl, DEMO_NAMESPACE)
     files.remove("runs")
     yield Jobs(kubectl, DEMO_NAMESPACE)
     kubectl("-n", DEMO_NAMESPACE, "delete", "finetunejobs", "--all", "--wait=true")

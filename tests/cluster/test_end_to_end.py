@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -15,6 +14,7 @@ from cluster_setup.install import CLAIM, DEMO_NAMESPACE
 from cluster_setup.jobs import ROWS, RUN_SECONDS, Jobs, has_progress, restart_operator, tiny
 from cluster_setup.load import ClaimFiles
 from cluster_setup.target import Target
+from cluster_setup.volumes import empty_volume
 from embedded_cluster.process import wait_until
 from finetune_api.base import sha256_of
 from finetune_api.defaults import resolve
@@ -218,28 +218,6 @@ def test_a_volume_that_cannot_be_mounted_is_told_in_the_kubelets_words(jobs: Job
     job = jobs.wait("no-mount", lambda job: reason_of(job) == Reason.FAILED_MOUNT, RUN_SECONDS, "FailedMount")
     assert "hostPath type check failed" in message_of(job)
     jobs.delete("no-mount")
-
-
-def empty_volume(claim: str, namespace: str, kind: str = "DirectoryOrCreate") -> list[dict[str, Any]]:
-    """A hostPath volume and the claim that binds to it."""
-    size = {"storage": "1Mi"}
-    volume = {
-        "capacity": size,
-        "accessModes": ["ReadWriteMany"],
-        "storageClassName": claim,
-        "claimRef": {"name": claim, "namespace": namespace},
-        "hostPath": {"path": f"/tmp/finetune-test-{claim}", "type": kind},
-    }
-    wanted = {"accessModes": ["ReadWriteMany"], "storageClassName": claim, "resources": {"requests": size}}
-    return [
-        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"test-{claim}"}, "spec": volume},
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": claim, "namespace": namespace},
-            "spec": {**wanted, "volumeName": f"test-{claim}"},
-        },
-    ]
 
 
 def test_a_job_that_no_node_can_take_waits_and_shows_the_schedulers_words(jobs: Jobs) -> None:
