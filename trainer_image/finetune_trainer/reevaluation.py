@@ -90,7 +90,7 @@ def reevaluate(found: FinishedEvaluation, config: RunConfig) -> Reevaluation:
     assert evaluation, "the spec has the digest of one with an evaluation"
     outcome, dropped = score(config, evaluation, inputs, run_folder, lambda done, total: None)
     measured = [measure(metric, outcome) for metric in metrics_of(evaluation.metrics)]
-    about = About(dropped, inputs.shared, evaluation.dataset.response_template or "")
+    about = About(dropped, inputs.shared)
     status = evaluation_status(outcome, measured, about, found.report.report_uri or "")
     return Reevaluation(status, stage_lineage(config, inputs.device.name))
 

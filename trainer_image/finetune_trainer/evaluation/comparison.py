@@ -12,11 +12,12 @@ from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.example import Example
 from finetune_trainer.data.tokenize import LossOn
+from finetune_trainer.evaluation.answers import read_answer
 from finetune_trainer.evaluation.generation import answer
-from finetune_trainer.evaluation.metrics import metrics_of, retention_metrics
-from finetune_trainer.evaluation.metrics.base import Metric
-from finetune_trainer.evaluation.outcome import Outcome, Side
-from finetune_trainer.evaluation.questions import Question, make_questions, sampled
+from finetune_trainer.evaluation.metrics import groups_of, metrics_of, retention_metrics, want_answers
+from finetune_trainer.evaluation.metrics.base import LikelihoodMetric, Metric
+from finetune_trainer.evaluation.outcome import Generated, Outcome, Side
+from finetune_trainer.evaluation.questions import Question, answerable, make_questions
 from finetune_trainer.evaluation.scoring import NotFiniteError, Scorer
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.stage.console import say
@@ -63,9 +64,22 @@ class _Task:
             scores = Scorer(pad_id, budget, self._margins).score(model, self.questions, on_scored)
         except NotFiniteError as error:
             raise StageError(Reason.EVALUATION_FAILED, *not_finite(name, device)) from error
-        prompts = [question.prompt for question in sampled(self.questions, self.evaluation.sample_prompts)]
-        length = self.evaluation.max_new_tokens
-        return Side(scores, answer(model, prompts, chat, pad_id, length, budget, self.contestants.context))
+        asked = [self.questions[index] for index in answerable(self.questions)[: self._answers]]
+        prompts, length = [question.prompt for question in asked], self.evaluation.max_new_tokens
+        if want_answers(self.metrics):
+            say(f"{name}: answering {len(asked)} rows in words")
+        answers = answer(model, prompts, chat, pad_id, length, budget, self.contestants.context)
+        return Side(scores, [self._read(question, one) for question, one in zip(asked, answers, strict=True)])
+
+    @property
+    def _answers(self) -> int:
+        return self.rows if want_answers(self.metrics) else self.evaluation.sample_prompts
+
+    def _read(self, question: Question, answer: Generated) -> Generated:
+        if question.choices is None:
+            return answer
+        template = self.evaluation.dataset.response_template or ""
+        return replace(answer, reading=read_answer(answer.text, question.choices, template, answer.cut))
 
     @property
     def _parts(self) -> str:
@@ -75,6 +89,7 @@ class _Task:
         found = (
             metric.margin(question, question.group_of(metric.needs, likelihoods))
             for metric in self.metrics
+            if isinstance(metric, LikelihoodMetric)
             if metric.why_not(question) is None
         )
         return [scores for scores in found if scores]
@@ -116,7 +131,7 @@ def compare(
 
     def task(rows: Sequence[Example], wanted: EvaluationSpec) -> _Task:
         metrics = metrics_of(wanted.metrics)
-        questions = make_questions(rows, contestants.chat, {metric.needs for metric in metrics}, window, loss_on)
+        questions = make_questions(rows, contestants.chat, groups_of(metrics), window, loss_on)
         return _Task(contestants, len(rows), questions, metrics, wanted)
 
     tasks = [task(examples, evaluation)]
@@ -132,7 +147,7 @@ def compare(
     tuned = [one.run("tuned", model, counter) for one in tasks]
     seconds = time.monotonic() - started
     found = [
-        Outcome(of, one.questions, base[place] if base else None, tuned[place], seconds)
+        Outcome(of, one.questions, base[place] if base else None, tuned[place], seconds, one.evaluation.sample_prompts)
         for place, (one, of) in enumerate(zip(tasks, (examples, retention), strict=False))
     ]
     return replace(found[0], retention=found[1]) if retention else found[0]

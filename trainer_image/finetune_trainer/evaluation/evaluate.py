@@ -79,7 +79,7 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         outcome, dropped = score(config, evaluation, inputs, run_folder, _progress(pusher, final_loss))
 
         turn.confirm()
-        about = About(dropped, inputs.shared, evaluation.dataset.response_template or "")
+        about = About(dropped, inputs.shared)
         status = _write_report(folder, outcome, evaluation, about, made_from)
         advice = [*inputs.advice, *rounding_advice(outcome)]
         sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": advice}

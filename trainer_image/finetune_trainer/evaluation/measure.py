@@ -1,4 +1,4 @@
-"""From likelihoods to a metric: its value for each model, their difference, and whether it could be chance."""
+"""From likelihoods and answers to a metric: its value for each model, their difference, and if it could be chance."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 from finetune_api.base import cut, number
 from finetune_api.results import MetricStatus
-from finetune_trainer.evaluation.metrics.base import Metric
+from finetune_trainer.evaluation.metrics.base import AnswerMetric, LikelihoodMetric, Metric
 from finetune_trainer.evaluation.outcome import Outcome, Side
 
 NO_OPTIONS = "the rows have no options"
+NO_ANSWERS = "documents are not answered in words"
 _P_VALUE_DIGITS = 3
 _MAX_REASON = 256
 
@@ -28,12 +29,14 @@ class Measured:
 
 def measure(metric: Metric[Any], outcome: Outcome) -> Measured:
     """One metric of base and tuned, on the rows that it can be had on."""
-    reasons = [metric.why_not(question) for question in outcome.questions]
-    counted = [index for index, reason in enumerate(reasons) if reason is None]
+    answers = isinstance(metric, AnswerMetric)
+    places = outcome.answered_places if answers else range(len(outcome.questions))
+    reasons = {index: metric.why_not(outcome.questions[index]) for index in places}
+    counted = [index for index, reason in reasons.items() if reason is None]
     if not counted:
-        without = all(question.choices is None for question in outcome.questions)
-        omitted = NO_OPTIONS if without else cut(f"it can't be had on any row: {reasons[0]}", _MAX_REASON)
-        return Measured(metric, MetricStatus(name=metric.name, omitted=omitted), {})
+        return Measured(
+            metric, MetricStatus(name=metric.name, omitted=_why_not_any(outcome, list(reasons.values()))), {}
+        )
     rows = {name: _rows(metric, outcome, side, counted) for name, side in outcome.sides.items()}
     tuned = metric.value(list(rows["tuned"].values()))
     status = MetricStatus(name=metric.name, tuned=tuned, examples=len(counted) if len(counted) < len(reasons) else None)
@@ -47,8 +50,20 @@ def measure(metric: Metric[Any], outcome: Outcome) -> Measured:
     return Measured(metric, status, rows)
 
 
+def _why_not_any(outcome: Outcome, reasons: list[str | None]) -> str:
+    if not reasons:
+        return NO_ANSWERS
+    if all(question.choices is None for question in outcome.questions):
+        return NO_OPTIONS
+    return cut(f"it can't be had on any row: {reasons[0]}", _MAX_REASON)
+
+
 def _rows(metric: Metric[Any], outcome: Outcome, side: Side, counted: list[int]) -> dict[int, Any]:
     questions, table = outcome.questions, side.scores.table
+    if isinstance(metric, AnswerMetric):
+        answers = dict(zip(outcome.answered_places, side.answers, strict=True))
+        return {index: metric.row(questions[index], answers[index]) for index in counted}
+    assert isinstance(metric, LikelihoodMetric), "a metric looks at likelihoods or at answers"
     return {
         index: metric.row(questions[index], questions[index].group_of(metric.needs, table[index])) for index in counted
     }

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finetune_trainer.data.example import Example
-from finetune_trainer.evaluation.questions import Question, sampled
+from finetune_trainer.evaluation.answers import Reading
+from finetune_trainer.evaluation.questions import Question, answerable
 
 # Per question, per continuation, per token; natural logarithms.
 Table = list[list[list[float]]]
@@ -38,6 +39,7 @@ class Generated:
 
     text: str  # without special tokens and without what the template puts before an answer
     cut: bool  # whether it ended at the longest length, not by the model's own will
+    reading: Reading | None = None  # which option it names; None where the row has no options
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Outcome:
     base: Side | None
     tuned: Side
     runtime_seconds: float
+    samples: int = 0  # of the answers, how many are shown: the first ones
     retention: Outcome | None = None  # the same of the retention rows
 
     @property
@@ -67,4 +70,9 @@ class Outcome:
     @property
     def answered(self) -> list[Question]:
         """The questions that were also answered in words, in the order of the answers."""
-        return sampled(self.questions, len(self.tuned.answers))
+        return [self.questions[index] for index in self.answered_places]
+
+    @property
+    def answered_places(self) -> list[int]:
+        """The indices of those questions."""
+        return answerable(self.questions)[: len(self.tuned.answers)]

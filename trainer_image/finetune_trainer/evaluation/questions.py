@@ -132,10 +132,11 @@ def windows(ids: list[int], length: int | None) -> Iterator[tuple[list[int], lis
         yield ids[max(0, end - length) : start], [ids[start:end]]
 
 
-def sampled(questions: Sequence[Question], count: int) -> list[Question]:
-    """The questions that are also answered in words: the last ones of the first ``count`` rows. None of documents."""
-    last = {question.row: question for question in questions if question.turn.text is None}
-    return list(last.values())[:count]
+def answerable(questions: Sequence[Question]) -> list[int]:
+    """Indices of the questions that may be answered in words: the last one of each row, none of documents."""
+    return list(
+        {question.row: index for index, question in enumerate(questions) if question.turn.text is None}.values()
+    )
 
 
 def longest_first(sizes: Sequence[Size]) -> list[int]:

@@ -18,7 +18,7 @@ from finetune_api.results import (
     SampleAnswer,
 )
 from finetune_trainer.data.example import Choices, Example
-from finetune_trainer.evaluation.answers import Names, Reading, read_answer
+from finetune_trainer.evaluation.answers import Names, Reading
 from finetune_trainer.evaluation.measure import Measured, measure
 from finetune_trainer.evaluation.metrics import metrics_of, retention_metrics
 from finetune_trainer.evaluation.metrics.choice import ChoiceMetric
@@ -44,7 +44,6 @@ class About:
 
     dropped: int  # held-out rows left out because they exceed the model's context
     shared: int  # held-out rows whose question is among the training rows
-    template: str  # the response template, by which answers of rows with options are read
 
 
 def evaluation_status(
@@ -59,7 +58,7 @@ def evaluation_status(
         metrics=[one.status for one in measured],
         runtime_seconds=round(outcome.runtime_seconds),
         retention=_retention(outcome.retention),
-        samples=[_sample(outcome, place, about.template) for place in range(len(outcome.answered))[:STATUS_SAMPLES]],
+        samples=[_sample(outcome, place) for place in _shown(outcome)[:STATUS_SAMPLES]],
         report_uri=report_uri,
     )
 
@@ -96,7 +95,7 @@ def report_document(
         "evaluation": status.model_copy(update={"samples": []}).to_api(),
         "agreement": {name: asdict(side.scores.agreement) for name, side in outcome.sides.items()},
         "chosen": _chosen(outcome, measured),
-        "samples": [_sample_document(outcome, place, about.template) for place in range(len(outcome.answered))],
+        "samples": [_sample_document(outcome, place) for place in _shown(outcome)],
         "rows": list(_row_documents(outcome, measured)),
     }
 
@@ -160,17 +159,20 @@ def _verdict(answer: Answer) -> str:
     return "  [names an option that isn't there]" if answer.names == Names.NO_SUCH_OPTION else "  [names no option]"
 
 
-def _sample(outcome: Outcome, place: int, template: str) -> SampleAnswer:
+def _shown(outcome: Outcome) -> range:
+    return range(min(outcome.samples, len(outcome.tuned.answers)))
+
+
+def _sample(outcome: Outcome, place: int) -> SampleAnswer:
     turn = outcome.answered[place].turn
-    answers = {name: _answer(side.answers[place], turn, template) for name, side in outcome.sides.items()}
+    answers = {name: _answer(side.answers[place], turn) for name, side in outcome.sides.items()}
     return SampleAnswer(prompt=cut(_prompt(turn), 512), expected=cut(_expected(turn), 256), **answers)
 
 
-def _answer(generated: Generated, turn: Example, template: str) -> Answer:
-    text = cut(generated.text, 512)
-    if turn.choices is None:
+def _answer(generated: Generated, turn: Example) -> Answer:
+    text, reading = cut(generated.text, 512), generated.reading
+    if turn.choices is None or reading is None:
         return Answer(text=text)
-    reading = read_answer(generated.text, turn.choices, template, generated.cut)
     letter, right = _named(reading, turn.choices)
     return Answer(text=text, names=reading.names.value, option=None if letter is None else cut(letter, 16), right=right)
 
@@ -197,14 +199,13 @@ def _expected(turn: Example) -> str:
     return json.dumps(turn.messages[-1].extra.get("tool_calls", ""), ensure_ascii=False)
 
 
-def _sample_document(outcome: Outcome, place: int, template: str) -> dict[str, Any]:
+def _sample_document(outcome: Outcome, place: int) -> dict[str, Any]:
     turn = outcome.answered[place].turn
     document: dict[str, Any] = {"sha256": turn.sha256, "prompt": _prompt(turn), "expected": _expected(turn)}
     for name, side in outcome.sides.items():
         generated = side.answers[place]
         document[name] = {"answer": generated.text, "cut": generated.cut}
-        if turn.choices:
-            reading = read_answer(generated.text, turn.choices, template, generated.cut)
+        if turn.choices and (reading := generated.reading):
             letter, right = _named(reading, turn.choices)
             named = {} if letter is None else {"option": letter, "right": right}
             document[name] |= {"names": reading.names.value, **named}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from finetune_trainer.data.example import Example
-from finetune_trainer.evaluation.questions import Question, Size, first_batch, longest_first, sampled, windows
+from finetune_trainer.evaluation.questions import Question, Size, answerable, first_batch, longest_first, windows
 
 
 def test_a_batch_counts_every_continuation_with_its_prompt_and_padding() -> None:
@@ -40,6 +40,5 @@ def test_a_row_is_answered_in_words_once_at_its_last_response_and_a_document_not
         return Question([1], [[2]], [], 1, row=row, turn=Example(text=text))
 
     questions = [question(0), question(0), question(1, "A document."), question(2), question(3)]
-    assert sampled(questions, 2) == [questions[1], questions[3]]
-    assert sampled(questions, 0) == []
-    assert sampled([question(0, "A document.")], 3) == []
+    assert answerable(questions) == [1, 3, 4]
+    assert answerable([question(0, "A document.")]) == []

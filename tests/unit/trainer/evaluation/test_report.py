@@ -13,6 +13,7 @@ from finetune_api.base import number
 from finetune_api.results import StageResult
 from finetune_api.termination import LIMIT_BYTES, encode
 from finetune_trainer.data.example import Choice, Choices, Example, Message
+from finetune_trainer.evaluation.answers import read_answer
 from finetune_trainer.evaluation.measure import Measured, measure
 from finetune_trainer.evaluation.metrics import metrics_of
 from finetune_trainer.evaluation.outcome import Agreement, Generated, Outcome, Scores, Side
@@ -27,7 +28,7 @@ from finetune_trainer.evaluation.report import (
 from finetune_trainer.evaluation.statistics import wilson_interval
 
 TEMPLATE = "The correct answer is {answer}."
-ABOUT = About(dropped=2, shared=1, template=TEMPLATE)
+ABOUT = About(dropped=2, shared=1)
 ALL = ("Accuracy", "LetterAccuracy", "Perplexity")
 URI = "pvc://models/a/evaluations/0123456789ab/report.json"
 DIGESTS = {"trainingSha256": "a" * 64, "evaluationSha256": "b" * 64}
@@ -59,7 +60,13 @@ def side_of(by_option: str, by_key: str, token: float, answers: tuple[str, ...] 
         for option, key in zip(by_option, by_key, strict=True)
     ]
     agreement = Agreement(checked=2, different=1, missed=0, settled=1, changed=1, way="SharedPrompts")
-    return Side(Scores(table, agreement), [Generated(text, cut) for text in answers])
+    rows = (example_of(number, right) for number, right in enumerate(RIGHT))
+    return Side(Scores(table, agreement), [answer_of(row, text, cut) for row, text in zip(rows, answers, strict=False)])
+
+
+def answer_of(row: Example, text: str, cut: bool) -> Generated:
+    assert row.choices
+    return Generated(text, cut, read_answer(text, row.choices, TEMPLATE, cut))
 
 
 def outcome_of(with_base: bool = True, keys: tuple[list[int], list[int]] = ([5], [6]), **sides: Any) -> Outcome:
@@ -69,7 +76,7 @@ def outcome_of(with_base: bool = True, keys: tuple[list[int], list[int]] = ([5],
         for row, example in enumerate(examples)
     ]
     base = sides.get("base", side_of(BASE, BASE_KEYS, -2.0)) if with_base else None
-    return Outcome(examples, questions, base, sides.get("tuned", side_of(TUNED, TUNED_KEYS, -0.5)), 12.6)
+    return Outcome(examples, questions, base, sides.get("tuned", side_of(TUNED, TUNED_KEYS, -0.5)), 12.6, samples=4)
 
 
 def measured(outcome: Outcome, names: tuple[str, ...] = ALL) -> list[Measured]:

@@ -16,7 +16,7 @@ from finetune_trainer.evaluation.questions import Question
 from finetune_trainer.evaluation.report import About, evaluation_status, report_document, report_lines
 
 ALL = ("Accuracy", "LetterAccuracy", "Perplexity")
-ABOUT = About(dropped=1, shared=2, template="")
+ABOUT = About(dropped=1, shared=2)
 AGREEMENT = Agreement(checked=2, different=0, missed=0, settled=0, changed=0, way="SharedPrompts")
 
 
@@ -38,7 +38,7 @@ def talk_outcome(answers: Sequence[Generated] = ()) -> Outcome:
     table = [[[-1.0, -2.0]], [[-3.0, -0.5]], [[-0.25, -0.25]]]
     halves = [[[value / 2 for value in values] for values in row] for row in table]
     base, tuned = (Side(Scores(values, AGREEMENT), answers) for values in (table, halves))
-    return Outcome([TALK, SHORT], questions, base, tuned, 3.0)
+    return Outcome([TALK, SHORT], questions, base, tuned, 3.0, samples=2)
 
 
 def documents_outcome() -> Outcome:
@@ -124,12 +124,12 @@ def test_a_call_of_a_tool_is_shown_as_the_expected_response() -> None:
     calls = [{"type": "function", "function": {"name": "look_up", "arguments": {"title": "Atlas"}}}]
     turn = Example((Message("user", "Where?"), Message("assistant", "", extra={"tool_calls": calls})))
     side = Side(Scores([[[-1.0]]], AGREEMENT), [Generated("A shelf.", cut=False)])
-    outcome = Outcome([turn], [Question([1], [[5]], [], 0, turn=turn)], None, side, 1.0)
+    outcome = Outcome([turn], [Question([1], [[5]], [], 0, turn=turn)], None, side, 1.0, samples=1)
     assert '"look_up"' in status_of(outcome).samples[0].expected
 
 
 def test_thoughts_of_the_expected_response_are_left_out_as_those_of_answers_are() -> None:
     turn = conversation("Where?", "<think>\nUp or down?\n</think>\n\nUp.")
     side = Side(Scores([[[-1.0]]], AGREEMENT), [Generated("Down.", cut=False)])
-    outcome = Outcome([turn], [Question([1], [[5]], [], 0, turn=turn)], None, side, 1.0)
+    outcome = Outcome([turn], [Question([1], [[5]], [], 0, turn=turn)], None, side, 1.0, samples=1)
     assert status_of(outcome).samples[0].expected == "Up."

@@ -7,9 +7,10 @@ from typing import Any
 
 from finetune_trainer.data.example import Example
 from finetune_trainer.evaluation.metrics.accuracy import Accuracy
-from finetune_trainer.evaluation.metrics.base import Metric
+from finetune_trainer.evaluation.metrics.base import AnswerMetric, LikelihoodMetric, Metric
 from finetune_trainer.evaluation.metrics.letter_accuracy import LetterAccuracy
 from finetune_trainer.evaluation.metrics.perplexity import Perplexity
+from finetune_trainer.evaluation.questions import Group
 
 # What a metric keeps of a row is its own affair, hence Any.
 METRICS: dict[str, Metric[Any]] = {metric.name: metric for metric in (Accuracy(), LetterAccuracy(), Perplexity())}
@@ -18,6 +19,16 @@ METRICS: dict[str, Metric[Any]] = {metric.name: metric for metric in (Accuracy()
 def metrics_of(names: Iterable[str]) -> list[Metric[Any]]:
     """The metrics of a spec, in its order."""
     return [METRICS[name] for name in names]
+
+
+def groups_of(metrics: Iterable[Metric[Any]]) -> set[Group]:
+    """What metrics want scored. Responses in any case: where only answers in words are asked for, they cost little."""
+    return {Group.RESPONSES, *(metric.needs for metric in metrics if isinstance(metric, LikelihoodMetric))}
+
+
+def want_answers(metrics: Iterable[Metric[Any]]) -> bool:
+    """Whether metrics look at answers in words, so that every row is answered."""
+    return any(isinstance(metric, AnswerMetric) for metric in metrics)
 
 
 def retention_metrics(rows: Sequence[Example]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a metric is: what it wants scored, what it keeps of a row, and what many rows come to."""
+"""What a metric is: what it looks at, what it keeps of a row, and what many rows come to."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from finetune_api.results import MetricValue, PairedTest
+from finetune_trainer.evaluation.outcome import Generated
 from finetune_trainer.evaluation.questions import Group, Question
 
 # Log-likelihoods (nats) of one group of a question: a list per option, an entry per token.
@@ -24,20 +25,15 @@ class Test:
 
 
 class Metric(ABC, Generic[Row]):
-    """A metric. ``Row`` is what it keeps of a model's likelihoods of one question."""
+    """A metric. ``Row`` is what it keeps of one question and model."""
 
     name: ClassVar[str]  # as in spec.evaluation.metrics
     label: ClassVar[str]  # before its values in a summary; empty where the number explains itself
     definition: ClassVar[str]  # for report.json
-    needs: ClassVar[Group]
 
     def why_not(self, question: Question) -> str | None:
         """Why this question doesn't count, or None when it does."""
         return None
-
-    @abstractmethod
-    def row(self, question: Question, likelihoods: Likelihoods) -> Row:
-        """What is kept of a question, from the likelihoods of the group that the metric needs."""
 
     @abstractmethod
     def value(self, rows: Sequence[Row]) -> MetricValue:
@@ -47,10 +43,31 @@ class Metric(ABC, Generic[Row]):
         """A paired test, where the metric has one."""
         return None
 
+    @abstractmethod
+    def document(self, question: Question, row: Row) -> dict[str, Any]:
+        """A row's entry in report.json."""
+
+
+class LikelihoodMetric(Metric[Row]):
+    """A metric of how likely a model finds texts that are given."""
+
+    needs: ClassVar[Group]
+
+    @abstractmethod
+    def row(self, question: Question, likelihoods: Likelihoods) -> Row:
+        """What is kept of a question, from the likelihoods of the group that the metric needs."""
+
     def margin(self, question: Question, likelihoods: Likelihoods) -> list[float]:
         """Scores of which the largest decides, where small errors can change what the row counts as; else nothing."""
         return []
 
+
+class AnswerMetric(Metric[Row]):
+    """A metric of what a model writes. Where a spec names one, all rows are answered, not only the samples.
+
+    Of a conversation its last response counts, of documents nothing.
+    """
+
     @abstractmethod
-    def document(self, question: Question, row: Row) -> dict[str, Any]:
-        """A row's entry in report.json."""
+    def row(self, question: Question, answer: Generated) -> Row:
+        """What is kept of a question, from a model's answer in words."""

@@ -11,7 +11,7 @@ from typing import Any
 from finetune_api.base import number
 from finetune_api.results import Interval, MetricValue, PairedTest
 from finetune_trainer.data.example import Choices
-from finetune_trainer.evaluation.metrics.base import Likelihoods, Metric, Test
+from finetune_trainer.evaluation.metrics.base import LikelihoodMetric, Likelihoods, Test
 from finetune_trainer.evaluation.questions import Question
 from finetune_trainer.evaluation.statistics import mcnemar_exact, wilson_interval
 
@@ -24,7 +24,7 @@ class Chosen:
     right: bool
 
 
-class ChoiceMetric(Metric[Chosen]):
+class ChoiceMetric(LikelihoodMetric[Chosen]):
     """The share of rows whose right option has the highest score."""
 
     def why_not(self, question: Question) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from finetune_api.base import number
 from finetune_api.results import MetricValue
-from finetune_trainer.evaluation.metrics.base import Likelihoods, Metric
+from finetune_trainer.evaluation.metrics.base import LikelihoodMetric, Likelihoods
 from finetune_trainer.evaluation.questions import Group, Question
 from finetune_trainer.evaluation.statistics import perplexity
 
@@ -22,7 +22,7 @@ class ResponseLikelihood:
     tokens: int
 
 
-class Perplexity(Metric[ResponseLikelihood]):
+class Perplexity(LikelihoodMetric[ResponseLikelihood]):
     """exp of the mean negative log-likelihood per token, over the tokens that the training loss counts."""
 
     name = "Perplexity"
