@@ -14,6 +14,13 @@ MetricName = Literal["Accuracy", "LetterAccuracy", "Perplexity"]
 _METRIC_TWICE = "a metric is named twice"
 
 
+class LatencySpec(ApiModel):
+    """How fast the models answer, one prompt at a time."""
+
+    new_tokens: int = Field(default=64, ge=2, le=1024, description="Tokens of each answer, whatever it says.")
+    prompts: int = Field(default=8, ge=1, le=64, description="Held-out rows that are answered, once by each model.")
+
+
 class EvaluationSpec(ApiModel):
     """What is measured after training, on base and tuned alike."""
 
@@ -35,6 +42,11 @@ class EvaluationSpec(ApiModel):
         default=None,
         description="Rows of a general dataset: did the model forget? Their perplexity is measured before training, "
         "while it goes on and after it, and of rows with options the accuracy of base and tuned.",
+    )
+    latency: LatencySpec | None = Field(
+        default=None,
+        description="Measures how fast base, base with adapter, and the model with the adapter merged into its weights "
+        "answer, one prompt at a time. {}: with the defaults. Left out: not measured.",
     )
     max_new_tokens: int = Field(default=128, ge=1, le=4096, description="Longest sampled answer, in tokens.")
     sample_prompts: int = Field(

@@ -328,6 +328,15 @@ class RetentionStatus(StatusModel):
     )
 
 
+class LatencyStatus(StatusModel):
+    """How fast one model answered on the evaluation's device, one prompt at a time, by plain transformers."""
+
+    name: Word = Field(description="Base, Tuned (the adapter beside the base's weights), or Merged (within them).")
+    precision: Short = Field(description="Of the base's weights, such as NF4 or bfloat16.")
+    first_token_milliseconds: Number = Field(description="From a prompt to its answer's first token, median.")
+    tokens_per_second: Number = Field(description="Of the tokens after it, median.")
+
+
 class EvaluationStatus(StatusModel):
     """Base against tuned on the held-out rows."""
 
@@ -344,6 +353,9 @@ class EvaluationStatus(StatusModel):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     retention: RetentionStatus | None = Field(default=None, description="What became of the retention rows.")
+    latency: list[LatencyStatus] = Field(
+        default=[], max_length=3, description="How fast each model answers.", json_schema_extra=_BY_NAME
+    )
     runtime_seconds: Count = Field(default=0, description="Wall-clock seconds, without loading.")
     samples: list[SampleAnswer] = Field(
         default=[],

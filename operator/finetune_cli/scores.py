@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from finetune_api.results import Answer, EvaluationStatus, MetricStatus, MetricValue, SampleAnswer
+from finetune_api.results import Answer, EvaluationStatus, LatencyStatus, MetricStatus, MetricValue, SampleAnswer
 from finetune_cli import text
 
 
@@ -25,6 +25,8 @@ def render_evaluation(evaluation: EvaluationStatus) -> RenderableType:
     if evaluation.retention:
         heading = f"{evaluation.retention.examples} retention rows"
         parts += [Text(), _scores(heading, evaluation.retention.metrics, with_base)]
+    if evaluation.latency:
+        parts += [Text(), _latency(evaluation.latency)]
     if evaluation.report_uri:
         parts.append(Text.assemble(("report ", "dim"), text.text(evaluation.report_uri)))
     if evaluation.samples:
@@ -32,6 +34,17 @@ def render_evaluation(evaluation: EvaluationStatus) -> RenderableType:
         parts += [Text(), Text(heading, "bold")]
     parts += [_sample(sample) for sample in evaluation.samples]
     return Group(*parts)
+
+
+def _latency(measured: list[LatencyStatus]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("one prompt at a time")
+    for heading in ("weights", "first token", "then"):
+        table.add_column(heading, justify="right")
+    for one in measured:
+        first, speed = text.decimal(one.first_token_milliseconds, 3), text.decimal(one.tokens_per_second, 3)
+        table.add_row(Text(title(one.name)), text.text(one.precision), f"{first} ms", f"{speed} tokens/s")
+    return table
 
 
 def title(metric: str) -> str:

@@ -18,7 +18,15 @@ from finetune_api.job import FineTuneJob
 from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.names import CONFIG_FILE
 from finetune_api.reasons import Reason
-from finetune_api.results import DatasetStatus, MetricStatus, MetricValue, RowCount, StageResult, TrainingStatus
+from finetune_api.results import (
+    DatasetStatus,
+    LatencyStatus,
+    MetricStatus,
+    MetricValue,
+    RowCount,
+    StageResult,
+    TrainingStatus,
+)
 from finetune_api.sources import claims_read, claims_written
 from finetune_api.stages import Stage, stages_of
 from finetune_api.uris import parse_claim
@@ -135,6 +143,7 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
             if kept := evaluation.retention:
                 rows.append(("retention", f"{kept.examples} examples"))
                 rows += [(f"  {name}", *cells) for name, *cells in map(_metric_row, kept.metrics)]
+            rows += [_latency_row(one) for one in evaluation.latency]
     width = max((len(row[0]) for row in rows), default=0)
     lines = ["", *(f"{row[0]:<{width}}  {'  '.join(cell for cell in row[1:] if cell)}" for row in rows)]
     advice = {entry.reason: entry.message for result in results for entry in result.advice}
@@ -175,6 +184,11 @@ def _dataset_rows(dataset: DatasetStatus) -> list[tuple[str, ...]]:
         if counts:
             rows.append((name, ", ".join(f"{one.rows:,} {one.name}" for one in counts), ""))
     return rows
+
+
+def _latency_row(one: LatencyStatus) -> tuple[str, ...]:
+    first, speed = f"first token {one.first_token_milliseconds} ms", f"then {one.tokens_per_second} tokens/s"
+    return f"{one.name.lower()} ({one.precision})", first, speed
 
 
 def _metric_row(metric: MetricStatus) -> tuple[str, ...]:

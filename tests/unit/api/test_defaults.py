@@ -67,6 +67,8 @@ SCHEMA_DEFAULTS = {
     "evaluation.compareWithBase": True,
     "evaluation.dataset.revision": "main",
     "evaluation.dataset.split": "test",
+    "evaluation.latency.newTokens": 64,
+    "evaluation.latency.prompts": 8,
     "evaluation.maxNewTokens": 128,
     "evaluation.metrics": ["Accuracy", "LetterAccuracy", "Perplexity"],
     "evaluation.retention.revision": "main",
@@ -134,7 +136,7 @@ def practices() -> FineTuneJobSpec:
         dataset={"source": "pvc://data/rows.jsonl", "filters": {}, "validation": rows, "replay": rows},
         lora={},
         training={"checkpoint": {}, "earlyStopping": {}, "elasticWeightConsolidation": {"strength": "100"}},
-        evaluation={"dataset": {"source": "hf://owner/rows"}, "retention": rows},
+        evaluation={"dataset": {"source": "hf://owner/rows"}, "retention": rows, "latency": {}},
     )
 
 
@@ -447,6 +449,7 @@ def test_each_choice_within_a_practice_makes_another_adapter(path: str, value: A
         {"metrics": ["Perplexity"]},
         {"compareWithBase": False},
         {"retention": {"source": "hf://owner/general"}},
+        {"latency": {}},
     ],
 )
 def test_what_is_measured_changes_the_digest_of_the_report_alone(evaluation: dict[str, Any]) -> None:

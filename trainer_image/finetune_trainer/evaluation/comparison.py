@@ -14,9 +14,10 @@ from finetune_trainer.data.example import Example
 from finetune_trainer.data.tokenize import LossOn
 from finetune_trainer.evaluation.answers import read_answer
 from finetune_trainer.evaluation.generation import answer
+from finetune_trainer.evaluation.latency import measure_latency
 from finetune_trainer.evaluation.metrics import groups_of, metrics_of, retention_metrics, want_answers
 from finetune_trainer.evaluation.metrics.base import LikelihoodMetric, Metric
-from finetune_trainer.evaluation.outcome import Generated, Outcome, Side
+from finetune_trainer.evaluation.outcome import Generated, Latency, Outcome, Side
 from finetune_trainer.evaluation.questions import Question, answerable, make_questions
 from finetune_trainer.evaluation.scoring import NotFiniteError, Scorer
 from finetune_trainer.models.protocols import CausalLM
@@ -37,6 +38,8 @@ class Contestants:
     chat: ChatFormat
     device: Device
     context: int | None  # tokens that the model has positions for
+    # What makes of the tuned model, which is lost by it, one with the adapter in its weights; None: it has no adapter.
+    merge: Callable[[CausalLM], CausalLM] | None = None
 
     @property
     def pad_id(self) -> int:
@@ -70,6 +73,18 @@ class _Task:
             say(f"{name}: answering {len(asked)} rows in words")
         answers = answer(model, prompts, chat, pad_id, length, budget, self.contestants.context)
         return Side(scores, [self._read(question, one) for question, one in zip(asked, answers, strict=True)])
+
+    def latency(self, model: CausalLM) -> Latency:
+        """How fast a model answers the first of the prompts."""
+        assert self.evaluation.latency
+        asked = answerable(self.questions)[: self.evaluation.latency.prompts]
+        prompts, tokens = [self.questions[index].prompt for index in asked], self.evaluation.latency.new_tokens
+        return measure_latency(model, prompts, self.contestants.pad_id, tokens, time.perf_counter)
+
+    @property
+    def measures_latency(self) -> bool:
+        """Whether the spec asks for it, and there is a prompt to answer."""
+        return self.evaluation.latency is not None and bool(answerable(self.questions))
 
     @property
     def _answers(self) -> int:
@@ -136,21 +151,31 @@ def compare(
 
     tasks = [task(examples, evaluation)]
     if retention:
-        wanted = {"metrics": retention_metrics(retention), "sample_prompts": 0}
+        wanted = {"metrics": retention_metrics(retention), "sample_prompts": 0, "latency": None}
         tasks.append(task(retention, evaluation.model_copy(update=wanted)))
     models = 2 if evaluation.compare_with_base else 1
     questions, rows = sum(len(one.questions) for one in tasks), sum(one.rows for one in tasks)
     counter = _Counter(on_scored, questions * models, rows * models)
     # Base first: the adapter's biases overwrite its own.
-    base = [one.run("base", contestants.base, counter) for one in tasks] if evaluation.compare_with_base else None
+    latency: dict[str, Latency] = {}
+    base = None
+    if evaluation.compare_with_base:
+        base = [one.run("base", contestants.base, counter) for one in tasks]
+        if tasks[0].measures_latency:
+            latency["Base"] = tasks[0].latency(contestants.base)
     model = contestants.attach(contestants.base)
     tuned = [one.run("tuned", model, counter) for one in tasks]
+    if tasks[0].measures_latency:
+        latency["Tuned"] = tasks[0].latency(model)
+        if contestants.merge:
+            say("merging the adapter, to see how fast the model answers without it beside the weights")
+            latency["Merged"] = tasks[0].latency(contestants.merge(model))
     seconds = time.monotonic() - started
     found = [
         Outcome(of, one.questions, base[place] if base else None, tuned[place], seconds, one.evaluation.sample_prompts)
         for place, (one, of) in enumerate(zip(tasks, (examples, retention), strict=False))
     ]
-    return replace(found[0], retention=found[1]) if retention else found[0]
+    return replace(found[0], latency=latency, retention=found[1] if retention else None)
 
 
 def not_finite(name: str, device: Device) -> tuple[str, str]:

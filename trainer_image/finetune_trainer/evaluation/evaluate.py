@@ -135,7 +135,8 @@ def score(
     try:
         base = method.load(inputs.model, inputs.device)
         tuned = method.reload(artefact, inputs.device, inputs.model.trust_remote_code)
-        contestants = Contestants(base, tuned, chat, inputs.device, context)
+        merge = method.merge(inputs.model, artefact, inputs.device)
+        contestants = Contestants(base, tuned, chat, inputs.device, context, merge)
         retention: list[Example] = []
         if inputs.retention:
             retention, unfit = keep_fitting(inputs.retention.examples, chat, context, loss_on)

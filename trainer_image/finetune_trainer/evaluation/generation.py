@@ -45,7 +45,7 @@ def answer(
         greedy = GenerationConfig(
             max_new_tokens=room, do_sample=False, eos_token_id=list(chat.stop_ids), pad_token_id=pad_id
         )
-        with _generation_config(model, greedy):
+        with own_generation_config(model, greedy):
             output = model.generate(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
         return [_generated(row, chat) for row in output[:, ids.shape[1] :].tolist()]
 
@@ -56,8 +56,8 @@ def answer(
 
 
 @contextmanager
-def _generation_config(model: CausalLM, config: GenerationConfig) -> Iterator[None]:
-    """In place of the model's own, which would fill in whatever generate() is not told."""
+def own_generation_config(model: CausalLM, config: GenerationConfig) -> Iterator[None]:
+    """Inside, ``config`` stands in place of the model's own, which would fill in whatever generate() is not told."""
     owner = model.get_base_model() if isinstance(model, PeftModel) else model
     before = owner.generation_config
     owner.generation_config = config

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from finetune_trainer.data.example import Example
 from finetune_trainer.evaluation.answers import Reading
@@ -43,6 +43,15 @@ class Generated:
 
 
 @dataclass(frozen=True)
+class Latency:
+    """How fast a model answers, one prompt at a time: medians over prompts."""
+
+    precision: str  # of the base's weights, such as NF4
+    first_token_seconds: float
+    tokens_per_second: float  # of the tokens after the first
+
+
+@dataclass(frozen=True)
 class Side:
     """One model's part. The answers are those of the first of the questions that may be answered in words."""
 
@@ -60,6 +69,7 @@ class Outcome:
     tuned: Side
     runtime_seconds: float
     samples: int = 0  # of the answers, how many are shown: the first ones
+    latency: Mapping[str, Latency] = field(default_factory=dict)  # by Base, Tuned, Merged
     retention: Outcome | None = None  # the same of the retention rows
 
     @property

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from finetune_api.base import cut
+from finetune_api.base import cut, number
 from finetune_api.results import (
     Advice,
     Answer,
     EvaluationStatus,
+    LatencyStatus,
     MetricStatus,
     RetentionStatus,
     SampleAnswer,
@@ -22,7 +23,7 @@ from finetune_trainer.evaluation.answers import Names, Reading
 from finetune_trainer.evaluation.measure import Measured, measure
 from finetune_trainer.evaluation.metrics import metrics_of, retention_metrics
 from finetune_trainer.evaluation.metrics.choice import ChoiceMetric
-from finetune_trainer.evaluation.outcome import Generated, Outcome
+from finetune_trainer.evaluation.outcome import Generated, Latency, Outcome
 
 VERSION = 1
 STATUS_SAMPLES = 3
@@ -58,6 +59,7 @@ def evaluation_status(
         metrics=[one.status for one in measured],
         runtime_seconds=round(outcome.runtime_seconds),
         retention=_retention(outcome.retention),
+        latency=[_latency(name, one) for name, one in outcome.latency.items()],
         samples=[_sample(outcome, place) for place in _shown(outcome)[:STATUS_SAMPLES]],
         report_uri=report_uri,
     )
@@ -69,6 +71,15 @@ def _retention(outcome: Outcome | None) -> RetentionStatus | None:
     metrics = metrics_of(retention_metrics(outcome.examples))
     return RetentionStatus(
         examples=len(outcome.examples), metrics=[measure(metric, outcome).status for metric in metrics]
+    )
+
+
+def _latency(name: str, measured: Latency) -> LatencyStatus:
+    return LatencyStatus(
+        name=name,
+        precision=measured.precision,
+        first_token_milliseconds=number(measured.first_token_seconds * 1000, 4),
+        tokens_per_second=number(measured.tokens_per_second, 4),
     )
 
 
@@ -120,6 +131,11 @@ def report_lines(outcome: Outcome, status: EvaluationStatus) -> Iterator[str]:
     if status.retention:
         yield f"retention, {status.retention.examples} rows:"
         yield from (f"  {_metric_line(metric)}" for metric in status.retention.metrics)
+    for one in status.latency:
+        yield (
+            f"{one.name.lower()} ({one.precision}): first token after {one.first_token_milliseconds} ms, then "
+            f"{one.tokens_per_second} tokens/s, one prompt at a time"
+        )
     decided = any(question.choices for question in outcome.questions)
     for name, side in outcome.sides.items() if decided else ():
         agreement = side.scores.agreement

@@ -210,6 +210,13 @@ def attach_adapter(base: CausalLM, folder: Path) -> CausalLM:
     return cast(CausalLM, PeftModel.from_pretrained(base, folder).eval())
 
 
+def release(model: CausalLM) -> None:
+    """Gives up a model's weights, whoever still holds it. Those in 4 bit can't be moved to ``meta``."""
+    for module in model.modules():
+        module._parameters.clear()
+        module._buffers.clear()
+
+
 @contextmanager
 def checked_load(source: ModelSource) -> Iterator[None]:
     """What a library loads inside must fill the architecture exactly.

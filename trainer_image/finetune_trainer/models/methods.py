@@ -54,16 +54,31 @@ class Method:
 
     def reload(self, artefact: Path, device: Device, trust_remote_code: bool) -> Callable[[CausalLM], CausalLM]:
         """What makes of a base model the tuned one that a run saved, in its place: the base is lost by it."""
-        from finetune_trainer.models.loading import attach_adapter
+        from finetune_trainer.models.loading import attach_adapter, release
 
         if self.adapter:
             return lambda base: attach_adapter(base, artefact)
 
         def replaced(base: CausalLM) -> CausalLM:
-            base.to("meta")  # its memory is what the tuned one takes
+            release(base)  # its memory is what the tuned one takes
             return self.load(ModelSource(str(artefact), None, trust_remote_code), device)
 
         return replaced
+
+    def merge(self, source: ModelSource, artefact: Path, device: Device) -> Callable[[CausalLM], CausalLM] | None:
+        """What makes of the tuned model one with the adapter in its weights, in 16 bit, in its place; without an
+        adapter None."""
+        if not self.adapter:
+            return None
+
+        def merged_instead(tuned: CausalLM) -> CausalLM:
+            from finetune_trainer.models.loading import release
+            from finetune_trainer.models.merging import merged
+
+            release(tuned)  # its memory is what the merged one takes
+            return merged(source, artefact, device)
+
+        return merged_instead
 
 
 _METHODS = (
