@@ -14,11 +14,20 @@ from finetune_api import termination
 from finetune_api.base import in_words
 from finetune_api.config import ClaimMount, JobReference, RunConfig
 from finetune_api.defaults import ResolvedSpec, resolve
+from finetune_api.gate_verdicts import gate_line, gates_failure
 from finetune_api.job import FineTuneJob
 from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.names import CONFIG_FILE
-from finetune_api.reasons import Reason
-from finetune_api.results import DatasetStatus, MetricStatus, MetricValue, RowCount, StageResult, TrainingStatus
+from finetune_api.reasons import Reason, exit_code
+from finetune_api.results import (
+    DatasetStatus,
+    FailureStatus,
+    MetricStatus,
+    MetricValue,
+    RowCount,
+    StageResult,
+    TrainingStatus,
+)
 from finetune_api.sources import claims_read, claims_written
 from finetune_api.stages import Stage, stages_of
 from finetune_api.uris import parse_claim
@@ -77,7 +86,18 @@ def run_locally(config: RunConfig) -> int:
                 results.append(result)
     for line in summary(config, results):
         say(line)
+    failure = _gates_failure(config, results)
+    if failure:
+        say(f"{failure.reason}: {failure.message}")
+        return exit_code(Reason(failure.reason))
     return 0
+
+
+def _gates_failure(config: RunConfig, results: list[StageResult]) -> FailureStatus | None:
+    """Why the gates fail the run, as they would the job."""
+    gates = (config.spec.evaluation.gates if config.spec.evaluation else None) or []
+    found = next((result.evaluation for result in results if result.evaluation), None)
+    return gates_failure(found, len(gates)) if found else None
 
 
 def _run_stage(stage: Stage, config: Path, message: Path) -> int:
@@ -135,6 +155,7 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
             if kept := evaluation.retention:
                 rows.append(("retention", f"{kept.examples} examples"))
                 rows += [(f"  {name}", *cells) for name, *cells in map(_metric_row, kept.metrics)]
+            rows += [("gate", gate_line(gate)) for gate in evaluation.gates]
     width = max((len(row[0]) for row in rows), default=0)
     lines = ["", *(f"{row[0]:<{width}}  {'  '.join(cell for cell in row[1:] if cell)}" for row in rows)]
     advice = {entry.reason: entry.message for result in results for entry in result.advice}
