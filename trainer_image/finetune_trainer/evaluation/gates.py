@@ -15,7 +15,7 @@ from finetune_api.base import cut, number
 from finetune_api.gate_verdicts import FAILED, INCONCLUSIVE, PASSED
 from finetune_api.gates import GateSpec
 from finetune_api.results import GateStatus
-from finetune_trainer.data.power import DEFAULT_ALPHA
+from finetune_trainer.data.power import DEFAULT_ALPHA, POWER
 from finetune_trainer.evaluation.gate_evidence import (
     Ends,
     Pair,
@@ -43,6 +43,7 @@ class Criterion:
     verdict: str
     message: str
     figures: dict[str, Any] = field(default_factory=dict)  # for report.json
+    hint: str = ""  # where the rows were too few: what so many can tell
 
     @property
     def document(self) -> dict[str, Any]:
@@ -67,7 +68,8 @@ class JudgedGate:
     def status(self) -> GateStatus:
         """Its entry in status: those criteria first that decided."""
         told = sorted(self.criteria, key=lambda one: _ORDER.index(one.verdict))
-        message = cut("; ".join(one.message for one in told), _MAX_MESSAGE)
+        parts = dict.fromkeys((*(one.message for one in told), *(one.hint for one in told if one.hint)))
+        message = cut("; ".join(parts), _MAX_MESSAGE)
         return GateStatus(metric=self.gate.metric, verdict=self.verdict, message=message)
 
     @property
@@ -134,11 +136,10 @@ def _bound(name: str, asked: str, value: Value | None, alpha: float) -> Criterio
     verdict = PASSED if met else FAILED if ruled_out else INCONCLUSIVE
     message = f"tuned {_with_ends(value.figure, ends)}, {name} {asked}, n={value.rows}"
     figures = _figures(value.figure, ends, value.rows)
-    if verdict == INCONCLUSIVE:
-        least = value.detectable(alpha)
-        message += f"; so many rows tell values that are {_short(least)} apart"
-        figures["detectable"] = number(least)
-    return Criterion(name, asked, verdict, message, figures)
+    if verdict != INCONCLUSIVE:
+        return Criterion(name, asked, verdict, message, figures)
+    least = value.detectable(alpha)
+    return _unclear(name, asked, message, figures, f"{value.rows} rows tell values {_short(least)} apart", least)
 
 
 def _gain(asked: str, pair: Pair | None, alpha: float) -> Criterion:
@@ -152,7 +153,7 @@ def _gain(asked: str, pair: Pair | None, alpha: float) -> Criterion:
     wanted = float(asked)
     verdict = PASSED if pair.figure >= wanted else FAILED if ends[1] < wanted else INCONCLUSIVE
     message = f"gain {_with_ends(pair.figure, ends)}, {name} {asked}, n={pair.rows}"
-    return _told(name, asked, verdict, message, _of_pair(pair, ends), pair.detectable(alpha))
+    return _gained(name, asked, verdict, message, _of_pair(pair, ends), pair, alpha)
 
 
 def _significance(asked: str, pair: Pair | None, alpha: float) -> Criterion:
@@ -168,7 +169,7 @@ def _significance(asked: str, pair: Pair | None, alpha: float) -> Criterion:
     counts = "".join(f", {count} rows {word}" for word, count in pair.counts.items())
     message = f"p={_short(p_value)} ({pair.test}{counts}), {name} {asked}"
     figures = _of_pair(pair, ends) | {"test": pair.test, "pValue": number(p_value, 3)}
-    return _told(name, asked, verdict, message, figures, pair.detectable(alpha))
+    return _gained(name, asked, verdict, message, figures, pair, alpha)
 
 
 def _not_worse(
@@ -185,19 +186,26 @@ def _not_worse(
     word = "worse" if pair.figure < 0 else "better"
     message = f"{word} by {_short(abs(pair.figure))}, advantage in {_ends(ends)}, {bound} {asked}, n={pair.rows}"
     figures = told | _of_pair(pair, ends)
-    if verdict == INCONCLUSIVE:
-        least = pair.margin(alpha)
-        message += f"; so many rows show a margin of {_short(least)}"
-        figures["detectable"] = number(least)
-    return Criterion(name, asked, verdict, f"{message} ({than})", figures)
-
-
-def _told(name: str, asked: str, verdict: str, message: str, figures: dict[str, Any], least: float) -> Criterion:
-    """With the minimum detectable difference, where the rows were too few."""
+    message = f"{message} ({than})"
     if verdict != INCONCLUSIVE:
         return Criterion(name, asked, verdict, message, figures)
-    text = f"{message}; so many rows find a gain of {_short(least)} with 80% power"
-    return Criterion(name, asked, verdict, text, figures | {"detectable": number(least)})
+    least = pair.margin(alpha)
+    return _unclear(name, asked, message, figures, f"{pair.rows} rows show a margin of {_short(least)}", least)
+
+
+def _gained(
+    name: str, asked: str, verdict: str, message: str, figures: dict[str, Any], pair: Pair, alpha: float
+) -> Criterion:
+    if verdict != INCONCLUSIVE:
+        return Criterion(name, asked, verdict, message, figures)
+    least = pair.detectable(alpha)
+    return _unclear(name, asked, message, figures, f"{pair.rows} rows find a gain of {_short(least)}", least)
+
+
+def _unclear(name: str, asked: str, message: str, figures: dict[str, Any], told: str, least: float) -> Criterion:
+    """With the least difference that so many rows would have told."""
+    figures = figures | {"detectable": number(least)}
+    return Criterion(name, asked, INCONCLUSIVE, message, figures, f"{told} with {POWER:.0%} power")
 
 
 def _without_rows(name: str, asked: str) -> Criterion:

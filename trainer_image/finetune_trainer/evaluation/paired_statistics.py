@@ -55,7 +55,8 @@ def _crossing(falling: Callable[[float], float], low: float, high: float) -> flo
 def bootstrap(rows: Numbers, of_sums: OfSums, alpha: float, seed: int) -> tuple[float, float]:
     """Percentile interval of what follows from the sums over rows (Efron 1979): rows are drawn again, with repeats.
 
-    ``rows`` has a line for each row; lines of two models side by side give an interval of a paired difference.
+    ``rows`` has a line for each row; lines of two models side by side give an interval of a paired difference. It is
+    infinite where any value is.
     """
     draws = np.random.default_rng(seed)
     count = len(rows)
@@ -65,6 +66,8 @@ def bootstrap(rows: Numbers, of_sums: OfSums, alpha: float, seed: int) -> tuple[
         return of_sums(sums)
 
     values = np.concatenate([drawn(size) for size in _portions(rows.size)])
+    if not np.isfinite(values).all():
+        return -math.inf, math.inf
     low, high = np.quantile(values, [alpha / 2, 1 - alpha / 2])
     return float(low), float(high)
 
