@@ -107,9 +107,7 @@ def test_a_reused_evaluation_brings_its_gates_and_one_with_other_gates_is_measur
     assert stricter.evaluation.gates[0].verdict != "Passed"
 
 
-def test_an_evaluation_is_not_reused_when_the_report_that_it_is_compared_with_has_changed(
-    run: Any, tmp_path: Path
-) -> None:
+def test_an_evaluation_is_not_reused_when_the_report_that_it_is_compared_with_has_changed(run: Any) -> None:
     work = next(Path(mount.path) for mount in run.config.mounts if mount.claim == "work")
     copy = work / "june" / "report.json"
     copy.parent.mkdir()
