@@ -29,10 +29,16 @@ _DECIMALS = (
     "dropout",
     "fraction",
     "learningRate",
+    "margin",
     "maxMalformed",
     "maxOverlap",
     "maxTooLong",
+    "maximum",
+    "maximumRetentionLoss",
+    "minimum",
     "minimumChange",
+    "minimumGain",
+    "significance",
     "strength",
     "weight",
     "weightDecay",
@@ -151,9 +157,9 @@ def _spelled(field: str, value: Any) -> Any:
         return {name: _spelled(name, one) for name, one in value.items()}
     if field in _DECIMALS:
         return f"{Decimal(value).normalize():f}"
-    if field == "source" and value.startswith("pvc://"):
+    if field in ("source", "report") and value.startswith("pvc://"):
         return str(parse_claim(value))
-    if field == "mixture":
+    if field in ("mixture", "gates"):
         return [_spelled("", one) for one in value]
     return sorted(value) if field == "targetModules" else value
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from finetune_api.base import ApiModel
+from finetune_api.base import ApiModel, FieldError
+from finetune_api.gates import GATE_RULES, MAX_GATES, NO_BASE, NO_RETENTION, UNKNOWN_METRIC, GateSpec
 from finetune_api.held_out import EvaluationDatasetSpec
 from finetune_api.rules import rule, validations
 
@@ -23,6 +24,8 @@ class LatencySpec(ApiModel):
 
 class EvaluationSpec(ApiModel):
     """What is measured after training, on base and tuned alike."""
+
+    model_config = {"json_schema_extra": validations(*GATE_RULES)}
 
     dataset: EvaluationDatasetSpec = Field(description="Held-out rows.")
     compare_with_base: bool = Field(default=True, description="Score the base model on the same rows.")
@@ -52,6 +55,14 @@ class EvaluationSpec(ApiModel):
     sample_prompts: int = Field(
         default=3, ge=0, le=32, description="Rows that base and tuned also answer in words, side by side."
     )
+    gates: list[GateSpec] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_GATES,
+        description="What the tuned model has to come to. Each gate ends as Passed, Failed, or Inconclusive, where the "
+        "rows are too few to tell; only if all have passed does the job succeed. The adapter is kept in any case.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
 
     @field_validator("metrics")
     @classmethod
@@ -59,3 +70,14 @@ class EvaluationSpec(ApiModel):
         if len(set(metrics)) < len(metrics):
             raise ValueError(_METRIC_TWICE)
         return metrics
+
+    @model_validator(mode="after")
+    def _check_gates(self) -> Self:
+        gates = self.gates or []
+        if any(gate.of_held_out and gate.metric not in self.metrics for gate in gates):
+            raise FieldError("gates", UNKNOWN_METRIC)
+        if not self.compare_with_base and any(gate.of_base for gate in gates):
+            raise FieldError("gates", NO_BASE)
+        if not self.retention and any(gate.maximum_retention_loss is not None for gate in gates):
+            raise FieldError("gates", NO_RETENTION)
+        return self

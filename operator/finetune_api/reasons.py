@@ -36,6 +36,8 @@ class Reason(StrEnum):
     STORAGE_FULL = "StorageFull"
     STORAGE_UNSUITABLE = "StorageUnsuitable"
     EVALUATION_FAILED = "EvaluationFailed"
+    GATES_FAILED = "GatesFailed"
+    GATES_INCONCLUSIVE = "GatesInconclusive"
     ARTIFACT_MISMATCH = "ArtifactMismatch"
     TRAINER_CRASHED = "TrainerCrashed"
     DEVICE_LOST = "DeviceLost"
@@ -176,6 +178,20 @@ _TABLE = (
         "the GPU failed or was taken away in mid-run",
         "nothing while it is tried again, a training from its last checkpoint; if it lasts, drain the node",
         78,
+    ),
+    FailureClass(
+        Reason.GATES_FAILED,
+        Retry.NEVER,
+        "the model was trained and evaluated, but a gate says that it is not good enough",
+        "train otherwise, or change the gate, and apply under a new name; adapter and report are kept",
+        79,
+    ),
+    FailureClass(
+        Reason.GATES_INCONCLUSIVE,
+        Retry.NEVER,
+        "the model was trained and evaluated, but the held-out rows are too few to tell whether a gate is met",
+        "take more held-out rows, or ask for a larger difference, and apply under a new name; the adapter is reused",
+        80,
     ),
     FailureClass(
         Reason.TRAINER_CRASHED,

@@ -232,6 +232,9 @@ class LineageStatus(StatusModel):
     evaluation_dataset_sha256: Sha256 | None = Field(
         default=None, description="Digest of the held-out rows as read, in order."
     )
+    compared_reports_sha256: Sha256 | None = Field(
+        default=None, description="Digest of the reports that gates compare with."
+    )
     seed: Count | None = Field(default=None, description="spec.training.seed.")
     training_sha256: Sha256 | None = Field(
         default=None, description="Digest of method, model, dataset, lora and training: it names the adapter."
@@ -337,6 +340,16 @@ class LatencyStatus(StatusModel):
     tokens_per_second: Number = Field(description="Of the tokens after it, median.")
 
 
+class GateStatus(StatusModel):
+    """What became of one of spec.evaluation.gates."""
+
+    metric: Word = Field(description="As in the spec.")
+    verdict: Word = Field(description="Passed, Failed, or Inconclusive: the rows are too few to tell.")
+    message: Annotated[str, Field(max_length=256)] | None = Field(
+        default=None, description="The figures, with their intervals; report.json has them whole."
+    )
+
+
 class EvaluationStatus(StatusModel):
     """Base against tuned on the held-out rows."""
 
@@ -355,6 +368,12 @@ class EvaluationStatus(StatusModel):
     retention: RetentionStatus | None = Field(default=None, description="What became of the retention rows.")
     latency: list[LatencyStatus] = Field(
         default=[], max_length=3, description="How fast each model answers.", json_schema_extra=_BY_NAME
+    )
+    gates: list[GateStatus] = Field(
+        default=[],
+        max_length=8,
+        description="What became of the gates, in the order of the spec.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     runtime_seconds: Count = Field(default=0, description="Wall-clock seconds, without loading.")
     samples: list[SampleAnswer] = Field(

@@ -39,9 +39,20 @@ def sources_of(spec: ResolvedSpec) -> list[SourceReference]:
     ]
 
 
+def reports_read(spec: ResolvedSpec) -> dict[str, str]:
+    """Fields of gates that compare with an earlier evaluation, and the pvc:// URIs of the reports that they name."""
+    gates = (spec.evaluation.gates if spec.evaluation else None) or []
+    return {
+        f"spec.evaluation.gates[{place}].notWorseThan.report": gate.not_worse_than.report
+        for place, gate in enumerate(gates)
+        if gate.not_worse_than
+    }
+
+
 def claims_read(spec: ResolvedSpec) -> list[str]:
     """The PersistentVolumeClaims that a spec reads, each once, in the order of the spec."""
-    return list(dict.fromkeys(_claims(spec)))
+    reports = (parse_claim(uri).claim for uri in reports_read(spec).values())
+    return list(dict.fromkeys([*_claims(spec), *reports]))
 
 
 def claims_written(spec: ResolvedSpec) -> list[str]:

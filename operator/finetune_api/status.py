@@ -26,8 +26,9 @@ from finetune_api.results import (
 MAX_ATTEMPTS = 10
 
 # Types of conditions in the order in which they are written. Succeeded is the verdict, Finished is True at either end;
-# Reconciling and Stalled are what kstatus reads.
-CONDITIONS = ("Succeeded", "Finished", "Trained", "Evaluated", "Reconciling", "Stalled")
+# Reconciling and Stalled are what kstatus reads. GatesPassed is there only for jobs with gates.
+GATES_PASSED = "GatesPassed"
+CONDITIONS = ("Succeeded", "Finished", "Trained", "Evaluated", GATES_PASSED, "Reconciling", "Stalled")
 PENDING, SUCCEEDED, FAILED = "Pending", "Succeeded", "Failed"
 # The reason of a stage's condition whose result an identical job had already.
 REUSED = "Reused"

@@ -7,21 +7,31 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 from finetune_api.base import canonical_json, cut
-from finetune_api.results import Answer, EvaluationStatus, MetricStatus, MetricValue, SampleAnswer, StageResult
+from finetune_api.gate_verdicts import PASSED
+from finetune_api.results import (
+    Answer,
+    EvaluationStatus,
+    GateStatus,
+    MetricStatus,
+    MetricValue,
+    SampleAnswer,
+    StageResult,
+)
 
 LIMIT_BYTES = 4096
 _SAMPLE_LENGTHS = (512, 320, 200, 120, 60, 0)
 _LOG_LENGTHS = (2048, 1200, 600, 200, 0, 0)
 _MESSAGE_LENGTHS = (600, 300, 150)
+_GATE_LENGTHS = (120, 0)
 
 
 def encode(result: StageResult) -> str:
     """Encodes a result in at most 4,096 bytes.
 
     Sample answers and log lines are shortened first; then advice is left out, then the rows by name of a dataset (which
-    dataset.json has), then the message of a failure is cut, and
-    at last go the tests and intervals of metrics, which the report has. Raises ValueError when it can't be made to fit,
-    which the bounds of the other fields rule out.
+    dataset.json has), then the message of a failure is cut, then go the tests and intervals of metrics, and at last
+    what is said of gates, first of those that have passed: the report has it all. Verdicts of gates are never left out.
+    Raises ValueError when it can't be made to fit, which the bounds of the other fields rule out.
     """
     for shorter in _ever_shorter(result):
         text = canonical_json(shorter.to_api())
@@ -38,8 +48,8 @@ def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
     shorter = shorter.model_copy(update={"advice": []})
     yield shorter
     if shorter.dataset:
-        bare = shorter.dataset.model_copy(update={"dropped": [], "sources": [], "provenance": []})
-        shorter = shorter.model_copy(update={"dataset": bare})
+        counted = shorter.dataset.model_copy(update={"dropped": [], "sources": [], "provenance": []})
+        shorter = shorter.model_copy(update={"dataset": counted})
         yield shorter
     if shorter.failure:
         for length in _MESSAGE_LENGTHS:
@@ -47,7 +57,11 @@ def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
             yield shorter.model_copy(update={"failure": shorter.failure.model_copy(update={"message": message})})
     if shorter.evaluation:
         metrics = [_bare(metric) for metric in shorter.evaluation.metrics]
-        yield shorter.model_copy(update={"evaluation": shorter.evaluation.model_copy(update={"metrics": metrics})})
+        bare = shorter.evaluation.model_copy(update={"metrics": metrics})
+        yield shorter.model_copy(update={"evaluation": bare})
+        for length in _GATE_LENGTHS:
+            gates = [_short_gate(gate, length) for gate in bare.gates]
+            yield shorter.model_copy(update={"evaluation": bare.model_copy(update={"gates": gates})})
 
 
 def _bare(metric: MetricStatus) -> MetricStatus:
@@ -58,6 +72,11 @@ def _bare(metric: MetricStatus) -> MetricStatus:
         difference=metric.difference,
         p_value=metric.p_value,
     )
+
+
+def _short_gate(gate: GateStatus, length: int) -> GateStatus:
+    kept = gate.message and cut(gate.message, length) if length and gate.verdict != PASSED else None
+    return gate.model_copy(update={"message": kept})
 
 
 def decode(message: str) -> StageResult | None:

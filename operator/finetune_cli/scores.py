@@ -10,8 +10,19 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from finetune_api.results import Answer, EvaluationStatus, LatencyStatus, MetricStatus, MetricValue, SampleAnswer
+from finetune_api.gate_verdicts import FAILED, PASSED
+from finetune_api.results import (
+    Answer,
+    EvaluationStatus,
+    GateStatus,
+    LatencyStatus,
+    MetricStatus,
+    MetricValue,
+    SampleAnswer,
+)
 from finetune_cli import text
+
+_VERDICTS = {PASSED: ("✔", "green"), FAILED: ("✘", "red")}
 
 
 def render_evaluation(evaluation: EvaluationStatus) -> RenderableType:
@@ -27,6 +38,8 @@ def render_evaluation(evaluation: EvaluationStatus) -> RenderableType:
         parts += [Text(), _scores(heading, evaluation.retention.metrics, with_base)]
     if evaluation.latency:
         parts += [Text(), _latency(evaluation.latency)]
+    if evaluation.gates:
+        parts += [Text(), *(_gate(gate) for gate in evaluation.gates)]
     if evaluation.report_uri:
         parts.append(Text.assemble(("report ", "dim"), text.text(evaluation.report_uri)))
     if evaluation.samples:
@@ -108,6 +121,14 @@ def _remarks(metric: MetricStatus) -> list[Text]:
     ]
     said = "; ".join(part for part in parts if part)
     return [text.text(f"{title(metric.name)}: {said}", "dim")] if said else []
+
+
+def _gate(gate: GateStatus) -> Text:
+    """Such as 'passed accuracy: tuned 0.447 …'; a verdict of a newer trainer is shown in its own word."""
+    mark, style = _VERDICTS.get(gate.verdict, ("?", "yellow"))
+    said = f": {gate.message}" if gate.message else ""
+    head = text.text(f"{mark} {title(gate.verdict)}", style)
+    return Text.assemble(head, " ", text.text(f"{title(gate.metric)}{said}"))
 
 
 def _sample(sample: SampleAnswer) -> RenderableType:

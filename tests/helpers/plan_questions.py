@@ -146,6 +146,11 @@ def trained(uid: str = UID, **more: Any) -> str:
     return message("Train", uid, training=TRAINING, adapter=ADAPTER, **more)
 
 
+def trained_by(of: JobObject) -> str:
+    """A trainer's result of another job than ``job()``."""
+    return message("Train", of=of, training=TRAINING, adapter=ADAPTER)
+
+
 def trained_whole(of: JobObject, **more: Any) -> str:
     """A trainer's result of a Full job."""
     return message("Train", of=of, training=TRAINING, model=MODEL, **more)

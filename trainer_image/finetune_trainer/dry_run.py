@@ -42,9 +42,11 @@ def prepare_rows(config: RunConfig) -> ReadRows:
 
 def prepare_rows_and_sources(config: RunConfig) -> tuple[Sources, ReadRows]:
     """The same, and where all lies: a model's tokenizer and configuration, without its weights."""
-    from finetune_trainer.data.prepare import load_held_out
+    from finetune_trainer.data.prepare import load_compared, load_held_out
     from finetune_trainer.models.reading import read_rows
     from finetune_trainer.sources.locate import locate
 
     sources = locate(config, None, with_weights=False)
-    return sources, read_rows(config, sources, load_held_out(config, sources))
+    held_out = load_held_out(config, sources)
+    load_compared(config, held_out)
+    return sources, read_rows(config, sources, held_out)

@@ -14,12 +14,14 @@ from finetune_api import termination
 from finetune_api.base import in_words
 from finetune_api.config import ClaimMount, JobReference, RunConfig
 from finetune_api.defaults import ResolvedSpec, resolve
+from finetune_api.gate_verdicts import gate_line, gates_failure
 from finetune_api.job import FineTuneJob
 from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.names import CONFIG_FILE
-from finetune_api.reasons import Reason
+from finetune_api.reasons import Reason, exit_code
 from finetune_api.results import (
     DatasetStatus,
+    FailureStatus,
     LatencyStatus,
     MetricStatus,
     MetricValue,
@@ -85,7 +87,18 @@ def run_locally(config: RunConfig) -> int:
                 results.append(result)
     for line in summary(config, results):
         say(line)
+    failure = _gates_failure(config, results)
+    if failure:
+        say(f"{failure.reason}: {failure.message}")
+        return exit_code(Reason(failure.reason))
     return 0
+
+
+def _gates_failure(config: RunConfig, results: list[StageResult]) -> FailureStatus | None:
+    """Why the gates fail the run, as they would the job."""
+    gates = (config.spec.evaluation.gates if config.spec.evaluation else None) or []
+    found = next((result.evaluation for result in results if result.evaluation), None)
+    return gates_failure(found, len(gates)) if found else None
 
 
 def _run_stage(stage: Stage, config: Path, message: Path) -> int:
@@ -144,6 +157,7 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
                 rows.append(("retention", f"{kept.examples} examples"))
                 rows += [(f"  {name}", *cells) for name, *cells in map(_metric_row, kept.metrics)]
             rows += [_latency_row(one) for one in evaluation.latency]
+            rows += [("gate", gate_line(gate)) for gate in evaluation.gates]
     width = max((len(row[0]) for row in rows), default=0)
     lines = ["", *(f"{row[0]:<{width}}  {'  '.join(cell for cell in row[1:] if cell)}" for row in rows)]
     advice = {entry.reason: entry.message for result in results for entry in result.advice}

@@ -52,12 +52,13 @@ def config_again(found: FinishedEvaluation, given: Mapping[str, Path], here: Pat
         raise _no_spec(first_problem(error)) from error
     except (ValueError, OSError) as error:
         raise _no_spec(str(error)) from error
+    bare = _without_gates(spec)
     config = RunConfig(
         job=JobReference(namespace="default", name="verify", uid=found.result.job_uid),
-        spec=spec,
+        spec=bare,
         training_sha256=spec.training_sha256(),
         evaluation_sha256=spec.evaluation_sha256(),
-        mounts=_mounts(spec, at, found.run, given, here),
+        mounts=_mounts(bare, at, found.run, given, here),
     )
     digests = {
         "trainingSha256": (found.result.training_sha256, config.training_sha256),
@@ -105,6 +106,13 @@ def _claim_of(found: FinishedEvaluation) -> ClaimPath:
     except ValueError as error:
         raise StageError(Reason.EVALUATION_FAILED, f"{found.run / RESULT}: {error}", _RESTORE) from error
     return ClaimPath(at.claim, at.path.parent)
+
+
+def _without_gates(spec: ResolvedSpec) -> ResolvedSpec:
+    """The same but for its gates: they follow from the figures, and an earlier report need not be there any more."""
+    if spec.evaluation is None:
+        return spec
+    return spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"gates": None})})
 
 
 def _mounts(spec: ResolvedSpec, at: ClaimPath, run: Path, given: Mapping[str, Path], here: Path) -> list[ClaimMount]:

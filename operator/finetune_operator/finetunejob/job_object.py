@@ -26,6 +26,7 @@ class Spec:
     training_sha256: str
     evaluation_sha256: str | None
     folder: str  # the run's, as a pvc:// URI
+    gates: int = 0  # how many spec.evaluation has
     unknown: str = ""  # fields that a newer version knows and this one would pass over
 
 
@@ -85,4 +86,5 @@ def read_spec(raw: dict[str, Any]) -> Spec:
     resolved = resolve(spec)
     digest = resolved.training_sha256()
     folder = str(run_folder(resolved.output.destination, digest))
-    return Spec(resolved, stages_of(resolved), digest, resolved.evaluation_sha256(), folder, unknown)
+    gates = len(resolved.evaluation.gates or ()) if resolved.evaluation else 0
+    return Spec(resolved, stages_of(resolved), digest, resolved.evaluation_sha256(), folder, gates, unknown)

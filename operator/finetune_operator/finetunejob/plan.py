@@ -12,8 +12,8 @@ from finetune_api.reasons import Reason
 from finetune_api.results import FailureStatus
 from finetune_api.stages import STAGES, Stage
 from finetune_api.status import PENDING, FineTuneJobStatus
+from finetune_operator.finetunejob.admission import Start, advised, held_up, unknown_fields
 from finetune_operator.finetunejob.attempts import count, with_attempts
-from finetune_operator.finetunejob.gates import Start, advised, held_up, unknown_fields
 from finetune_operator.finetunejob.job_endings import cause, failure_of, overlooked, stopped_too_early, within_budget
 from finetune_operator.finetunejob.job_object import JobObject
 from finetune_operator.finetunejob.observed import Observed
@@ -30,7 +30,7 @@ from finetune_operator.finetunejob.steps import (
     Wait,
     Write,
 )
-from finetune_operator.finetunejob.transitions import active, begin, fail, record, succeed, unsupported
+from finetune_operator.finetunejob.transitions import active, begin, conclude, fail, record, unsupported
 from finetune_operator.finetunejob.waiting import SIDECAR_GRACE, being_deleted, for_a_pod, waiting
 from finetune_operator.workload.job import job_name
 from finetune_operator.workload.order import Gateway, Order
@@ -44,7 +44,8 @@ def plan(job: JobObject, observed: Observed, facts: Facts, now: datetime) -> Ste
     """The next step for one job. Safe to ask twice, late, or after a crash at any line."""
     if job.metadata.deletion_timestamp:
         return Settle(job.status)
-    if job.status.holds("Stalled") and (running := _still_active(observed, STAGES)):
+    unrecorded = tuple(stage for stage in STAGES if not job.status.holds(stage.condition))
+    if job.status.holds("Stalled") and (running := _still_active(observed, unrecorded)):
         return DeleteJob(running.name, running.uid, "the job has failed")
     left = _left_open(job, observed, now)
     if left and left[1] <= 0:
@@ -72,7 +73,7 @@ def _step(job: JobObject, observed: Observed, facts: Facts, now: datetime) -> St
     if job.spec.unknown:
         # What this version would pass over may be a gate, or a stage, without which the verdict is not in.
         return Settle(unsupported(status, unknown_fields(job.spec), now))
-    return Settle(succeed(status, now))
+    return Settle(conclude(status, job.spec, now))
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _start(at: Situation) -> Step:
     if wait := held_up(Start(at.job, at.status, facts, facts.setup, at.now)):
         return _settle(at, wait)
     profile = facts.setup.profile
-    assert isinstance(profile, LoadedProfile)  # or a gate had held it up
+    assert isinstance(profile, LoadedProfile)  # or a check had held it up
     name = job_name(at.job.metadata.name, at.stage)
     told = at.before.condition("Succeeded") is not None
     recorded = [stage for stage in at.spec.stages if at.status.holds(stage.condition)]
@@ -179,8 +180,8 @@ def _again(at: Situation, job: JobState, why: str) -> Step:
 
 
 def _active(at: Situation, wait: Wait) -> FineTuneJobStatus:
-    reason, stages = str(wait.reason), at.spec.stages
-    return active(at.status, stages, at.stage, reason=reason, message=wait.message, now=at.now)
+    reason, spec = str(wait.reason), at.spec
+    return active(at.status, spec.stages, at.stage, reason=reason, message=wait.message, now=at.now, gates=spec.gates)
 
 
 def _settle(at: Situation, wait: Wait) -> Settle:
@@ -198,4 +199,7 @@ def in_trouble(job: JobObject, reason: str, message: str, now: datetime) -> Fine
     if job.finished or job.spec is None:
         return job.status
     stage = next((one for one in job.spec.stages if not status.holds(one.condition)), None)
-    return active(status, job.spec.stages, stage, reason=reason, message=message, now=now) if stage else job.status
+    if stage is None:
+        return job.status
+    spec = job.spec
+    return active(status, spec.stages, stage, reason=reason, message=message, now=now, gates=spec.gates)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from finetune_api.gate_verdicts import gate_line
 from finetune_api.results import EvaluationStatus, MetricStatus, StageResult
 from finetune_api.status import FineTuneJobStatus
 
@@ -26,10 +27,16 @@ def evaluation_message(evaluation: EvaluationStatus | None) -> str:
     return _change(metric, evaluation) if metric else f"{evaluation.summary} (n={evaluation.examples})"
 
 
+def gates_message(evaluation: EvaluationStatus | None) -> str:
+    """Each gate in a line."""
+    return "; ".join(gate_line(gate) for gate in evaluation.gates) if evaluation else ""
+
+
 def success_message(status: FineTuneJobStatus) -> str:
-    """What a successful job came to: its evaluation, or where its adapter or model lies."""
+    """What a successful job came to: its evaluation and its gates, or where its adapter or model lies."""
     if status.evaluation:
-        return evaluation_message(status.evaluation)
+        gates = gates_message(status.evaluation)
+        return "; ".join(filter(None, (evaluation_message(status.evaluation), gates)))
     if status.adapter:
         return f"adapter at {status.adapter.uri}"
     return f"model at {status.model.uri}" if status.model else ""

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from finetune_api.base import one_line
+from finetune_api.gate_verdicts import gates_failure
 from finetune_api.job import ObjectMeta
 from finetune_api.progress import ProgressStatus, percent_of
 from finetune_api.reasons import Reason, Retry, failure_class
@@ -13,17 +14,32 @@ from finetune_api.results import (
     MAX_ADVICE,
     MAX_MESSAGE,
     Advice,
+    EvaluationStatus,
     FailureStatus,
     LineageStatus,
     StageLineage,
     StageResult,
 )
 from finetune_api.stages import TRAIN, Stage
-from finetune_api.status import CONDITIONS, FAILED, PENDING, REUSED, SUCCEEDED, Condition, FineTuneJobStatus
+from finetune_api.status import (
+    CONDITIONS,
+    FAILED,
+    GATES_PASSED,
+    PENDING,
+    REUSED,
+    SUCCEEDED,
+    Condition,
+    FineTuneJobStatus,
+)
 from finetune_operator.finetunejob.attempts import with_stage
 from finetune_operator.finetunejob.job_object import Spec
 from finetune_operator.finetunejob.pod_endings import COMPLETED
-from finetune_operator.finetunejob.summary import evaluation_message, success_message, training_message
+from finetune_operator.finetunejob.summary import (
+    evaluation_message,
+    gates_message,
+    success_message,
+    training_message,
+)
 from finetune_operator.workload.state import PodState
 
 ACTIVE = "Active"
@@ -70,10 +86,12 @@ def active(
     reason: str,
     message: str,
     now: datetime,
+    gates: int = 0,
 ) -> FineTuneJobStatus:
     """The status while a stage waits or runs. ``reason`` is the stage's active word when its pod runs.
 
-    The message stands in Succeeded, once; the other conditions repeat the reason alone.
+    ``gates`` is how many the spec has. The message stands in Succeeded, once; the other conditions repeat the reason
+    alone.
     """
     for other in stages:
         if not status.holds(other.condition):
@@ -81,6 +99,8 @@ def active(
             text = "see Succeeded" if here else f"waits for stage {stages[stages.index(other) - 1]}"
             status = with_condition(status, other.condition, "Unknown", reason if here else PENDING, text, now)
     status = _in_work(status, reason, message, f"stage {stage}: {reason}", now)
+    if gates and status.condition(GATES_PASSED) is None:
+        status = with_condition(status, GATES_PASSED, "Unknown", PENDING, f"waits for stage {stages[-1]}", now)
     name = PENDING if stage is stages[0] and reason != stage.active else stage.active
     return status.model_copy(update={"stage": name, "progress": _progress_of_now(status, stage, reason)})
 
@@ -130,22 +150,39 @@ def record(
     return with_condition(status, stage.condition, "True", REUSED if result.reused else COMPLETED, message, now)
 
 
-def succeed(status: FineTuneJobStatus, now: datetime) -> FineTuneJobStatus:
-    """The status of a job whose stages are all recorded."""
-    status = with_condition(status, "Succeeded", "True", COMPLETED, success_message(status), now)
+def conclude(status: FineTuneJobStatus, spec: Spec, now: datetime) -> FineTuneJobStatus:
+    """The status of a job whose stages are all recorded: succeeded, unless a gate says otherwise."""
+    if not spec.gates:
+        return _succeed(status, COMPLETED, now)
+    failure = gates_failure(status.evaluation or EvaluationStatus(summary="", examples=0), spec.gates)
+    if failure is None:
+        status = with_condition(status, GATES_PASSED, "True", GATES_PASSED, gates_message(status.evaluation), now)
+        return _succeed(status, GATES_PASSED, now)
+    # What is not shown is not passed, but neither is it known to fail.
+    value: Value = "False" if failure.reason == Reason.GATES_FAILED else "Unknown"
+    status = with_condition(status, GATES_PASSED, value, failure.reason, "see Succeeded", now)
+    return _fail(status, failure, f"the gates: {failure.reason}", now)
+
+
+def _succeed(status: FineTuneJobStatus, reason: str, now: datetime) -> FineTuneJobStatus:
+    status = with_condition(status, "Succeeded", "True", reason, success_message(status), now)
     status = with_condition(status, "Finished", "True", COMPLETED, "the job has succeeded", now)
     status = with_condition(status, "Reconciling", "False", COMPLETED, "nothing is left to do", now)
     return status.model_copy(update={"stage": SUCCEEDED, "completion_time": now})
 
 
 def fail(status: FineTuneJobStatus, stage: Stage, failure: FailureStatus, now: datetime) -> FineTuneJobStatus:
-    """The status of a job that has failed for good."""
+    """The status of a job of which a stage has failed for good."""
+    status = with_condition(status, stage.condition, "False", failure.reason, "see Succeeded", now)
+    return _fail(status, failure, f"stage {stage} failed: {failure.reason}", now)
+
+
+def _fail(status: FineTuneJobStatus, failure: FailureStatus, short: str, now: datetime) -> FineTuneJobStatus:
     reason = failure.reason
-    status = with_condition(status, stage.condition, "False", reason, "see Succeeded", now)
     status = with_condition(status, "Succeeded", "False", reason, failure.message, now)
     status = with_condition(status, "Finished", "True", reason, "the job has failed", now)
     status = with_condition(status, "Reconciling", "False", reason, "nothing is left to do", now)
-    status = with_condition(status, "Stalled", "True", reason, f"stage {stage} failed: {reason}", now)
+    status = with_condition(status, "Stalled", "True", reason, short, now)
     # What was reached stays to be seen.
     update = {"stage": FAILED, "failure": failure, "completion_time": now, "progress": _stopped(status.progress)}
     return status.model_copy(update=update)

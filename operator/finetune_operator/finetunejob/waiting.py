@@ -9,8 +9,8 @@ from finetune_api.base import with_advice
 from finetune_api.reasons import FAILURES, Reason, Retry, failure_class
 from finetune_api.results import MAX_MESSAGE
 from finetune_api.status import PENDING, Condition
+from finetune_operator.finetunejob.admission import SOON
 from finetune_operator.finetunejob.attempts import last_ended
-from finetune_operator.finetunejob.gates import SOON
 from finetune_operator.finetunejob.job_endings import within_budget
 from finetune_operator.finetunejob.steps import LookUp, Need, Said, Situation, Wait
 from finetune_operator.workload.order import claims

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rule_cases.gates import GATE_SPECS
 from rule_cases.places import mixture, rows
 
 
@@ -194,4 +195,5 @@ SPECS: list[tuple[dict[str, Any], str | None]] = [
     (spec(evaluation={"retention": rows()}), "evaluation.dataset"),
     (spec(evaluation={"dataset": rows(), "retention": rows()}), None),
     (spec(evaluation={"dataset": rows(), "retention": {}}), "evaluation.retention.source"),
+    *GATE_SPECS,
 ]

@@ -450,12 +450,27 @@ def test_each_choice_within_a_practice_makes_another_adapter(path: str, value: A
         {"compareWithBase": False},
         {"retention": {"source": "hf://owner/general"}},
         {"latency": {}},
+        {"gates": [{"metric": "Accuracy", "minimum": "0.4"}]},
     ],
 )
 def test_what_is_measured_changes_the_digest_of_the_report_alone(evaluation: dict[str, Any]) -> None:
     changed = resolve(reference(evaluation={"dataset": {"source": "hf://owner/rows"}, **evaluation}))
     assert changed.training_sha256() == TRAINING_SHA256
     assert changed.evaluation_sha256() != EVALUATION_SHA256
+
+
+def test_the_way_in_which_a_gate_is_written_changes_no_digest_but_what_it_asks_does() -> None:
+    def digest(**gate: Any) -> str | None:
+        evaluation = {"dataset": {"source": "hf://owner/rows"}, "gates": [{"metric": "Accuracy", **gate}]}
+        return resolve(reference(evaluation=evaluation)).evaluation_sha256()
+
+    def compared(report: str, margin: str) -> dict[str, Any]:
+        return {"notWorseThan": {"report": report, "margin": margin}}
+
+    assert digest(minimum="0.4") == digest(minimum="4e-1") != digest(minimum="0.41")
+    assert digest(significance="0.05") == digest(significance="0.050") != digest(minimumGain="0.05")
+    assert digest(**compared("pvc://a/b/", "0.02")) == digest(**compared("pvc://a/b", "2e-2"))
+    assert digest(**compared("pvc://a/c", "0.02")) != digest(**compared("pvc://a/b", "0.02"))
 
 
 def test_a_digest_covers_text_and_not_the_order_of_keys() -> None:

@@ -17,7 +17,7 @@ def test_every_reason_has_one_entry_and_exit_codes_are_unique_and_clear_of_shell
 
 
 def test_the_exit_codes_that_end_a_job_stay_what_running_jobs_were_made_with() -> None:
-    assert reasons.NEVER_EXIT_CODES == [64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 77]
+    assert reasons.NEVER_EXIT_CODES == [64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 77, 79, 80]
     assert reasons.FREE_EXIT_CODES == [75, 76]
 
 

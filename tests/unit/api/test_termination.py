@@ -20,6 +20,7 @@ from finetune_api.results import (
     DeviceMemory,
     EvaluationStatus,
     FailureStatus,
+    GateStatus,
     HostMemory,
     Interval,
     LineageStatus,
@@ -60,6 +61,24 @@ def evaluation(text: str = "ü") -> EvaluationStatus:
         for name in ("Accuracy", "LetterAccuracy", "Perplexity")
     ]
     return EvaluationStatus(summary="0.1→0.2", examples=9, metrics=metrics, samples=[sample] * 3)
+
+
+@pytest.mark.parametrize("text", ["a", "ü", "語", "😀", '"', "\u0007"])
+def test_the_verdict_of_every_gate_arrives_and_what_is_said_of_those_that_passed_goes_first(text: str) -> None:
+    def gates(*verdicts: str) -> list[GateStatus]:
+        return [GateStatus(metric="M" * 64, verdict=one, message=text * 256) for one in verdicts]
+
+    told = gates("Passed", "Failed", "V" * 64, "Passed", "Inconclusive", "Passed", "Passed", "Passed")
+    uri = "pvc://" + "c" * 253 + "/" + "d" * 240
+    advice = [Advice(reason=f"R{number}", message=text * 512) for number in range(8)]
+    sent = evaluation(text).model_copy(update={"gates": told, "report_uri": uri})
+    read = through(result(evaluation=sent, advice=advice)).evaluation
+    assert read is not None
+    assert [one.verdict for one in read.gates] == [one.verdict for one in told]
+    few = gates("Passed", "Failed")
+    read = through(result(evaluation=evaluation("a").model_copy(update={"gates": few}), advice=advice)).evaluation
+    assert read is not None
+    assert read.gates[1].message is not None
 
 
 def test_a_result_arrives_as_it_was_sent() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from finetune_operator.finetunejob.gates import GATES, Start, held_up
+from finetune_operator.finetunejob.admission import CHECKS, Start, held_up
 from finetune_operator.finetunejob.steps import CreateJob, Facts, LookUp, Need, Said, Settle, Setup, Write
 from finetune_operator.workload.profile import LoadedProfile, Profile, ProfileProblem
 from plan_questions import (
@@ -127,7 +127,7 @@ def test_what_holds_a_start_up_is_told_and_fails_nothing(
     assert step.status.condition("Stalled") is None
 
 
-def test_of_several_gates_the_first_tells_the_reason_and_the_earliest_revisit_wins() -> None:
+def test_of_several_checks_the_first_tells_the_reason_and_the_earliest_revisit_wins() -> None:
     facts = replace(READY, setup=replace(SETUP, gateway_url="https://gateway"), occupied="FineTuneJob sooner writes")
     late = NOW + timedelta(seconds=58)
     status = job().status.model_copy(update={"start_time": NOW})
@@ -137,9 +137,9 @@ def test_of_several_gates_the_first_tells_the_reason_and_the_earliest_revisit_wi
     assert (wait.message, wait.revisit) == ("FineTuneJob sooner writes", 2)
 
 
-def test_every_gate_lets_a_job_pass_that_nothing_holds_up() -> None:
+def test_every_check_lets_a_job_pass_that_nothing_holds_up() -> None:
     start = Start(job(), job().status, READY, SETUP, NOW)
-    assert [gate(start) for gate in GATES] == [None] * len(GATES)
+    assert [check(start) for check in CHECKS] == [None] * len(CHECKS)
 
 
 def test_the_gateway_s_certificate_is_waited_for_a_minute_and_no_longer() -> None:

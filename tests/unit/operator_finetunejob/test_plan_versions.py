@@ -75,7 +75,7 @@ def test_a_field_that_this_version_does_not_know_stops_no_job_that_runs_and_star
 
 
 def test_results_under_a_field_that_this_version_does_not_know_are_kept_but_are_no_verdict() -> None:
-    gated = {"evaluation": None, "gates": {"minAccuracy": "0.9"}}
+    gated = {"evaluation": None, "guards": {"minAccuracy": "0.9"}}
     running = settled(job(evaluation=None), child(), pod())
     done = settled(job(running, **gated), child(type="Complete"), ended(message=trained()))
     assert (done.holds("Trained"), done.holds("Finished"), verdict(done)) == (
@@ -83,7 +83,7 @@ def test_results_under_a_field_that_this_version_does_not_know_are_kept_but_are_
         False,
         ("Unknown", "UnsupportedSpec"),
     )
-    assert words(done).startswith("this version of the operator does not know spec.gates; run an operator")
+    assert words(done).startswith("this version of the operator does not know spec.guards; run an operator")
     assert settled(job(done, **gated), child(type="Complete"), ended(message=trained())) == done
     assert verdict(settled(job(done, evaluation=None), child(type="Complete"))) == ("True", "Completed")
 
@@ -96,7 +96,7 @@ def test_words_and_fields_of_a_newer_operator_survive_a_pass() -> None:
         "queue": {"name": "gold"},
         "conditions": [
             {
-                "type": "GatesPassed",
+                "type": "ServedBefore",
                 "status": "Unknown",
                 "reason": "Judging",
                 "lastTransitionTime": "2026-11-24T11:00:00Z",
@@ -127,7 +127,7 @@ def test_words_and_fields_of_a_newer_operator_survive_a_pass() -> None:
     }
     after = settled(job(newer), child(), pod()).to_api()
     assert after["queue"] == {"name": "gold"}
-    assert after["conditions"][-1]["type"] == "GatesPassed"
+    assert after["conditions"][-1]["type"] == "ServedBefore"
     assert [one.get("detail") for one in after["conditions"] if "detail" in one] == ["kept, too", "kept"]
     assert (after["stages"][0]["attempts"], after["stages"][0]["budget"]) == (2, 5)
     assert (after["stages"][1]["queueSeconds"], after["stages"][1]["attempts"]) == (9, 1)

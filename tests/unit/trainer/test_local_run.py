@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from pathlib import Path
@@ -198,6 +199,9 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
             "summary": "0.25→0.50",
             "examples": 12,
             "metrics": [accuracy, letters],
+            "gates": [
+                {"metric": "Accuracy", "verdict": "Passed", "message": "tuned 0.5 [0.4, 0.6], minimum 0.3, n=12"}
+            ],
             "reportURI": "pvc://out/run/0123/evaluations/4567/report.json",
         },
     }
@@ -216,7 +220,48 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
         "examples        12",
         "Accuracy        base 0.25 [0.2, 0.3]  tuned 0.5  p = 0.01",
         "LetterAccuracy  left out: keys share a token",
+        "gate            Accuracy Passed: tuned 0.5 [0.4, 0.6], minimum 0.3, n=12",
         "advice: 5 were asked for",
         f"adapter: {tmp_path}/runs/run/0123/adapter",
         f"report: {tmp_path}/runs/run/0123/evaluations/4567/report.json",
     ]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code", "words"),
+    [
+        (["Passed", "Passed"], 0, ""),
+        (["Passed", "Inconclusive"], 80, "GatesInconclusive: 1 of 2 gates: Accuracy Inconclusive; take more held-out"),
+        (["Failed", "Inconclusive"], 79, "GatesFailed: 1 of 2 gates: Accuracy Failed; train otherwise, or change"),
+        ([], 80, "GatesInconclusive: the trainer judged 0 of 2 gates"),
+    ],
+)
+def test_gates_that_did_not_pass_end_a_run_with_an_exit_code_of_their_own(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    verdicts: list[str],
+    code: int,
+    words: str,
+) -> None:
+    for name in ("models", "rows"):
+        (tmp_path / name).mkdir()
+    gate = '{metric: Accuracy, minimum: "0.4"}'
+    text = f'{JOB}  evaluation: {{dataset: {{source: "pvc://rows", split: dev}}, gates: [{gate}, {gate}]}}\n'
+    config = local_config(read_job(job_file(tmp_path, text)), [], None, tmp_path)
+
+    def stage(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        """Ends well, as each stage does whatever its gates say."""
+        name, sections = "Train", {}
+        if "evaluate" in command:
+            gates = [{"metric": "Accuracy", "verdict": one} for one in verdicts]
+            name, sections = "Evaluate", {"evaluation": {"summary": "0.41→0.45", "examples": 12, "gates": gates}}
+        head = {"stage": name, "jobUID": config.job.uid, "trainingSha256": config.training_sha256}
+        message = Path(command[command.index("--termination-log") + 1])
+        message.write_text(json.dumps({**head, "finishedAt": "2026-11-26T00:00:00Z", **sections}))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", stage)
+    assert run_locally(config) == code
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(words) if words else "Gates" not in last

@@ -11,6 +11,7 @@ from finetune_trainer.data.load import Rows, check_overlap, find_overlap, load_e
 from finetune_trainer.sources.locate import HELD_OUT, Sources, locate
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.sources.pins import Pins, check_unchanged
+from finetune_trainer.sources.stored_report import ComparedReport, digest_of, read_compared
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.device import Device, find_device
 
@@ -36,6 +37,7 @@ class Inputs:
     pins: Pins
     shared: int  # held-out rows whose question is among the training rows
     advice: list[Advice]
+    compared: dict[str, ComparedReport]  # earlier reports that gates compare with, by URI
 
 
 def prepare_training(config: RunConfig, earlier: Pins | None) -> TrainingInputs:
@@ -46,6 +48,7 @@ def prepare_training(config: RunConfig, earlier: Pins | None) -> TrainingInputs:
     """
     device, sources = _find(config, earlier)
     held_out = load_held_out(config, sources)
+    load_compared(config, held_out)
     pins = _pins(config, sources, earlier)
     if held_out:
         pins = pins.model_copy(update={"evaluation_dataset_sha256": held_out.sha256})
@@ -62,6 +65,7 @@ def prepare_evaluation(config: RunConfig, earlier: Pins | None) -> Inputs:
     device, sources = _find(config, earlier)
     rows = load_held_out(config, sources)
     assert rows, "the evaluation stage runs only for a spec with an evaluation"
+    compared = load_compared(config, rows)
     evaluation = config.spec.evaluation
     retention = None
     if sources.retention and evaluation and evaluation.retention:
@@ -70,6 +74,7 @@ def prepare_evaluation(config: RunConfig, earlier: Pins | None) -> Inputs:
     found = {
         "evaluation_dataset_sha256": rows.sha256,
         "retention_dataset_sha256": retention.sha256 if retention else None,
+        "compared_reports_sha256": digest_of(compared),
     }
     pins = _pins(config, sources, earlier).model_copy(update=found)
     shared = _known_shared(earlier, pins)
@@ -77,7 +82,7 @@ def prepare_evaluation(config: RunConfig, earlier: Pins | None) -> Inputs:
         shared = _count_shared(config, sources, rows)
     pins = pins.model_copy(update={"shared_examples": shared})
     check_unchanged(earlier, pins)
-    return Inputs(device, sources.model, rows, retention, pins, shared, shared_advice(shared, rows))
+    return Inputs(device, sources.model, rows, retention, pins, shared, shared_advice(shared, rows), compared)
 
 
 def load_held_out(config: RunConfig, sources: Sources) -> Rows | None:
@@ -87,6 +92,26 @@ def load_held_out(config: RunConfig, sources: Sources) -> Rows | None:
     rows = load_examples(sources.held_out, config.spec.evaluation.dataset)
     say(f"held-out rows: {len(rows.examples)} from {rows.name}")
     return rows
+
+
+def load_compared(config: RunConfig, held_out: Rows | None) -> dict[str, ComparedReport]:
+    """The reports that gates compare with, by URI: read before anything is computed.
+
+    Raises StageError (InvalidSpec) for one that can't be read, or that has nothing in common with the held-out rows.
+    """
+    compared = read_compared(config)
+    scored = {example.sha256 for example in held_out.examples} if held_out else set()
+    for gate in (config.spec.evaluation.gates if config.spec.evaluation else None) or []:
+        if gate.not_worse_than is None:
+            continue
+        found = compared[gate.not_worse_than.report]
+        shared = [row for row in found.report.rows if row.sha256 in scored]
+        if not shared:
+            raise found.refuse(f"none of its {len(found.report.rows):,} rows is among the held-out rows")
+        if not any(row.seen("tuned", gate.metric) for row in shared):
+            raise found.refuse(f"it has no {gate.metric} of a tuned model on these rows")
+        say(f"compared with {found.uri}: {len(shared):,} of {len(scored):,} held-out rows are in it")
+    return compared
 
 
 def shared_advice(shared: int, held_out: Rows | None) -> list[Advice]:

@@ -25,6 +25,7 @@ from finetune_api.uris import parse_claim
 from finetune_api.validation import held_out_of
 from finetune_trainer import __version__
 from finetune_trainer.data.duplicates import Overlap
+from finetune_trainer.data.gate_advice import gate_advice
 from finetune_trainer.data.load import Rows, check_overlap, find_overlap, load_examples, overlap_facts
 from finetune_trainer.data.mixture import mixed, replayed, shares
 from finetune_trainer.data.pipeline import Reading, run_pipeline
@@ -118,7 +119,9 @@ def prepare_rows(
     if validation:
         status = status.model_copy(update={"validation_examples": len(validation)})
     replay = _replay_advice(dataset, facts, store)
-    advice = [*shared_advice(overlap.exact, held_out), *replay, *row_advice(facts, store)]
+    few_rows = gate_advice(config.spec.evaluation, len(held_out.examples)) if held_out else []
+    advice = [*shared_advice(overlap.exact, held_out), *few_rows, *replay]
+    advice += row_advice(facts, store)
     return Prepared(
         store,
         facts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from finetune_api.config import RunConfig
@@ -17,6 +17,7 @@ from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.example import Example
 from finetune_trainer.data.held_out import keep_fitting
 from finetune_trainer.data.prepare import Inputs, prepare_evaluation
+from finetune_trainer.evaluation.gates import judge
 from finetune_trainer.evaluation.measure import measure
 from finetune_trainer.evaluation.metrics import metrics_of
 from finetune_trainer.evaluation.outcome import Outcome
@@ -26,11 +27,13 @@ from finetune_trainer.evaluation.report import (
     report_document,
     report_lines,
     rounding_advice,
+    with_gates,
 )
 from finetune_trainer.models.artefacts import finished_training
 from finetune_trainer.models.methods import METHODS
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.sources.pins import Pins, pins_of, read_pins, write_pins
+from finetune_trainer.sources.stored_report import ComparedReport, StoredReport
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError, gpu_sizes
 from finetune_trainer.stage.files import write_text
@@ -80,7 +83,7 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
 
         turn.confirm()
         about = About(dropped, inputs.shared)
-        status = _write_report(folder, outcome, evaluation, about, made_from)
+        status = _write_report(folder, outcome, config, about, made_from, inputs.compared)
         advice = [*inputs.advice, *rounding_advice(outcome)]
         sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": advice}
         result = stage_result(config, EVALUATE, sections)
@@ -153,13 +156,25 @@ def score(
 
 
 def _write_report(
-    folder: EvaluationFolder, outcome: Outcome, evaluation: EvaluationSpec, about: About, made_from: LineageStatus
+    folder: EvaluationFolder,
+    outcome: Outcome,
+    config: RunConfig,
+    about: About,
+    made_from: LineageStatus,
+    compared: Mapping[str, ComparedReport],
 ) -> EvaluationStatus:
+    evaluation = config.spec.evaluation
+    assert evaluation, "an evaluation was scored"
     measured = [measure(metric, outcome) for metric in metrics_of(evaluation.metrics)]
     status = evaluation_status(outcome, measured, about, folder.report_uri)
+    document = report_document(outcome, measured, about, status, made_from.to_api())
+    if evaluation.gates:
+        # By what the report says, as anybody could who has it.
+        judged = judge(evaluation.gates, StoredReport.model_validate(document), compared, config.spec.training.seed)
+        status = status.model_copy(update={"gates": [one.status for one in judged]})
+        document = with_gates(document, status, judged)
     for line in report_lines(outcome, status):
         say(line)
-    document = report_document(outcome, measured, about, status, made_from.to_api())
     write_text(folder.report, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
     return status
 

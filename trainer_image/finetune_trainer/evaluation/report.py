@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from finetune_api.base import cut, number
+from finetune_api.gate_verdicts import gate_line
 from finetune_api.results import (
     Advice,
     Answer,
@@ -20,6 +21,7 @@ from finetune_api.results import (
 )
 from finetune_trainer.data.example import Choices, Example
 from finetune_trainer.evaluation.answers import Names, Reading
+from finetune_trainer.evaluation.gates import JudgedGate
 from finetune_trainer.evaluation.measure import Measured, measure
 from finetune_trainer.evaluation.metrics import metrics_of, retention_metrics
 from finetune_trainer.evaluation.metrics.choice import ChoiceMetric
@@ -83,6 +85,11 @@ def _latency(name: str, measured: Latency) -> LatencyStatus:
     )
 
 
+def _retention_rows(outcome: Outcome) -> list[dict[str, Any]]:
+    metrics = metrics_of(retention_metrics(outcome.examples))
+    return list(_row_documents(outcome, [measure(metric, outcome) for metric in metrics]))
+
+
 def summarise(measured: Sequence[Measured]) -> str:
     """Base and tuned in one short text, by the first metric that has a value."""
     for one in measured:
@@ -108,7 +115,14 @@ def report_document(
         "chosen": _chosen(outcome, measured),
         "samples": [_sample_document(outcome, place) for place in _shown(outcome)],
         "rows": list(_row_documents(outcome, measured)),
+        **({"retentionRows": _retention_rows(outcome.retention)} if outcome.retention else {}),
     }
+
+
+def with_gates(document: dict[str, Any], status: EvaluationStatus, judged: Sequence[JudgedGate]) -> dict[str, Any]:
+    """report.json with what became of the gates: whole in ``gates``, and as ``status`` has it."""
+    evaluation = status.model_copy(update={"samples": []}).to_api()
+    return {**document, "evaluation": evaluation, "gates": [one.document for one in judged]}
 
 
 def rounding_advice(outcome: Outcome) -> list[Advice]:
@@ -136,6 +150,7 @@ def report_lines(outcome: Outcome, status: EvaluationStatus) -> Iterator[str]:
             f"{one.name.lower()} ({one.precision}): first token after {one.first_token_milliseconds} ms, then "
             f"{one.tokens_per_second} tokens/s, one prompt at a time"
         )
+    yield from (f"gate: {gate_line(gate)}" for gate in status.gates)
     decided = any(question.choices for question in outcome.questions)
     for name, side in outcome.sides.items() if decided else ():
         agreement = side.scores.agreement

@@ -36,6 +36,7 @@ class Pins(ApiModel):
     evaluation_dataset_revision: str | None = None
     evaluation_dataset_sha256: str | None = None
     retention_dataset_sha256: str | None = None
+    compared_reports_sha256: str | None = None  # of the reports that gates compare with
     shared_examples: int | None = None  # held-out rows whose question is among the training rows
 
 

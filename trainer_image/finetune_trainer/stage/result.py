@@ -44,6 +44,8 @@ class ResolvedInputs(Protocol):
     @property
     def retention_dataset_sha256(self) -> str | None: ...
     @property
+    def compared_reports_sha256(self) -> str | None: ...
+    @property
     def evaluation_dataset_revision(self) -> str | None: ...
     @property
     def evaluation_dataset_sha256(self) -> str | None: ...
@@ -81,6 +83,7 @@ def lineage(config: RunConfig, stage: Stage, inputs: ResolvedInputs) -> LineageS
         retention_dataset_sha256=(inputs.retention_dataset_sha256 or None) if held_out else None,
         evaluation_dataset_revision=(inputs.evaluation_dataset_revision or None) if held_out else None,
         evaluation_dataset_sha256=(inputs.evaluation_dataset_sha256 or None) if held_out else None,
+        compared_reports_sha256=(inputs.compared_reports_sha256 or None) if held_out else None,
         seed=config.spec.training.seed,
         training_sha256=config.training_sha256,
         evaluation_sha256=config.evaluation_sha256 if held_out else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from finetune_api.results import (
 )
 from finetune_api.spec_file import spec_text
 from finetune_api.stages import TRAIN
+from finetune_trainer.data.gate_advice import FEW_ROWS
 from finetune_trainer.data.prepare import TrainingInputs, prepare_training
 from finetune_trainer.data.prepared import Prepared
 from finetune_trainer.data.row_report import report_lines as row_lines
@@ -72,7 +74,7 @@ def train(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         runner = stage_lineage(config, inputs.device.name)
         if reused := turn.reuse(lambda result: is_identical(result, made_from, runner)):
             link_latest(turn.shared)
-            return _without_others_retention(reused, turn.shared, pins)
+            return _with_own_gates(_without_others_retention(reused, turn.shared, pins), rows.prepared.advice)
         folder = turn.folder
         write_pins(folder.lock, pins)
         write_text(folder.spec, spec_text(config.spec))
@@ -133,6 +135,15 @@ def _without_others_retention(result: StageResult, theirs: RunFolder, pins: Pins
     if noted and noted.retention_dataset_sha256 == pins.retention_dataset_sha256:
         return result
     return result.model_copy(update={"training": result.training.model_copy(update={"retention": []})})
+
+
+def _with_own_gates(result: StageResult, advice: Sequence[Advice]) -> StageResult:
+    """The same: gates are the evaluation's, and so is the advice on them."""
+    own, others = (
+        [one for one in advice if one.reason == FEW_ROWS],
+        [one for one in result.advice if one.reason != FEW_ROWS],
+    )
+    return result.model_copy(update={"advice": [*own, *others][:MAX_ADVICE]})
 
 
 def _tell(prepared: Prepared, folder: RunFolder) -> DatasetStatus:

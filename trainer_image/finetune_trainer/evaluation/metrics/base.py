@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from finetune_api.results import MetricValue, PairedTest
 from finetune_trainer.evaluation.outcome import Generated
@@ -14,6 +17,7 @@ from finetune_trainer.evaluation.questions import Group, Question
 # Log-likelihoods (nats) of one group of a question: a list per option, an entry per token.
 Likelihoods = Sequence[list[float]]
 Row = TypeVar("Row")
+Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Metric(ABC, Generic[Row]):
     name: ClassVar[str]  # as in spec.evaluation.metrics
     label: ClassVar[str]  # before its values in a summary; empty where the number explains itself
     definition: ClassVar[str]  # for report.json
+    better: ClassVar[Literal["Higher", "Lower"]] = "Higher"
+    relative: ClassVar[bool] = False  # whether gates take a difference as a share of the value it is compared with
 
     def why_not(self, question: Question) -> str | None:
         """Why this question doesn't count, or None when it does."""
@@ -46,6 +52,21 @@ class Metric(ABC, Generic[Row]):
     @abstractmethod
     def document(self, question: Question, row: Row) -> dict[str, Any]:
         """A row's entry in report.json."""
+
+    # Gates judge what stands in report.json, so that two reports can be compared: a share of rows says hit(), any other
+    # metric that follows from sums over the rows says sums() and of_sums().
+
+    def hit(self, document: Mapping[str, Any]) -> bool | None:
+        """Of a share of rows: whether a row with this entry counts. None of other metrics, and of an entry without."""
+        return None
+
+    def sums(self, document: Mapping[str, Any]) -> tuple[float, ...] | None:
+        """What is summed up of a row with this entry; None where the metric doesn't follow from sums."""
+        return None
+
+    def of_sums(self, sums: Numbers) -> Numbers:
+        """The metric from sums over rows: the last axis is that of :meth:`sums`, and goes."""
+        raise NotImplementedError
 
 
 class LikelihoodMetric(Metric[Row]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,10 @@ class ChoiceMetric(LikelihoodMetric[Chosen]):
 
     def document(self, question: Question, row: Chosen) -> dict[str, Any]:
         return {"option": _choices(question).options[row.option].letter, "right": row.right}
+
+    def hit(self, document: Mapping[str, Any]) -> bool | None:
+        right = document.get("right")
+        return right if isinstance(right, bool) else None
 
 
 def _choices(question: Question) -> Choices:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from finetune_api.base import number
 from finetune_api.results import MetricValue
-from finetune_trainer.evaluation.metrics.base import LikelihoodMetric, Likelihoods
+from finetune_trainer.evaluation.metrics.base import LikelihoodMetric, Likelihoods, Numbers
 from finetune_trainer.evaluation.questions import Group, Question
 from finetune_trainer.evaluation.statistics import perplexity
 
@@ -33,6 +35,8 @@ class Perplexity(LikelihoodMetric[ResponseLikelihood]):
         "model.maxSequenceLength"
     )
     needs = Group.RESPONSES
+    better = "Lower"
+    relative = True
 
     def row(self, question: Question, likelihoods: Likelihoods) -> ResponseLikelihood:
         right = likelihoods[question.right]
@@ -44,3 +48,13 @@ class Perplexity(LikelihoodMetric[ResponseLikelihood]):
 
     def document(self, question: Question, row: ResponseLikelihood) -> dict[str, Any]:
         return {"rightLogLikelihood": round(row.log_likelihood, 4), "rightTokens": row.tokens}
+
+    def sums(self, document: Mapping[str, Any]) -> tuple[float, ...] | None:
+        total, tokens = document.get("rightLogLikelihood"), document.get("rightTokens")
+        if not isinstance(total, int | float) or not isinstance(tokens, int | float):
+            return None
+        return float(total), float(tokens)
+
+    def of_sums(self, sums: Numbers) -> Numbers:
+        with np.errstate(over="ignore"):
+            return np.asarray(np.exp(-sums[..., 0] / sums[..., 1]))

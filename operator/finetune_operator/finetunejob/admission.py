@@ -1,6 +1,6 @@
 """What must hold before a stage's Job is created: one ordered list of small questions. Pure.
 
-Each gate passes or says why not. Of all that don't, the first tells the reason, and the earliest of their revisits is
+Each check passes or says why not. Of all that don't, the first tells the reason, and the earliest of their revisits is
 when they are asked again.
 """
 
@@ -36,7 +36,7 @@ class Start:
     now: datetime
 
 
-Gate = Callable[[Start], Wait | None]
+Check = Callable[[Start], Wait | None]
 
 
 def advised(reason: Reason, text: str) -> str:
@@ -97,7 +97,7 @@ def api_server_takes_it(at: Start) -> Wait | None:
     return Wait(trouble.reason, trouble.message) if trouble else None
 
 
-GATES: tuple[Gate, ...] = (
+CHECKS: tuple[Check, ...] = (
     spec_is_known,
     namesake_is_gone,
     profile_is_there,
@@ -110,7 +110,7 @@ GATES: tuple[Gate, ...] = (
 
 def held_up(at: Start) -> Wait | None:
     """Why the stage can't start yet, and when to ask again; None when it can."""
-    waits = [wait for gate in GATES if (wait := gate(at))]
+    waits = [wait for check in CHECKS if (wait := check(at))]
     if not waits:
         return None
     revisits = [wait.revisit for wait in waits if wait.revisit is not None]
