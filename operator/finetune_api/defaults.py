@@ -7,11 +7,14 @@ never be taken back within a version.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
+
+from pydantic import model_validator
 
 from finetune_api.base import sha256_of
-from finetune_api.dataset import Dataset
+from finetune_api.dataset import Dataset, DatasetSpec
 from finetune_api.evaluation import EvaluationSpec
+from finetune_api.evaluation_alone import READ_OF_TRAINING
 from finetune_api.held_out import HeldOut
 from finetune_api.lora import Initialization, LoraSpec
 from finetune_api.output import ADAPTER, MERGED, OutputFormat, OutputSpec
@@ -25,6 +28,8 @@ LEARNING_RATES = {"QLoRA": "2e-4", "LoRA": "2e-4", "Full": "3e-5"}
 
 # What names the adapter, and what of it does not change the adapter's bytes.
 _TRAINING_FIELDS = ("method", "model", "dataset", "lora", "training")
+# The same of a job that only evaluates.
+_EVALUATED_FIELDS: dict[str, Any] = {"method": True, "model": True, "training": set(READ_OF_TRAINING)}
 _DECIMALS = (
     "dropout",
     "fraction",
@@ -55,6 +60,7 @@ _INDIFFERENT: dict[str, Any] = {
     "training": {"logging_steps", "checkpoint"},
 }
 # What makes up a shape of rows, by the names of the API.
+_DEFAULT_FORMAT = {"format": DatasetSpec.model_fields["format"].default}
 _SHAPE = ("format", "columns", "promptTemplate", "optionTemplate", "inputTemplate", "responseTemplate", "endOfText")
 
 
@@ -88,18 +94,29 @@ class ResolvedOutput(OutputSpec):
 class ResolvedSpec(FineTuneJobSpec):
     """A spec as it will run: nothing in it depends on another field any more."""
 
-    dataset: Dataset
-    lora: ResolvedLora | None = None  # None: method Full
+    dataset: Dataset | None = None  # None: nothing is trained
+    lora: ResolvedLora | None = None  # None: method Full, or nothing is trained
     training: ResolvedTraining
     evaluation: ResolvedEvaluation | None = None
     output: ResolvedOutput
+
+    @model_validator(mode="after")
+    def _check_alone(self) -> Self:
+        return self  # the user's own spec was checked; what is filled in here says nothing of how to train
+
+    @property
+    def training_rows(self) -> Dataset:
+        """spec.dataset, for what only a job that trains does."""
+        assert self.dataset, "without spec.dataset there is no stage that trains"
+        return self.dataset
 
     def training_sha256(self) -> str:
         """The digest that names an adapter and its folder.
 
         It covers method, model, dataset, lora and training, without what equals its default: a later version's new
         field does not change it. Where the run writes and how it is evaluated are not part of it, nor is the way in
-        which a value is written: 2e-4 is 0.0002, and the order of target modules says nothing.
+        which a value is written: 2e-4 is 0.0002, and the order of target modules says nothing. Without a dataset it
+        names what is evaluated: method, model, and what of training an evaluation reads.
         """
         spelled = one_spelling(self)
         named = spelled.model_dump(
@@ -107,9 +124,11 @@ class ResolvedSpec(FineTuneJobSpec):
             by_alias=True,
             exclude_defaults=True,
             exclude_none=True,
-            include=set(_TRAINING_FIELDS),
+            include=set(_TRAINING_FIELDS) if spelled.dataset else _EVALUATED_FIELDS,
             exclude=_INDIFFERENT,
         )
+        if not (self.dataset and spelled.dataset):
+            return sha256_of(named)
         # A default of its own class, yet rows are read by it.
         named["dataset"]["format"] = self.dataset.format
         if spelled.dataset.replay:
@@ -135,7 +154,9 @@ class ResolvedSpec(FineTuneJobSpec):
             exclude_none=True,
             exclude={"dataset": {"secret_ref"}, "retention": {"secret_ref"}},
         )
-        if _shape(evaluation.dataset) == _shape(spelled.dataset):  # as when the spec says nothing of it
+        if spelled.dataset and _shape(evaluation.dataset) == _shape(
+            spelled.dataset
+        ):  # as when the spec says nothing of it
             named["dataset"] = {name: value for name, value in named["dataset"].items() if name not in _SHAPE}
         else:
             named["dataset"]["format"] = evaluation.dataset.format
@@ -170,25 +191,34 @@ def resolve(spec: FineTuneJobSpec) -> ResolvedSpec:
     training: dict[str, Any] = {"learningRate": LEARNING_RATES[spec.method], **given["training"]}
     if spec.training.max_steps is None and spec.training.epochs is None:
         training["epochs"] = EPOCHS
-    dataset = given["dataset"]
-    shape = {name: dataset[name] for name in _SHAPE if name in dataset}
-    if "mixture" in dataset:
-        dataset = {**dataset, "mixture": [_shaped(one, shape) for one in dataset["mixture"]]}
-    if "replay" in dataset:
-        dataset = {**dataset, "replay": _shaped(dataset["replay"], shape)}
-    if "source" in dataset.get("validation", {}):
-        dataset = {**dataset, "validation": _shaped(dataset["validation"], shape)}
-    full = spec.method == "Full"
-    resolved = {**given, "dataset": dataset, "training": training}
-    if not full:
+    full, trains = spec.method == "Full", spec.dataset is not None
+    # Where nothing is trained, the held-out rows stand in for spec.dataset.
+    rows = given["dataset"] if trains else given["evaluation"]["dataset"]
+    shape = {**_DEFAULT_FORMAT, **{name: rows[name] for name in _SHAPE if name in rows}}
+    resolved = {**given, "training": training}
+    if trains:
+        resolved["dataset"] = _all_shaped(rows, shape)
+    if trains and not full:
         resolved["lora"] = given.get("lora", {})
-    resolved["output"] = {"formats": [MERGED if full else ADAPTER], **given["output"]}
+    saved = [MERGED if full else ADAPTER] if trains else []
+    resolved["output"] = {"formats": saved, **given["output"]}
     if "evaluation" in given:
         evaluation = {**given["evaluation"], "dataset": _shaped(given["evaluation"]["dataset"], shape)}
         if "retention" in evaluation:
             evaluation["retention"] = _shaped(evaluation["retention"], shape)
         resolved["evaluation"] = evaluation
     return ResolvedSpec.model_validate(resolved)
+
+
+def _all_shaped(dataset: dict[str, Any], shape: dict[str, Any]) -> dict[str, Any]:
+    """spec.dataset with a shape for all rows in it."""
+    if "mixture" in dataset:
+        dataset = {**dataset, "mixture": [_shaped(one, shape) for one in dataset["mixture"]]}
+    if "replay" in dataset:
+        dataset = {**dataset, "replay": _shaped(dataset["replay"], shape)}
+    if "source" in dataset.get("validation", {}):
+        dataset = {**dataset, "validation": _shaped(dataset["validation"], shape)}
+    return dataset
 
 
 def _shaped(rows: dict[str, Any], shape: dict[str, Any]) -> dict[str, Any]:

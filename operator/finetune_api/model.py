@@ -41,7 +41,7 @@ def _template_variables(kwargs: dict[str, str]) -> dict[str, str]:
 
 
 class AdapterSource(ApiModel):
-    """An adapter that training continues from."""
+    """An adapter that training continues from, or that is evaluated alone."""
 
     source: SourceURI = Field(
         description="Where the adapter lies: pvc://<claim>/<path>, hf://<owner>/<repository> or s3://<bucket>/<key> of "
@@ -75,7 +75,8 @@ class ModelSpec(ApiModel):
     adapter: AdapterSource | None = Field(
         default=None,
         description="An adapter of this base model that training continues from, instead of a new one: a refresh with "
-        "new rows. Its rank, alpha and target modules must be those of spec.lora.",
+        "new rows. Its rank, alpha and target modules must be those of spec.lora. Without spec.dataset nothing is "
+        "trained: it is the adapter that is evaluated, whoever made it.",
     )
     max_sequence_length: int = Field(
         default=2048, ge=32, le=131072, description="Longest row in tokens; longer rows are dropped and counted."

@@ -18,7 +18,8 @@ class OutputSpec(ApiModel):
     """Where the artefacts go."""
 
     destination: DestinationURI = Field(
-        description="pvc://<claim>/<path>. A run writes below <destination>/<first 12 digits of trainingSha256>/."
+        description="pvc://<claim>/<path>. A run writes below <destination>/<first 12 digits of trainingSha256>/: "
+        "its artefacts, and its evaluations."
     )
     formats: list[OutputFormat] | None = Field(
         default=None,

@@ -208,9 +208,11 @@ class LineageStatus(StatusModel):
     model_sha256: Sha256 | None = Field(
         default=None, description="Fingerprint of a pvc:// model: names, sizes and content of its weights and settings."
     )
-    adapter_revision: Short | None = Field(default=None, description="Commit of a hub adapter that was continued from.")
+    adapter_revision: Short | None = Field(
+        default=None, description="Commit of a hub adapter that was continued from, or evaluated alone."
+    )
     adapter_sha256: Sha256 | None = Field(
-        default=None, description="Fingerprint of an adapter that was continued from, on a claim or in a bucket."
+        default=None, description="Fingerprint of such an adapter on a claim or in a bucket."
     )
     dataset_revision: Short | None = Field(default=None, description="Commit of a hub dataset.")
     mixture: list[DatasetRevision] = Field(
@@ -235,9 +237,11 @@ class LineageStatus(StatusModel):
     compared_reports_sha256: Sha256 | None = Field(
         default=None, description="Digest of the reports that gates compare with."
     )
-    seed: Count | None = Field(default=None, description="spec.training.seed.")
+    seed: Count | None = Field(default=None, description="spec.training.seed. Absent where nothing was trained.")
     training_sha256: Sha256 | None = Field(
-        default=None, description="Digest of method, model, dataset, lora and training: it names the adapter."
+        default=None,
+        description="Digest of method, model, dataset, lora and training: it names the adapter. Without dataset of "
+        "method, model and lossOn: it names what was evaluated.",
     )
     evaluation_sha256: Sha256 | None = Field(
         default=None, description="Digest of trainingSha256 and evaluation: it names the report."
@@ -358,7 +362,11 @@ class EvaluationStatus(StatusModel):
     dropped_examples: Count = Field(
         default=0, description="Held-out rows left out: longer than the context, or without a response to score."
     )
-    shared_examples: Count = Field(default=0, description="Held-out rows whose question is among the training rows.")
+    shared_examples: Count | None = Field(
+        default=None,
+        description="Held-out rows whose question is among the training rows. Absent of a job that only evaluates: "
+        "which rows the adapter was trained on is not known.",
+    )
     metrics: list[MetricStatus] = Field(
         default=[],
         max_length=32,

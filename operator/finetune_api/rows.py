@@ -35,7 +35,10 @@ FORMAT = (
     "Shape of a row. MultipleChoice: a question, its options, one right. Chat: a list of turns. Instruction: an "
     "instruction, perhaps an input, and the response. Text: plain documents."
 )
-OPTIONAL_FORMAT = f"{FORMAT} Left out: format, columns and templates are those of spec.dataset."
+OPTIONAL_FORMAT = (
+    f"{FORMAT} Left out: format, columns and templates are those of spec.dataset. Without spec.dataset those of "
+    "spec.evaluation.dataset, and there MultipleChoice."
+)
 _PROMPT = (
     "The user's message. MultipleChoice: {question} and {options}, one per line by optionTemplate; default "
     "'{question}\\n\\nOptions:\\n{options}\\n\\nPlease choose the correct answer.'. Instruction: {instruction} and "

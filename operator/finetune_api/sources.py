@@ -21,14 +21,15 @@ class SourceReference:
 
 def sources_of(spec: ResolvedSpec) -> list[SourceReference]:
     """The sources of model, adapter, and all rows: to train on, to validate, held out. In the order of the spec."""
-    validation = spec.dataset.validation
+    dataset = spec.dataset
+    validation = dataset.validation if dataset else None
     retention = spec.evaluation.retention if spec.evaluation else None
     found: list[tuple[str, Any]] = [
         ("spec.model", spec.model),
         *([("spec.model.adapter", spec.model.adapter)] if spec.model.adapter else []),
-        ("spec.dataset", spec.dataset),
-        *((f"spec.dataset.mixture[{one.name}]", one) for one in spec.dataset.mixture),
-        *([("spec.dataset.replay", spec.dataset.replay)] if spec.dataset.replay else []),
+        *([("spec.dataset", dataset)] if dataset else []),
+        *((f"spec.dataset.mixture[{one.name}]", one) for one in (dataset.mixture if dataset else [])),
+        *([("spec.dataset.replay", dataset.replay)] if dataset and dataset.replay else []),
         *([("spec.dataset.validation", validation)] if validation and validation.source else []),
         *([("spec.evaluation.dataset", spec.evaluation.dataset)] if spec.evaluation else []),
         *([("spec.evaluation.retention", retention)] if retention else []),

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from finetune_api.base import ApiModel, FieldError
 from finetune_api.dataset import DatasetSpec
 from finetune_api.evaluation import EvaluationSpec
+from finetune_api.evaluation_alone import alone_rules, check_alone
 from finetune_api.lora import LoraSpec
 from finetune_api.model import ModelSpec
 from finetune_api.output import ADAPTER, MERGED, OutputSpec
@@ -45,19 +46,27 @@ _NOT_FULL = "method Full continues from no adapter: leave model.adapter out"
 
 
 class FineTuneJobSpec(ApiModel):
-    """A fine-tune: model, rows, adapter, optimisation, evaluation, and where it runs."""
+    """A fine-tune: model, rows, adapter, optimisation, evaluation, and where it runs. Without rows: an evaluation."""
 
     model_config = {
         "json_schema_extra": validations(
             *map(_immutable, (*IMMUTABLE_FIELDS, "tracking", "runtime", "scheduling")),
             rule("self.method != 'Full' || !has(self.lora)", _NO_LORA, ".lora"),
             rule("self.method != 'Full' || !has(self.model.adapter)", _NOT_FULL, ".model.adapter"),
-            rule("!has(self.training.earlyStopping) || has(self.dataset.validation)", _STOPPING, ".dataset"),
+            *alone_rules(),
             rule(
-                "!has(self.training.elasticWeightConsolidation) || has(self.dataset.replay)", _CONSOLIDATION, ".dataset"
+                "!has(self.training.earlyStopping) || !has(self.dataset) || has(self.dataset.validation)",
+                _STOPPING,
+                ".dataset",
             ),
             rule(
-                "!has(self.dataset.validation) || !has(self.dataset.validation.source) || !has(self.evaluation) || "
+                "!has(self.training.elasticWeightConsolidation) || !has(self.dataset) || has(self.dataset.replay)",
+                _CONSOLIDATION,
+                ".dataset",
+            ),
+            rule(
+                "!has(self.dataset) || !has(self.dataset.validation) || !has(self.dataset.validation.source) || "
+                "!has(self.evaluation) || "
                 "self.dataset.validation.source != self.evaluation.dataset.source || "
                 "self.dataset.validation.split != self.evaluation.dataset.split || "
                 "has(self.dataset.validation.config) != has(self.evaluation.dataset.config) || "
@@ -103,7 +112,11 @@ class FineTuneJobSpec(ApiModel):
         "adapter on the base model in 16 bit. Full: all weights of the model itself.",
     )
     model: ModelSpec = Field(description="The base model.")
-    dataset: DatasetSpec = Field(description="The training rows.")
+    dataset: DatasetSpec | None = Field(
+        default=None,
+        description="The training rows. Left out: nothing is trained, and model.adapter is evaluated, which evaluation "
+        "must then say how; of method Full it is model.source itself, without a base to compare with.",
+    )
     # No object default in the schema: whether an adapter is used at all follows from the method.
     lora: LoraSpec | None = Field(
         default=None,
@@ -111,7 +124,7 @@ class FineTuneJobSpec(ApiModel):
     )
     training: TrainingSpec = Field(default=TrainingSpec(), description="The optimisation.")
     evaluation: EvaluationSpec | None = Field(
-        default=None, description="What is measured after training. Left out: nothing is evaluated."
+        default=None, description="What is measured after training, or alone. Left out: nothing is evaluated."
     )
     output: OutputSpec = Field(description="Where the artefacts go.")
     tracking: TrackingSpec | None = Field(
@@ -131,13 +144,8 @@ class FineTuneJobSpec(ApiModel):
             raise FieldError("output.formats", _FULL_FORMAT)
         if formats and not full and ADAPTER not in formats:
             raise FieldError("output.formats", _ADAPTER_FORMAT)
-        if self.training.early_stopping and not self.dataset.validation:
-            raise FieldError("dataset", _STOPPING)
-        if self.training.elastic_weight_consolidation and not self.dataset.replay:
-            raise FieldError("dataset", _CONSOLIDATION)
-        validation, held_out = self.dataset.validation, self.evaluation.dataset if self.evaluation else None
-        if validation and held_out and validation.place == held_out.place:
-            raise FieldError("dataset.validation", _SAME_ROWS)
+        if self.dataset:
+            self._check_rows(self.dataset)
         beginning = (self.lora.initialization if self.lora else None) or "Default"
         if beginning == "LoftQ" and self.method != "QLoRA":
             raise FieldError("lora.initialization", _LOFTQ)
@@ -145,4 +153,19 @@ class FineTuneJobSpec(ApiModel):
             raise FieldError("lora.initialization", _PISSA)
         if self.model.adapter and beginning != "Default":
             raise FieldError("lora.initialization", _CONTINUED)
+        return self
+
+    def _check_rows(self, dataset: DatasetSpec) -> None:
+        if self.training.early_stopping and not dataset.validation:
+            raise FieldError("dataset", _STOPPING)
+        if self.training.elastic_weight_consolidation and not dataset.replay:
+            raise FieldError("dataset", _CONSOLIDATION)
+        validation, held_out = dataset.validation, self.evaluation.dataset if self.evaluation else None
+        if validation and held_out and validation.place == held_out.place:
+            raise FieldError("dataset.validation", _SAME_ROWS)
+
+    @model_validator(mode="after")
+    def _check_alone(self) -> Self:
+        if self.dataset is None:
+            check_alone(self)
         return self

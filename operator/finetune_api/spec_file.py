@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from finetune_api.defaults import ResolvedSpec, one_spelling, resolve
+from finetune_api.evaluation_alone import READ_OF_TRAINING
 from finetune_api.spec import FineTuneJobSpec
 
 # Where a run computes and writes makes no difference to what it comes to.
@@ -43,4 +44,7 @@ def _document(text: str) -> dict[str, Any]:
 
 
 def _of_the_result(spec: ResolvedSpec) -> dict[str, Any]:
-    return {name: value for name, value in spec.to_api().items() if name not in _NOT_OF_THE_RESULT}
+    found = {name: value for name, value in spec.to_api().items() if name not in _NOT_OF_THE_RESULT}
+    if spec.dataset is None:
+        found["training"] = spec.training.model_dump(mode="json", by_alias=True, include=set(READ_OF_TRAINING))
+    return found

@@ -33,5 +33,5 @@ BY_COMMAND = {stage.command: stage for stage in STAGES}
 
 
 def stages_of(spec: FineTuneJobSpec) -> tuple[Stage, ...]:
-    """The stages that a spec asks for, in order."""
-    return (TRAIN, EVALUATE) if spec.evaluation else (TRAIN,)
+    """The stages that a spec asks for, in order: without rows to train on only the evaluation, which it then has."""
+    return tuple(stage for stage, asked in ((TRAIN, spec.dataset), (EVALUATE, spec.evaluation)) if asked)

@@ -128,8 +128,16 @@ def _lineage(job: FineTuneJob, lineage: LineageStatus) -> list[tuple[str, Render
     spec = job.spec
     rows = [
         ("base model", _made_from(spec.model.source, lineage.model_revision, lineage.model_sha256)),
-        ("rows", _made_from(spec.dataset.source, lineage.dataset_revision, lineage.dataset_sha256)),
     ]
+    if spec.model.adapter:
+        rows.append(
+            (
+                "from adapter" if spec.dataset else "evaluated",
+                _made_from(spec.model.adapter.source, lineage.adapter_revision, lineage.adapter_sha256),
+            )
+        )
+    if spec.dataset:
+        rows.append(("rows", _made_from(spec.dataset.source, lineage.dataset_revision, lineage.dataset_sha256)))
     if lineage.training_sha256:
         rows.append(("digest", lineage.training_sha256[:DIGEST_LENGTH]))
     return [(name, text.text(value)) for name, value in rows]

@@ -15,6 +15,8 @@ def show_rows(config: RunConfig, as_json: bool) -> int:
     if not config.trust_remote_code:
         # Seconds of import for nothing: a tokenizer and a configuration have no need of it.
         sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+    if config.spec.dataset is None:
+        return _show_held_out(config, as_json)
     rows, code = run_dry(config, lambda: prepare_rows(config).prepared)
     if rows is None:
         return code
@@ -24,5 +26,21 @@ def show_rows(config: RunConfig, as_json: bool) -> int:
     else:
         from finetune_trainer.data_tables import print_tables
 
-        print_tables(rows.document, rows.advice, config.spec.dataset.filters)
+        print_tables(rows.document, rows.advice, config.spec.training_rows.filters)
+    return 0
+
+
+def _show_held_out(config: RunConfig, as_json: bool) -> int:
+    """The rows of a job that trains on none."""
+    from finetune_trainer.evaluation_plan import plan_rows
+
+    plan, code = run_dry(config, lambda: plan_rows(config))
+    if plan is None:
+        return code
+    if as_json:
+        say(json.dumps(plan.document(), ensure_ascii=False, indent=2))
+    else:
+        from finetune_trainer.evaluation_tables import print_evaluation
+
+        print_evaluation(plan)
     return 0

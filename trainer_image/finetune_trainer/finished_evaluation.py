@@ -12,6 +12,7 @@ from finetune_api.base import first_problem
 from finetune_api.reasons import Reason
 from finetune_api.results import EvaluationStatus, LineageStatus, StageLineage, StageResult
 from finetune_api.run_folder import EVALUATIONS, LOCK, REPORT, RESULT, SPEC
+from finetune_api.spec_file import read_spec
 from finetune_api.stages import EVALUATE, TRAIN
 from finetune_trainer.finished_runs import newest_evaluation
 from finetune_trainer.sources.pins import Pins, pins_of, read_pins
@@ -23,11 +24,11 @@ _NAME_ONE = "name an evaluation's report.json, its folder, or a run's folder"
 
 @dataclass(frozen=True)
 class FinishedEvaluation:
-    """An evaluation that ended well, as it lies in its run's folder."""
+    """An evaluation that ended well, as it lies in its run's folder. ``training`` is None where nothing was trained."""
 
     run: Path
     folder: Path
-    training: StageResult
+    training: StageResult | None
     result: StageResult
     report: EvaluationStatus  # report.json's own figures
 
@@ -81,10 +82,20 @@ def find_evaluation(place: Path) -> FinishedEvaluation:
     result, training = read_result(folder / RESULT), read_result(run / RESULT)
     if result is None or result.stage != EVALUATE.name or not result.evaluation:
         raise StageError(Reason.INVALID_SPEC, f"{place} holds no finished evaluation", _NAME_ONE)
+    if training is None and _is_alone(folder / SPEC):
+        return FinishedEvaluation(run, folder, None, result, _read_report(folder / REPORT))
     if training is None or training.stage != TRAIN.name or training.training_sha256 != result.training_sha256:
         text = f"{run} does not hold the training that was evaluated"
         raise StageError(Reason.INVALID_SPEC, text, "an evaluation can be verified where its run left it only")
     return FinishedEvaluation(run, folder, training, result, _read_report(folder / REPORT))
+
+
+def _is_alone(file: Path) -> bool:
+    """Whether a spec.json asks for an evaluation without a training."""
+    try:
+        return "dataset" not in read_spec(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def _read_report(file: Path) -> EvaluationStatus:

@@ -20,10 +20,10 @@ _NAME_ONE = "name a run's folder, its result.json, or the folder that holds run 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A training that ended well."""
+    """A training that ended well, or an evaluation of what was trained elsewhere."""
 
     folder: Path
-    training: StageResult
+    training: StageResult  # without one that of the evaluation, which says nothing of a training
     evaluation: StageResult | None = None  # the newest
     spec: dict[str, Any] | None = None  # None where the trainer left none
 
@@ -64,21 +64,33 @@ def _runs_at(place: Path) -> list[FinishedRun]:
     folder = place if place.is_dir() else place.parent
     if place.is_dir() and not (place / RESULT).exists():
         found = [run for entry in sorted(place.iterdir()) if entry.is_dir() and (run := _read(entry))]
+        found = found or [run for run in [_evaluated(place)] if run]
     else:
         run = _read(folder) if place.is_dir() or place.name == RESULT else None
         found = [run] if run else []
     if not found:
-        raise StageError(Reason.INVALID_SPEC, f"{place} holds no finished training", _NAME_ONE)
+        raise StageError(Reason.INVALID_SPEC, f"{place} holds no finished training or evaluation", _NAME_ONE)
     return sorted(found, key=lambda run: run.training.finished_at)
 
 
 def _read(folder: Path) -> FinishedRun | None:
     training = read_result(folder / RESULT)
-    if training is None or training.stage != TRAIN.name:
+    if training is None:
+        return _evaluated(folder)
+    if training.stage != TRAIN.name:
         return None
     newest = newest_evaluation(folder, training.training_sha256)
     # latest is a link to one of them
     return FinishedRun(folder.resolve(), training, newest[1] if newest else None, _spec(folder / SPEC))
+
+
+def _evaluated(folder: Path) -> FinishedRun | None:
+    """The newest evaluation in a folder where nothing was trained; in one whose training is not done there is none."""
+    if (newest := newest_evaluation(folder)) is None:
+        return None
+    place, result = newest
+    spec = _spec(place / SPEC)
+    return FinishedRun(folder.resolve(), result, result, spec) if spec and "dataset" not in spec else None
 
 
 def _spec(file: Path) -> dict[str, Any] | None:

@@ -30,12 +30,27 @@ def gpu_sizes(given: Sequence[str]) -> tuple[int, ...]:
 
 def show_plan(config: RunConfig, gpus: Sequence[int]) -> int:
     """Prepares a job's rows and shows what it would do. Returns the exit code that a stage would give."""
+    if config.spec.dataset is None:
+        return _show_evaluation(config)
     plan, code = run_dry(config, lambda: _plan(config, gpus))
     if plan is None:
         return code
     from finetune_trainer.plan_tables import print_plan
 
     print_plan(plan)
+    return 0
+
+
+def _show_evaluation(config: RunConfig) -> int:
+    """What a job without training rows would do."""
+    from finetune_trainer.evaluation_plan import plan_evaluation
+
+    plan, code = run_dry(config, lambda: plan_evaluation(config))
+    if plan is None:
+        return code
+    from finetune_trainer.evaluation_tables import print_evaluation
+
+    print_evaluation(plan)
     return 0
 
 

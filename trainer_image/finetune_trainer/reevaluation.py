@@ -12,8 +12,8 @@ from finetune_api.base import first_problem
 from finetune_api.config import ClaimMount, JobReference, RunConfig
 from finetune_api.defaults import ResolvedSpec
 from finetune_api.reasons import Reason
-from finetune_api.results import EvaluationStatus, StageLineage
-from finetune_api.run_folder import ADAPTER, MODEL, RESULT
+from finetune_api.results import EvaluationStatus, StageLineage, StageResult
+from finetune_api.run_folder import ADAPTER, EVALUATIONS, MODEL, REPORT, RESULT
 from finetune_api.sources import claims_read
 from finetune_api.spec_file import restore_spec
 from finetune_api.uris import ClaimPath, parse_claim
@@ -78,18 +78,20 @@ def reevaluate(found: FinishedEvaluation, config: RunConfig) -> Reevaluation:
     model or rows that are missing or are not those of the evaluation; and as the evaluation itself does.
     """
     from finetune_trainer.data.prepare import prepare_evaluation
-    from finetune_trainer.evaluation.evaluate import score
+    from finetune_trainer.evaluation.evaluate import find_tuned, score
     from finetune_trainer.evaluation.measure import measure
     from finetune_trainer.evaluation.metrics import metrics_of
     from finetune_trainer.evaluation.report import About, evaluation_status
 
     run_folder = RunFolder(found.run, _claim_of(found))
-    _check_artefact(found, config.spec)
+    if found.training:
+        _check_artefact(found, found.training, config.spec)
     inputs = prepare_evaluation(config, _commits_only(found.pins))
-    _check_inputs(found.pins, inputs.pins)
+    _check_inputs(found.pins, inputs.pins, alone=found.training is None)
     evaluation = config.spec.evaluation
     assert evaluation, "the spec has the digest of one with an evaluation"
-    outcome, dropped = score(config, evaluation, inputs, run_folder, lambda done, total: None)
+    tuned = find_tuned(config, inputs, run_folder)
+    outcome, dropped = score(config, evaluation, inputs, tuned, lambda done, total: None)
     measured = [measure(metric, outcome) for metric in metrics_of(evaluation.metrics)]
     about = About(dropped, inputs.shared)
     status = evaluation_status(outcome, measured, about, found.report.report_uri or "")
@@ -98,14 +100,17 @@ def reevaluate(found: FinishedEvaluation, config: RunConfig) -> Reevaluation:
 
 def _claim_of(found: FinishedEvaluation) -> ClaimPath:
     """The run's folder as its result names it."""
-    saved = found.training.adapter or found.training.model
-    if saved is None:
-        raise StageError(Reason.EVALUATION_FAILED, f"{found.run}: the training's result names no artefact", _RESTORE)
+    file, uri, depth = found.folder / RESULT, found.recorded.report_uri, len((EVALUATIONS, "<digest>", REPORT))
+    if found.training:
+        saved = found.training.adapter or found.training.model
+        file, uri, depth = found.run / RESULT, saved.uri if saved else None, 1
+    if uri is None:
+        raise StageError(Reason.EVALUATION_FAILED, f"{file} names no artefact", _RESTORE)
     try:
-        at = parse_claim(saved.uri)
+        at = parse_claim(uri)
     except ValueError as error:
-        raise StageError(Reason.EVALUATION_FAILED, f"{found.run / RESULT}: {error}", _RESTORE) from error
-    return ClaimPath(at.claim, at.path.parent)
+        raise StageError(Reason.EVALUATION_FAILED, f"{file}: {error}", _RESTORE) from error
+    return ClaimPath(at.claim, at.path.parents[depth - 1])
 
 
 def _without_gates(spec: ResolvedSpec) -> ResolvedSpec:
@@ -137,10 +142,10 @@ def _gpus(device: str | None) -> int:
     return int(torch.cuda.is_available())
 
 
-def _check_artefact(found: FinishedEvaluation, spec: ResolvedSpec) -> None:
+def _check_artefact(found: FinishedEvaluation, training: StageResult, spec: ResolvedSpec) -> None:
     """Raises StageError (EvaluationFailed) unless what was evaluated is whole, and the one that the result names."""
     of_adapter = METHODS[spec.method].adapter
-    told, name = (found.training.adapter, ADAPTER) if of_adapter else (found.training.model, MODEL)
+    told, name = (training.adapter, ADAPTER) if of_adapter else (training.model, MODEL)
     folder = found.run / name
     if told is None or not (folder / MANIFEST).is_file():
         raise StageError(Reason.EVALUATION_FAILED, f"there is no {name} in {found.run}", _RESTORE)
@@ -161,9 +166,14 @@ def _commits_only(pins: Pins) -> Pins:
     return pins.model_copy(update=dict.fromkeys(content))
 
 
-def _check_inputs(then: Pins, now: Pins) -> None:
-    """Raises StageError for a model (ModelNotFound) or rows (DatasetInvalid) other than those of the evaluation."""
+def _check_inputs(then: Pins, now: Pins, alone: bool) -> None:
+    """Raises StageError for a model (ModelNotFound) or rows (DatasetInvalid) other than those of the evaluation.
+
+    ``alone``: the adapter is of spec.model, and not one that a training went on from and replaced by its own.
+    """
+    adapter = (Reason.MODEL_NOT_FOUND, "the adapter is not the one", then.adapter_sha256, now.adapter_sha256)
     compared = (
+        *([adapter] if alone else []),
         (Reason.MODEL_NOT_FOUND, "the base model is not the one", then.model_sha256, now.model_sha256),
         (
             Reason.DATASET_INVALID,

@@ -70,8 +70,9 @@ def _figures(evaluation: EvaluationStatus) -> dict[str, _Figure]:
     found = {
         "rows scored": _count(evaluation.examples),
         "rows left out": _count(evaluation.dropped_examples),
-        "rows shared with the training": _count(evaluation.shared_examples),
     }
+    if evaluation.shared_examples is not None:
+        found["rows shared with the training"] = _count(evaluation.shared_examples)
     for metric in evaluation.metrics:
         found |= _of_metric(metric.name, metric)
     if evaluation.retention:

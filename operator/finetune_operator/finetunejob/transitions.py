@@ -250,7 +250,7 @@ def _lineage(status: FineTuneJobStatus, spec: Spec, result: StageResult) -> Line
     known = status.lineage.model_dump(exclude_none=True) if status.lineage else {}
     told = result.lineage.model_dump(exclude_none=True) if result.lineage else {}
     ours = {
-        "seed": spec.resolved.training.seed,
+        "seed": spec.resolved.training.seed if spec.resolved.dataset else None,
         "training_sha256": spec.training_sha256,
         "evaluation_sha256": spec.evaluation_sha256,
     }

@@ -32,10 +32,11 @@ class Inputs:
 
     device: Device
     model: ModelSource
+    adapter: ModelSource | None  # of spec.model
     rows: Rows
     retention: Rows | None
     pins: Pins
-    shared: int  # held-out rows whose question is among the training rows
+    shared: int | None  # held-out rows whose question is among the training rows; None: those are not known
     advice: list[Advice]
     compared: dict[str, ComparedReport]  # earlier reports that gates compare with, by URI
 
@@ -78,11 +79,13 @@ def prepare_evaluation(config: RunConfig, earlier: Pins | None) -> Inputs:
     }
     pins = _pins(config, sources, earlier).model_copy(update=found)
     shared = _known_shared(earlier, pins)
-    if shared is None:  # the training was another job's, which had other held-out rows or none
+    if shared is None and sources.training:  # the training was another job's, which had other held-out rows or none
         shared = _count_shared(config, sources, rows)
     pins = pins.model_copy(update={"shared_examples": shared})
     check_unchanged(earlier, pins)
-    return Inputs(device, sources.model, rows, retention, pins, shared, shared_advice(shared, rows), compared)
+    return Inputs(
+        device, sources.model, sources.adapter, rows, retention, pins, shared, shared_advice(shared, rows), compared
+    )
 
 
 def load_held_out(config: RunConfig, sources: Sources) -> Rows | None:
@@ -114,7 +117,7 @@ def load_compared(config: RunConfig, held_out: Rows | None) -> dict[str, Compare
     return compared
 
 
-def shared_advice(shared: int, held_out: Rows | None) -> list[Advice]:
+def shared_advice(shared: int | None, held_out: Rows | None) -> list[Advice]:
     """What to know about held-out rows whose question is among the training rows."""
     if not shared or held_out is None:
         return []
@@ -160,6 +163,6 @@ def _known_shared(earlier: Pins | None, now: Pins) -> int | None:
 
 
 def _count_shared(config: RunConfig, sources: Sources, held_out: Rows) -> int:
-    found = find_overlap(config.spec.dataset, sources.training, held_out)
-    check_overlap(found, held_out, config.spec.dataset.filters)
+    found = find_overlap(config.spec.training_rows, sources.training, held_out)
+    check_overlap(found, held_out, config.spec.training_rows.filters)
     return found.exact

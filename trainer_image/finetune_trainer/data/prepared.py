@@ -85,7 +85,7 @@ def prepare_rows(
     Raises StageError: DatasetInvalid where the filters allow less than was found, or nothing is left to train on;
     InvalidSpec where labels are not the responses' ids, or an id lies beyond the model's embedding.
     """
-    dataset, seed = config.spec.dataset, config.spec.training.seed
+    dataset, seed = config.spec.training_rows, config.spec.training.seed
     cache = RowCache(cache_folder(config))
     facts, stored, overlap, cached = _from_cache_or_pipeline(config, sources, held_out, reading, cache)
     if held_out:
@@ -198,7 +198,7 @@ def check_same_tokens(facts: RowFacts, store: TokenStore, first: Reading) -> Non
 def _from_cache_or_pipeline(
     config: RunConfig, sources: Sources, held_out: Rows | None, reading: Reading, cache: RowCache
 ) -> tuple[RowFacts, TokenStore, OverlapFacts, bool]:
-    dataset, key = config.spec.dataset, row_key(config, sources, reading)
+    dataset, key = config.spec.training_rows, row_key(config, sources, reading)
     overlap_key = sha256_of([key, held_out.sha256]) if held_out else None
     if (entry := cache.find(key)) and (facts := _read(entry / _FACTS, RowFacts)):
         say(f"prepared rows: those of an earlier run, {entry}")
@@ -243,7 +243,7 @@ def _read(path: Path, kind: type[Any]) -> Any:
 
 def row_key(config: RunConfig, sources: Sources, reading: Reading) -> str:
     """A digest of all that decides the tokens of the rows: the rows, how they are read, and what reads them."""
-    shapes = datasets_of(config.spec.dataset)
+    shapes = datasets_of(config.spec.training_rows)
     return sha256_of(
         [
             [

@@ -31,7 +31,7 @@ from finetune_trainer.evaluation.report import (
 )
 from finetune_trainer.models.artefacts import finished_training
 from finetune_trainer.models.methods import METHODS
-from finetune_trainer.sources.model import ModelSource
+from finetune_trainer.models.tuned import Tuned, given, trained
 from finetune_trainer.sources.pins import Pins, pins_of, read_pins, write_pins
 from finetune_trainer.sources.stored_report import ComparedReport, StoredReport
 from finetune_trainer.stage.console import say
@@ -46,7 +46,14 @@ from finetune_trainer.stage.result import (
     stage_result,
     write_result,
 )
-from finetune_trainer.stage.run_folder import EvaluationFolder, RunFolder, belongs, find_trained, open_evaluation
+from finetune_trainer.stage.run_folder import (
+    EvaluationFolder,
+    RunFolder,
+    belongs,
+    evaluated_folder,
+    find_trained,
+    open_evaluation,
+)
 
 
 def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
@@ -58,6 +65,39 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
     evaluation = config.spec.evaluation
     if evaluation is None:
         raise StageError(Reason.INVALID_SPEC, "spec.evaluation is not set: there is nothing to evaluate")
+    run_folder, training = find_run(config)
+    with open_evaluation(config, run_folder, lambda folder: finished_evaluation(folder, config)) as turn:
+        if turn.done:
+            say(f"already evaluated: {turn.folder.uri}")
+            return turn.done
+        inputs = prepare_evaluation(config, _earlier_pins(config, turn.earlier_lock, run_folder, training))
+        made_from, runner = lineage(config, EVALUATE, inputs.pins), stage_lineage(config, inputs.device.name)
+        if reused := turn.reuse(lambda result: is_identical(result, made_from, runner)):
+            return reused
+        folder = turn.folder
+        write_pins(folder.lock, inputs.pins)
+        write_text(folder.spec, spec_text(config.spec))  # the run's own may ask for another evaluation
+        final_loss = training.training.final_loss if training and training.training else None
+        tuned = find_tuned(config, inputs, run_folder)
+        outcome, dropped = score(config, evaluation, inputs, tuned, _progress(pusher, final_loss))
+
+        turn.confirm()
+        about = About(dropped, inputs.shared)
+        status = _write_report(folder, outcome, config, about, made_from, inputs.compared)
+        advice = [*inputs.advice, *tuned.advice, *rounding_advice(outcome)]
+        sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": advice}
+        result = stage_result(config, EVALUATE, sections)
+        write_result(folder.result, result)
+        return result
+
+
+def find_run(config: RunConfig) -> tuple[RunFolder, StageResult | None]:
+    """The folder that the evaluation lies in, and the result of this job's training; None where nothing is trained.
+
+    Raises StageError (EvaluationFailed) when what was trained isn't whole.
+    """
+    if config.spec.dataset is None:
+        return evaluated_folder(config), None
     found = find_trained(config, lambda folder: finished_training(folder, config))
     if found is None:
         raise StageError(
@@ -66,29 +106,14 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
             "missing, damaged or of another spec",
             "train first, with the same spec",
         )
-    run_folder, trained = found
-    with open_evaluation(config, run_folder, lambda folder: finished_evaluation(folder, config)) as turn:
-        if turn.done:
-            say(f"already evaluated: {turn.folder.uri}")
-            return turn.done
-        inputs = prepare_evaluation(config, _earlier_pins(config, turn.earlier_lock, run_folder, trained))
-        made_from, runner = lineage(config, EVALUATE, inputs.pins), stage_lineage(config, inputs.device.name)
-        if reused := turn.reuse(lambda result: is_identical(result, made_from, runner)):
-            return reused
-        folder = turn.folder
-        write_pins(folder.lock, inputs.pins)
-        write_text(folder.spec, spec_text(config.spec))  # the run's own may ask for another evaluation
-        final_loss = trained.training.final_loss if trained.training else None
-        outcome, dropped = score(config, evaluation, inputs, run_folder, _progress(pusher, final_loss))
+    return found
 
-        turn.confirm()
-        about = About(dropped, inputs.shared)
-        status = _write_report(folder, outcome, config, about, made_from, inputs.compared)
-        advice = [*inputs.advice, *rounding_advice(outcome)]
-        sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": advice}
-        result = stage_result(config, EVALUATE, sections)
-        write_result(folder.result, result)
-        return result
+
+def find_tuned(config: RunConfig, inputs: Inputs, run_folder: RunFolder) -> Tuned:
+    """What is scored beside the base model. Raises StageError for an adapter that can't be read or doesn't fit."""
+    if config.spec.dataset is None:
+        return given(inputs.model, inputs.adapter, inputs.device)
+    return trained(config.spec, run_folder, inputs.model, inputs.device)
 
 
 def finished_evaluation(folder: EvaluationFolder, config: RunConfig) -> StageResult | None:
@@ -97,26 +122,26 @@ def finished_evaluation(folder: EvaluationFolder, config: RunConfig) -> StageRes
     return result if result and belongs(result, config) and folder.report.is_file() else None
 
 
-def _earlier_pins(config: RunConfig, lock: Path, run_folder: RunFolder, trained: StageResult) -> Pins | None:
+def _earlier_pins(config: RunConfig, lock: Path, run_folder: RunFolder, training: StageResult | None) -> Pins | None:
     """What this job resolved before, or what its training was made from where that is another job's."""
     uid, digest = config.job.uid, config.training_sha256
     for path in (lock, run_folder.lock):
         if pins := read_pins(path, uid, digest):
             return pins
-    return pins_of(trained.lineage, uid, digest) if trained.lineage else None
+    return pins_of(training.lineage, uid, digest) if training and training.lineage else None
 
 
 def score(
     config: RunConfig,
     evaluation: EvaluationSpec,
     inputs: Inputs,
-    run_folder: RunFolder,
+    tuned: Tuned,
     on_scored: Callable[[int, int], None],
 ) -> tuple[Outcome, int]:
-    """Base against what a run's folder holds, on inputs that were found. Writes nothing.
+    """Base against tuned, on inputs that were found. Writes nothing.
 
     Returns the outcome, and how many held-out rows were left out because they exceed the model's context. ``on_scored``
-    gets rows scored so far, and of how many. Raises StageError (EvaluationFailed, ModelNotFound).
+    gets rows scored so far, and of how many. Raises StageError (EvaluationFailed, ModelNotFound, InvalidSpec).
     """
     from torch import OutOfMemoryError  # like PEFT and transformers, it takes seconds to import
 
@@ -124,9 +149,8 @@ def score(
     from finetune_trainer.models.loading import context_of, load_config, load_tokenizer
 
     method = METHODS[config.spec.method]
-    artefact = run_folder.adapter if method.adapter else run_folder.model
     settings = load_config(inputs.model)
-    tokenizer = load_tokenizer(ModelSource(str(artefact), None, inputs.model.trust_remote_code))
+    tokenizer = load_tokenizer(tuned.tokenizer)
     context = context_of(settings)
     longest = config.spec.model.max_sequence_length
     chat = read_chat_format(tokenizer, config.spec.model, settings.get_text_config().vocab_size)
@@ -137,9 +161,7 @@ def score(
     say(f"loading {inputs.model.name} {method.precision}")
     try:
         base = method.load(inputs.model, inputs.device)
-        tuned = method.reload(artefact, inputs.device, inputs.model.trust_remote_code)
-        merge = method.merge(inputs.model, artefact, inputs.device)
-        contestants = Contestants(base, tuned, chat, inputs.device, context, merge)
+        contestants = Contestants(base, tuned.attach, chat, inputs.device, context, tuned.merge)
         retention: list[Example] = []
         if inputs.retention:
             retention, unfit = keep_fitting(inputs.retention.examples, chat, context, loss_on)

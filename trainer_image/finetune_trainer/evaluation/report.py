@@ -46,7 +46,7 @@ class About:
     """What the report says of its rows beside the models' part."""
 
     dropped: int  # held-out rows left out because they exceed the model's context
-    shared: int  # held-out rows whose question is among the training rows
+    shared: int | None  # held-out rows whose question is among the training rows; None: those are not known
 
 
 def evaluation_status(

@@ -1,4 +1,4 @@
-"""An adapter of an earlier run that training continues from: read, checked against what the spec says, loaded."""
+"""An adapter that was made before: read, checked against what the spec says, and loaded for training to go on."""
 
 from __future__ import annotations
 
@@ -95,20 +95,20 @@ class EarlierAdapter:
             CausalLM, PeftModel.from_pretrained(base, source.name, revision=source.revision, token=source.token)
         )
 
-    def base_advice(self, source: ModelSource) -> Advice | None:
+    def base_advice(self, source: ModelSource, name: str = "the adapter that training continued from") -> Advice | None:
         """What to know when it says that it belongs to a base of another name. Shapes can be equal for others."""
-        named = str(self.settings.base_model_name_or_path or "")
-        if not named or Path(named).name.lower() == Path(source.name).name.lower():
+        of = str(self.settings.base_model_name_or_path or "")
+        if not of or Path(of).name.lower() == Path(source.name).name.lower():
             return None
         text = (
-            f"the adapter that training continued from says that its base is {named}, and the run's is {source.name}: "
+            f"{name} says that its base is {of}, and the run's is {source.name}: "
             "shapes are equal, weights may not be. Check that they are one model"
         )
         return Advice(reason="OtherBaseName", message=text[:512])
 
 
-def read_adapter(source: ModelSource, lora: LoraSpec) -> EarlierAdapter:
-    """Reads the adapter that ``spec.lora`` describes.
+def read_adapter(source: ModelSource, lora: LoraSpec | None) -> EarlierAdapter:
+    """Reads the adapter that ``spec.lora`` describes; without it, any that is a LoRA.
 
     Raises StageError: ModelNotFound when it can't be read, InvalidSpec when it is no LoRA or another one.
     """
@@ -126,7 +126,13 @@ def read_adapter(source: ModelSource, lora: LoraSpec) -> EarlierAdapter:
             "name a folder with adapter_config.json and adapter_model.safetensors, and apply under a new name",
         ) from error
     if str(getattr(settings.peft_type, "value", settings.peft_type)) != "LORA":
-        raise StageError(Reason.INVALID_SPEC, f"{_FIELD} {source.name} is no LoRA adapter, but {settings.peft_type}")
+        kind = getattr(settings.peft_type, "value", settings.peft_type)
+        raise StageError(
+            Reason.INVALID_SPEC,
+            f"{_FIELD} {source.name} is no LoRA adapter, but {kind}",
+            "name a LoRA adapter, and apply under a new name",
+        )
     earlier = EarlierAdapter(source, settings, dict(weights))
-    earlier.check(lora)
+    if lora:
+        earlier.check(lora)
     return earlier

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from finetune_trainer.models.loading import attach_adapter, load_base
+from finetune_trainer.models.loading import load_base
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
 
 
-def merged(source: ModelSource, adapter: Path, device: Device) -> CausalLM:
-    """The base model, loaded in 16 bit (a CPU: 32), with the adapter in its weights.
+def merged(source: ModelSource, attach: Callable[[CausalLM], CausalLM], device: Device) -> CausalLM:
+    """The base model, loaded in 16 bit (a CPU: 32), with the adapter that ``attach`` puts on it in its weights.
 
     W + scaling B A is added up in 32 bit and rounded once. A base that trained in NF4 was another one by what NF4
     rounds away, so the merged model is not the trained one to the digit: it is compared as what it is.
@@ -20,7 +20,7 @@ def merged(source: ModelSource, adapter: Path, device: Device) -> CausalLM:
     import torch
     from peft.tuners.lora import LoraLayer
 
-    model: Any = attach_adapter(load_base(source, device, quantised=False), adapter)
+    model: Any = attach(load_base(source, device, quantised=False))
     with torch.no_grad():
         for layer in model.modules():
             if isinstance(layer, LoraLayer):

@@ -65,21 +65,6 @@ class Method:
 
         return replaced
 
-    def merge(self, source: ModelSource, artefact: Path, device: Device) -> Callable[[CausalLM], CausalLM] | None:
-        """What makes of the tuned model one with the adapter in its weights, in 16 bit, in its place; without an
-        adapter None."""
-        if not self.adapter:
-            return None
-
-        def merged_instead(tuned: CausalLM) -> CausalLM:
-            from finetune_trainer.models.loading import release
-            from finetune_trainer.models.merging import merged
-
-            release(tuned)  # its memory is what the merged one takes
-            return merged(source, artefact, device)
-
-        return merged_instead
-
 
 _METHODS = (
     Method("QLoRA", quantised=True, adapter=True),

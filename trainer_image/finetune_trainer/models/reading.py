@@ -62,7 +62,7 @@ def read_model(source: ModelSource, spec: ResolvedSpec) -> Reading:
     if limit < spec.model.max_sequence_length:
         say(f"maxSequenceLength: {limit}, the model's context, in place of {spec.model.max_sequence_length}")
     chat = read_chat_format(load_tokenizer(source), spec.model, settings.get_text_config().vocab_size)
-    return Reading(chat, limit, spec.training.loss_on, context, spec.dataset.workers)
+    return Reading(chat, limit, spec.training.loss_on, context, spec.training_rows.workers)
 
 
 def check_precision(source: ModelSource, settings: PretrainedConfig, spec: ResolvedSpec) -> None:

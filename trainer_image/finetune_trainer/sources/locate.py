@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune_api.config import RunConfig
-from finetune_api.dataset import DatasetSpec
+from finetune_api.dataset import Dataset, DatasetSpec
 from finetune_api.held_out import EvaluationDatasetSpec
 from finetune_api.mixture import MAIN, MixtureSpec
 from finetune_api.model import AdapterSource, ModelSpec
@@ -34,8 +34,9 @@ class Sources:
     """Everything that a run reads."""
 
     model: ModelSource
-    adapter: ModelSource | None  # that training continues from
-    training: dict[str, RowSource]  # by the dataset's name in the mixture, spec.dataset itself first, replay last
+    adapter: ModelSource | None  # that training continues from, or that is evaluated alone
+    # By the dataset's name in the mixture, spec.dataset itself first, replay last; none where nothing is trained.
+    training: dict[str, RowSource]
     validation: RowSource | None  # of its own
     held_out: RowSource | None
     retention: RowSource | None
@@ -59,15 +60,9 @@ def locate(config: RunConfig, earlier: Pins | None, with_weights: bool = True) -
     pinned = earlier or Pins(job_uid="", training_sha256="")
     model = _model(config, pinned.model_revision, with_weights)
     adapter = _adapter(config, spec.model.adapter, pinned.adapter_revision) if spec.model.adapter else None
-    training = {MAIN: _rows(config, spec.dataset, "spec.dataset", pinned.dataset_revision)}
-    for one in spec.dataset.mixture:
-        field = f"spec.dataset.mixture[{one.name}]"
-        training[one.name] = _rows(config, one, field, pinned.mixture_revisions.get(one.name))
-    if spec.dataset.replay:
-        commit = pinned.mixture_revisions.get(REPLAY)
-        training[REPLAY] = _rows(config, spec.dataset.replay, "spec.dataset.replay", commit)
+    training = _training(config, spec.dataset, pinned) if spec.dataset else {}
     validation = held_out = retention = None
-    if spec.dataset.validation and (rows := held_out_of(spec.dataset.validation)):
+    if spec.dataset and spec.dataset.validation and (rows := held_out_of(spec.dataset.validation)):
         validation = _rows(config, rows, VALIDATION, pinned.mixture_revisions.get(VALIDATION))
     if spec.evaluation:
         commit = pinned.evaluation_dataset_revision if same_evaluation else None
@@ -76,6 +71,17 @@ def locate(config: RunConfig, earlier: Pins | None, with_weights: bool = True) -
         commit = pinned.mixture_revisions.get(RETENTION) if same_evaluation else None
         retention = _rows(config, spec.evaluation.retention, RETENTION, commit)
     return Sources(model, adapter, training, validation, held_out, retention)
+
+
+def _training(config: RunConfig, dataset: Dataset, pinned: Pins) -> dict[str, RowSource]:
+    """All rows that are trained on."""
+    found = {MAIN: _rows(config, dataset, "spec.dataset", pinned.dataset_revision)}
+    for one in dataset.mixture:
+        field = f"spec.dataset.mixture[{one.name}]"
+        found[one.name] = _rows(config, one, field, pinned.mixture_revisions.get(one.name))
+    if dataset.replay:
+        found[REPLAY] = _rows(config, dataset.replay, "spec.dataset.replay", pinned.mixture_revisions.get(REPLAY))
+    return found
 
 
 def _model(config: RunConfig, commit: str | None, with_weights: bool) -> ModelSource:

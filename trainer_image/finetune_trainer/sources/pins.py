@@ -76,9 +76,7 @@ def check_unchanged(earlier: Pins | None, now: Pins) -> None:
     if earlier is None:
         return
     _check(Reason.MODEL_NOT_FOUND, "the base model", earlier.model_sha256, now.model_sha256)
-    _check(
-        Reason.MODEL_NOT_FOUND, "the adapter that training continues from", earlier.adapter_sha256, now.adapter_sha256
-    )
+    _check(Reason.MODEL_NOT_FOUND, "the adapter of spec.model.adapter", earlier.adapter_sha256, now.adapter_sha256)
     _check(Reason.DATASET_INVALID, "the training rows", earlier.dataset_sha256, now.dataset_sha256)
     before, after = earlier.validation_dataset_sha256, now.validation_dataset_sha256
     _check(Reason.DATASET_INVALID, "the validation rows", before, after)

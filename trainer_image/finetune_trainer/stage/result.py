@@ -84,7 +84,7 @@ def lineage(config: RunConfig, stage: Stage, inputs: ResolvedInputs) -> LineageS
         evaluation_dataset_revision=(inputs.evaluation_dataset_revision or None) if held_out else None,
         evaluation_dataset_sha256=(inputs.evaluation_dataset_sha256 or None) if held_out else None,
         compared_reports_sha256=(inputs.compared_reports_sha256 or None) if held_out else None,
-        seed=config.spec.training.seed,
+        seed=config.spec.training.seed if config.spec.dataset else None,
         training_sha256=config.training_sha256,
         evaluation_sha256=config.evaluation_sha256 if held_out else None,
     )

@@ -95,7 +95,7 @@ class RunFolder(Folder):
 
 @dataclass(frozen=True)
 class EvaluationFolder(Folder):
-    """Where an evaluation's artefacts lie, inside its training's folder."""
+    """Where an evaluation's artefacts lie, inside the folder of what it evaluates."""
 
     @property
     def report(self) -> Path:
@@ -183,6 +183,7 @@ class Turn(Generic[F]):
             folder.rmdir()
             if folder.parent.name == naming.EVALUATIONS:
                 folder.parent.rmdir()
+                folder.parent.parent.rmdir()  # of a job that trains nothing
 
     def _enter(self, folder: F) -> None:
         if self._take(folder):
@@ -251,6 +252,11 @@ def find_trained(config: RunConfig, read_whole: ReadWhole[RunFolder]) -> tuple[R
     folder = own if own.path.is_dir() else shared
     result = read_whole(folder)
     return (folder, result) if result else None
+
+
+def evaluated_folder(config: RunConfig) -> RunFolder:
+    """The folder of what is evaluated without a training: its evaluations lie there, and nothing else."""
+    return _run_folders(config)[0]
 
 
 def belongs(result: StageResult, config: RunConfig) -> bool:

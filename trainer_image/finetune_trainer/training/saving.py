@@ -12,6 +12,7 @@ from finetune_trainer.data.tokenize import TokenRow
 from finetune_trainer.models.answers_alike import Answers, answers_of
 from finetune_trainer.models.artefacts import save_adapter, save_model
 from finetune_trainer.models.initialization import Beginning
+from finetune_trainer.models.loading import attach_adapter
 from finetune_trainer.models.merging import merged
 from finetune_trainer.models.methods import METHODS
 from finetune_trainer.models.protocols import CausalLM
@@ -81,7 +82,7 @@ def save_artefacts(tuned: Tuned, spec: ResolvedSpec, folder: RunFolder) -> Saved
 def _merge(tuned: Tuned, folder: RunFolder) -> ModelStatus:
     device, source = tuned.device, tuned.source
     say(f"merging the adapter into {source.name} in 16 bit")
-    model = merged(source, folder.adapter, device)
+    model = merged(source, lambda base: attach_adapter(base, folder.adapter), device)
     status = save_model(model, tuned.tokenizer, folder, device)
     say(_saved("model", status))
     expected = answers_of(model, tuned.rows, device)  # as it is rounded now

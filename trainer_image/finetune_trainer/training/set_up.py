@@ -128,7 +128,7 @@ def set_up(
         packing = Packing(found.state.plan.packed, found.state.plan.packing)
     else:
         packing = decide_packing(
-            spec.dataset.packing, store.lengths, plan, lambda: prove_packing(model, store, store.longest, device)
+            spec.training_rows.packing, store.lengths, plan, lambda: prove_packing(model, store, store.longest, device)
         )
     say(f"packing: {packing.status}")
 

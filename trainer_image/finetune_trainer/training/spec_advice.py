@@ -50,10 +50,10 @@ def bias_advice(vectors: int) -> Advice | None:
 
 def retention_advice(spec: ResolvedSpec) -> Advice | None:
     """What to know about retention rows that are trained on."""
-    retention, replay = spec.evaluation.retention if spec.evaluation else None, spec.dataset.replay
+    retention, replay = spec.evaluation.retention if spec.evaluation else None, spec.training_rows.replay
     if not retention:
         return None
-    for name, rows in datasets_of(spec.dataset).items():
+    for name, rows in datasets_of(spec.training_rows).items():
         if name == REPLAY and replay and not Decimal(replay.fraction):
             continue  # consolidation alone reads them
         if rows.place == retention.place:
