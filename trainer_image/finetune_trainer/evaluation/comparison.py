@@ -39,7 +39,7 @@ class Contestants:
     device: Device
     context: int | None  # tokens that the model has positions for
     # What makes of the tuned model, which is lost by it, one with the adapter in its weights; None: it has no adapter.
-    merge: Callable[[CausalLM], CausalLM] | None = None
+    merge: Callable[[CausalLM, Device], CausalLM] | None = None
 
     @property
     def pad_id(self) -> int:
@@ -169,7 +169,7 @@ def compare(
         latency["Tuned"] = tasks[0].latency(model)
         if contestants.merge:
             say("merging the adapter, to see how fast the model answers without it beside the weights")
-            latency["Merged"] = tasks[0].latency(contestants.merge(model))
+            latency["Merged"] = tasks[0].latency(contestants.merge(model, contestants.device))
     seconds = time.monotonic() - started
     found = [
         Outcome(of, one.questions, base[place] if base else None, tuned[place], seconds, one.evaluation.sample_prompts)

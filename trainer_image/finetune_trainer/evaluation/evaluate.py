@@ -112,7 +112,7 @@ def find_run(config: RunConfig) -> tuple[RunFolder, StageResult | None]:
 def find_tuned(config: RunConfig, inputs: Inputs, run_folder: RunFolder) -> Tuned:
     """What is scored beside the base model. Raises StageError for an adapter that can't be read or doesn't fit."""
     if config.spec.dataset is None:
-        return given(inputs.model, inputs.adapter, inputs.device)
+        return given(inputs.model, inputs.adapter)
     return trained(config.spec, run_folder, inputs.model, inputs.device)
 
 

@@ -22,7 +22,7 @@ class Tuned:
     tokenizer: ModelSource
     attach: Callable[[CausalLM], CausalLM]
     # What makes of the tuned model one with the adapter in its weights, in 16 bit and in its place; None: no adapter.
-    merge: Callable[[CausalLM], CausalLM] | None = None
+    merge: Callable[[CausalLM, Device], CausalLM] | None = None
     advice: tuple[Advice, ...] = ()
 
 
@@ -32,24 +32,24 @@ def trained(spec: ResolvedSpec, folder: RunFolder, base: ModelSource, device: De
     artefact = folder.adapter if method.adapter else folder.model
     tokenizer = ModelSource(str(artefact), None, base.trust_remote_code)
     attach = method.reload(artefact, device, base.trust_remote_code)
-    return Tuned(tokenizer, attach, _merge(base, attach, device) if method.adapter else None)
+    return Tuned(tokenizer, attach, _merge(base, attach) if method.adapter else None)
 
 
-def given(base: ModelSource, adapter: ModelSource | None, device: Device) -> Tuned:
+def given(base: ModelSource, adapter: ModelSource | None) -> Tuned:
     """An adapter of whoever made it; without one the model itself. Raises StageError as :func:`read_given` does."""
     if adapter is None:
         return Tuned(base, lambda model: model)
     found = read_given(adapter, base)
     advice = found.base_advice()
-    merge = _merge(base, found.attach, device)
+    merge = _merge(base, found.attach)
     return Tuned(found.tokenizer_source(), found.attach, merge, (advice,) if advice else ())
 
 
-def _merge(base: ModelSource, attach: Callable[[CausalLM], CausalLM], device: Device) -> Callable[[CausalLM], CausalLM]:
+def _merge(base: ModelSource, attach: Callable[[CausalLM], CausalLM]) -> Callable[[CausalLM, Device], CausalLM]:
     from finetune_trainer.models.loading import release
     from finetune_trainer.models.merging import merged
 
-    def merged_instead(tuned: CausalLM) -> CausalLM:
+    def merged_instead(tuned: CausalLM, device: Device) -> CausalLM:
         release(tuned)  # its memory is what the merged one takes
         return merged(base, attach, device)
 
