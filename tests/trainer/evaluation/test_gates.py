@@ -166,3 +166,22 @@ def test_a_report_without_the_metric_and_a_folder_without_a_report_are_named(run
     assert "there is no report.json" in refused("pvc://work/rows")
     (work / "bare.json").unlink()
     assert read_compared(run.config) == {}
+
+
+def test_a_training_says_which_gates_the_held_out_rows_are_too_few_for_and_an_identical_one_says_its_own(
+    make_config: Any, tmp_path: Path
+) -> None:
+    from finetune_trainer.training.train import train
+
+    def advice(uid: str, *gates: dict[str, Any]) -> tuple[bool, list[str]]:
+        config = make_config(tmp_path, uid=uid, evaluation={"gates": list(gates)} if gates else {})
+        result = train(config, None)
+        return result.reused, [one.message for one in result.advice if one.reason == "FewRowsForGates"]
+
+    reused, (said,) = advice("uid-1", {"metric": "Accuracy", "minimumGain": "0.1"})
+    assert not reused
+    assert said.startswith("12 held-out rows are few for what the gates ask: Accuracy minimumGain 0.1 takes 155, and")
+    assert advice("uid-2") == (True, [])
+    reused, (said,) = advice("uid-3", {"metric": "Accuracy", "minimumGain": "0.15"})
+    assert reused
+    assert "minimumGain 0.15" in said

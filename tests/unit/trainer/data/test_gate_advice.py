@@ -20,8 +20,8 @@ def said(rows: int, *gates: dict[str, Any]) -> str:
 def test_a_gain_that_the_rows_can_t_tell_is_told_with_the_least_that_they_can_and_the_rows_that_it_takes() -> None:
     text = said(1273, {"metric": "Accuracy", "minimumGain": "0.02", "significance": "0.05"})
     assert text.startswith(
-        "1,273 held-out rows are few for what the gates ask: Accuracy minimumGain 0.02 takes 3,923, and these rows tell "
-        "0.0351 (with 80% power, if the two models differ on 20% of the rows, which is assumed)."
+        "1,273 held-out rows are few for what the gates ask: Accuracy minimumGain 0.02 takes 3,923, and these rows "
+        "tell 0.0351 (with 80% power, if the two models differ on 20% of the rows, which is assumed)."
     )
     assert said(3923, {"metric": "Accuracy", "minimumGain": "0.02"}) == ""
     assert said(1273, {"metric": "Accuracy", "minimumGain": "0.04"}) == ""
