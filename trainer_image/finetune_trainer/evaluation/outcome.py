@@ -61,6 +61,7 @@ class Outcome:
     runtime_seconds: float
     samples: int = 0  # of the answers, how many are shown: the first ones
     retention: Outcome | None = None  # the same of the retention rows
+    reordered: Outcome | None = None  # the same rows with their options in another order, where a metric wants them
 
     @property
     def sides(self) -> dict[str, Side]:
