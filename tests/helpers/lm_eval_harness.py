@@ -48,9 +48,7 @@ def harness_rows(model: Any, tokenizer: Any, examples: Sequence[Example], folder
     found = simple_evaluate(model=lm, tasks=[task], apply_chat_template=True, log_samples=True, bootstrap_iters=0)
     samples = sorted(found["samples"]["rows"], key=lambda sample: sample["doc_id"])
     return [
-        HarnessRow(
-            {name: bool(sample[name]) for name in names}, [float(one[0]) for one in sample["filtered_resps"]]
-        )
+        HarnessRow({name: bool(sample[name]) for name in names}, [float(one[0]) for one in sample["filtered_resps"]])
         for sample in samples
     ]
 

@@ -21,9 +21,7 @@ def question_of(right: int = 0) -> Question:
 
 def likelihoods_of(*totals: float) -> list[list[float]]:
     """Each response's sum spread over its tokens, the shared first one included."""
-    return [
-        [total / (len(ids) - 1)] * (len(ids) - 1) + [END] for total, ids in zip(totals, RESPONSES, strict=True)
-    ]
+    return [[total / (len(ids) - 1)] * (len(ids) - 1) + [END] for total, ids in zip(totals, RESPONSES, strict=True)]
 
 
 def scores(name: str, *totals: float) -> list[float]:
