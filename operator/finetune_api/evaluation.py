@@ -11,7 +11,17 @@ from finetune_api.gates import GATE_RULES, MAX_GATES, NO_BASE, NO_RETENTION, UNK
 from finetune_api.held_out import EvaluationDatasetSpec
 from finetune_api.rules import rule, validations
 
-MetricName = Literal["Accuracy", "LetterAccuracy", "Perplexity"]
+MetricName = Literal[
+    "Accuracy",
+    "LetterAccuracy",
+    "Perplexity",
+    "SumAccuracy",
+    "CharacterAccuracy",
+    "ByteAccuracy",
+    "CalibrationError",
+    "OrderConsistency",
+    "LetterOrderConsistency",
+]
 _METRIC_TWICE = "a metric is named twice"
 
 
@@ -34,7 +44,11 @@ class EvaluationSpec(ApiModel):
         min_length=1,
         max_length=len(get_args(MetricName)),
         description="Accuracy: the option whose filled response template is likeliest per token, after what all "
-        "options share. LetterAccuracy: the likeliest letter as the first token. Perplexity: of the right response.",
+        "options share. LetterAccuracy: the likeliest letter as the first token. Perplexity: of the right response. "
+        "SumAccuracy, CharacterAccuracy, ByteAccuracy: by the whole response's log-likelihood, and that per "
+        "character and per byte (acc, acc_norm and acc_bytes of lm-evaluation-harness). CalibrationError: of the "
+        "options' probabilities. OrderConsistency, LetterOrderConsistency: whether Accuracy and LetterAccuracy choose "
+        "the same text with the options in another order; rows are scored twice.",
         # No set: those are equal in any order, and the first metric makes the summary.
         json_schema_extra={
             "x-kubernetes-list-type": "atomic",

@@ -2,8 +2,9 @@
 
     python tests/data/make_medqa_synthetic.py [--seed 700] [--output tests/data/medqa_synthetic]
 
-The same seed gives the same bytes. Wrong options are right in no row: in the few steps that a CPU affords, a tiny model
-learns which texts are right, but hardly which term each belongs to.
+The same seed gives the same bytes. The options of a row are the answers to all facts of its topic, and each of them is
+right equally often, and under each letter: who knows the options alone, or the letters, is right in a quarter of the
+rows, and who knows which term belongs to which text is right in all.
 """
 
 from __future__ import annotations
@@ -78,20 +79,6 @@ WORDINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "A tumour presses on the {term} nerve of a {age}-year-old {person}. {remark} What becomes impossible?",
         ),
     ),
-    "antidote": (
-        (
-            "A {age}-year-old {person} has swallowed {term}. {remark} Which antidote is given?",
-            "{Term} poisoning is found in a {age}-year-old {person}. {remark} What is the treatment?",
-            "A {age}-year-old {person} is ill after eating {term}. {remark} What helps?",
-            "{remark} A {age}-year-old {person} was poisoned with {term}. Which remedy is correct?",
-            "A {age}-year-old {person} touched {term} and feels dizzy. {remark} What should be given first?",
-        ),
-        (
-            "Traces of {term} are found in the blood of a {age}-year-old {person}. {remark} Which remedy works?",
-            "A {age}-year-old {person} drank tea made from {term}. {remark} Which antidote should be chosen?",
-            "An ambulance brings a {age}-year-old {person} exposed to {term}. {remark} How is this treated?",
-        ),
-    ),
 }
 
 
@@ -113,48 +100,30 @@ class Row(TypedDict):
     answer_idx: str
 
 
-@dataclass(frozen=True)
-class Knowledge:
-    """All facts, and per topic the texts that are never right."""
-
-    facts: list[Fact]
-    wrong: dict[str, list[str]]
+def read_facts(folder: Path) -> list[Fact]:
+    """Reads the table: as many facts of each topic as there are letters."""
+    with (folder / "facts.csv").open(encoding="utf-8", newline="") as file:
+        return [Fact(**row) for row in csv.DictReader(file)]
 
 
-def read_knowledge(folder: Path) -> Knowledge:
-    """Reads the two tables."""
-    wrong: dict[str, list[str]] = {}
-    for row in _read_table(folder / "wrong_options.csv"):
-        wrong.setdefault(row["topic"], []).append(row["text"])
-    return Knowledge([Fact(**row) for row in _read_table(folder / "facts.csv")], wrong)
-
-
-def _read_table(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def make_splits(knowledge: Knowledge, seed: int) -> dict[str, list[Row]]:
-    """Train and test rows, shuffled, each with its letters in balance."""
+def make_splits(facts: list[Fact], seed: int) -> dict[str, list[Row]]:
+    """Train and test rows, shuffled."""
     rng = random.Random(seed)
     return {
-        "train": make_rows(knowledge, rng, TRAIN_ROWS_PER_FACT, held_out=False),
-        "test": make_rows(knowledge, rng, TEST_ROWS_PER_FACT, held_out=True),
+        "train": make_rows(facts, rng, TRAIN_ROWS_PER_FACT, held_out=False),
+        "test": make_rows(facts, rng, TEST_ROWS_PER_FACT, held_out=True),
     }
 
 
-def make_rows(knowledge: Knowledge, rng: random.Random, rows_per_fact: int, held_out: bool) -> list[Row]:
-    """``rows_per_fact`` rows for each fact, no question twice."""
-    facts = knowledge.facts
-    total = len(facts) * rows_per_fact
-    letters = [LETTERS[index % len(LETTERS)] for index in range(total)]
-    rng.shuffle(letters)
-    questions = [question for fact in facts for question in _questions(fact, rng, rows_per_fact, held_out)]
-    asked = [fact for fact in facts for _ in range(rows_per_fact)]
-    rows = [
-        make_row(fact, question, letter, rng.sample(knowledge.wrong[fact.topic], len(LETTERS) - 1))
-        for fact, question, letter in zip(asked, questions, letters, strict=True)
-    ]
+def make_rows(facts: list[Fact], rng: random.Random, rows_per_fact: int, held_out: bool) -> list[Row]:
+    """``rows_per_fact`` rows for each fact, its answer equally often at each letter, no question twice."""
+    rows = []
+    for fact in facts:
+        others = [other.answer for other in facts if other.topic == fact.topic and other != fact]
+        letters = list(LETTERS * (rows_per_fact // len(LETTERS)))
+        rng.shuffle(letters)
+        for letter, question in zip(letters, _questions(fact, rng, rows_per_fact, held_out), strict=True):
+            rows.append(make_row(fact, question, letter, rng.sample(others, len(others))))
     rng.shuffle(rows)
     return rows
 
@@ -180,6 +149,4 @@ def _questions(fact: Fact, rng: random.Random, count: int, held_out: bool) -> It
 
 
 if __name__ == "__main__":
-    write_splits(
-        "Write the synthetic MedQA-shaped rows.", FOLDER, lambda seed: make_splits(read_knowledge(FOLDER), seed)
-    )
+    write_splits("Write the synthetic MedQA-shaped rows.", FOLDER, lambda seed: make_splits(read_facts(FOLDER), seed))

@@ -15,8 +15,16 @@ from finetune_trainer.data.tokenize import LossOn
 from finetune_trainer.evaluation.answers import read_answer
 from finetune_trainer.evaluation.generation import answer
 from finetune_trainer.evaluation.latency import measure_latency
-from finetune_trainer.evaluation.metrics import groups_of, metrics_of, retention_metrics, want_answers
-from finetune_trainer.evaluation.metrics.base import LikelihoodMetric, Metric
+from finetune_trainer.evaluation.metrics import (
+    choosers_in_other_order,
+    groups_of,
+    metrics_of,
+    retention_metrics,
+    scored,
+    want_answers,
+)
+from finetune_trainer.evaluation.metrics.base import Metric
+from finetune_trainer.evaluation.other_order import questions_in_other_order
 from finetune_trainer.evaluation.outcome import Generated, Latency, Outcome, Side
 from finetune_trainer.evaluation.questions import Question, answerable, make_questions
 from finetune_trainer.evaluation.scoring import NotFiniteError, Scorer
@@ -58,9 +66,10 @@ class _Task:
     questions: Sequence[Question]
     metrics: Sequence[Metric[Any]]
     evaluation: EvaluationSpec
+    note: str = ""  # what is special about its rows, for the log
 
     def run(self, name: str, model: CausalLM, on_scored: Callable[[int], None]) -> Side:
-        say(f"scoring the {name} model on {self.rows} rows{self._parts}")
+        say(f"scoring the {name} model on {self.rows} rows{self._parts}{self.note}")
         chat, pad_id, device = self.contestants.chat, self.contestants.pad_id, self.contestants.device
         budget = TOKEN_BUDGET[device.kind]
         try:
@@ -101,13 +110,13 @@ class _Task:
         return "" if len(self.questions) == self.rows else f", in {len(self.questions)} parts"
 
     def _margins(self, question: Question, likelihoods: list[list[float]]) -> list[list[float]]:
-        found = (
+        """A list for each metric, in one order for all questions; empty where a metric has nothing to decide."""
+        return [
             metric.margin(question, question.group_of(metric.needs, likelihoods))
-            for metric in self.metrics
-            if isinstance(metric, LikelihoodMetric)
             if metric.why_not(question) is None
-        )
-        return [scores for scores in found if scores]
+            else []
+            for metric in scored(self.metrics)
+        ]
 
 
 @dataclass
@@ -149,33 +158,52 @@ def compare(
         questions = make_questions(rows, contestants.chat, groups_of(metrics), window, loss_on)
         return _Task(contestants, len(rows), questions, metrics, wanted)
 
-    tasks = [task(examples, evaluation)]
+    tasks, rows_of = {"rows": task(examples, evaluation)}, {"rows": examples}
     if retention:
         wanted = {"metrics": retention_metrics(retention), "sample_prompts": 0, "latency": None}
-        tasks.append(task(retention, evaluation.model_copy(update=wanted)))
+        tasks["retention"] = task(retention, evaluation.model_copy(update=wanted))
+        rows_of["retention"] = retention
+    if other := _reordered(tasks["rows"], examples):
+        tasks["reordered"], rows_of["reordered"] = other, examples
     models = 2 if evaluation.compare_with_base else 1
-    questions, rows = sum(len(one.questions) for one in tasks), sum(one.rows for one in tasks)
+    questions, rows = sum(len(one.questions) for one in tasks.values()), sum(one.rows for one in tasks.values())
     counter = _Counter(on_scored, questions * models, rows * models)
     # Base first: the adapter's biases overwrite its own.
-    latency: dict[str, Latency] = {}
-    base = None
+    main, latency = tasks["rows"], dict[str, Latency]()
+    base: dict[str, Side] = {}
     if evaluation.compare_with_base:
-        base = [one.run("base", contestants.base, counter) for one in tasks]
-        if tasks[0].measures_latency:
-            latency["Base"] = tasks[0].latency(contestants.base)
+        base = {name: one.run("base", contestants.base, counter) for name, one in tasks.items()}
+        if main.measures_latency:
+            latency["Base"] = main.latency(contestants.base)
     model = contestants.attach(contestants.base)
-    tuned = [one.run("tuned", model, counter) for one in tasks]
-    if tasks[0].measures_latency:
-        latency["Tuned"] = tasks[0].latency(model)
+    tuned = {name: one.run("tuned", model, counter) for name, one in tasks.items()}
+    if main.measures_latency:
+        latency["Tuned"] = main.latency(model)
         if contestants.merge:
             say("merging the adapter, to see how fast the model answers without it beside the weights")
-            latency["Merged"] = tasks[0].latency(contestants.merge(model, contestants.device))
+            latency["Merged"] = main.latency(contestants.merge(model, contestants.device))
     seconds = time.monotonic() - started
-    found = [
-        Outcome(of, one.questions, base[place] if base else None, tuned[place], seconds, one.evaluation.sample_prompts)
-        for place, (one, of) in enumerate(zip(tasks, (examples, retention), strict=False))
-    ]
-    return replace(found[0], latency=latency, retention=found[1] if retention else None)
+    found = {
+        name: Outcome(rows_of[name], one.questions, base.get(name), tuned[name], seconds, one.evaluation.sample_prompts)
+        for name, one in tasks.items()
+    }
+    return replace(found["rows"], latency=latency, retention=found.get("retention"), reordered=found.get("reordered"))
+
+
+def _reordered(task: _Task, examples: Sequence[Example]) -> _Task | None:
+    """The same rows with their options in another order, where a metric looks at that."""
+    metrics: list[Metric[Any]] = [*choosers_in_other_order(task.metrics)]
+    if not metrics:
+        return None
+    chat, context, wanted = task.contestants.chat, task.contestants.context, task.evaluation
+    questions = questions_in_other_order(examples, wanted.dataset, chat, groups_of(metrics), context)
+    unanswered = wanted.model_copy(update={"sample_prompts": 0})
+    note = ", their options in another order"
+    return (
+        replace(task, rows=len(questions), questions=questions, metrics=metrics, evaluation=unanswered, note=note)
+        if questions
+        else None
+    )
 
 
 def not_finite(name: str, device: Device) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.example import Example
 from finetune_trainer.data.held_out import keep_fitting
 from finetune_trainer.data.prepare import Inputs, prepare_evaluation
+from finetune_trainer.evaluation.baselines import rows_advice
 from finetune_trainer.evaluation.gates import judge
 from finetune_trainer.evaluation.measure import measure
 from finetune_trainer.evaluation.metrics import metrics_of
@@ -84,7 +85,7 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         turn.confirm()
         about = About(dropped, inputs.shared)
         status = _write_report(folder, outcome, config, about, made_from, inputs.compared)
-        advice = [*inputs.advice, *tuned.advice, *rounding_advice(outcome)]
+        advice = [*inputs.advice, *tuned.advice, *rows_advice(outcome.examples), *rounding_advice(outcome)]
         sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": advice}
         result = stage_result(config, EVALUATE, sections)
         write_result(folder.result, result)

@@ -71,6 +71,7 @@ class Outcome:
     samples: int = 0  # of the answers, how many are shown: the first ones
     latency: Mapping[str, Latency] = field(default_factory=dict)  # by Base, Tuned, Merged
     retention: Outcome | None = None  # the same of the retention rows
+    reordered: Outcome | None = None  # the same rows with their options in another order, where a metric wants them
 
     @property
     def sides(self) -> dict[str, Side]:

@@ -21,6 +21,7 @@ from finetune_api.results import (
 )
 from finetune_trainer.data.example import Choices, Example
 from finetune_trainer.evaluation.answers import Names, Reading
+from finetune_trainer.evaluation.baselines import baselines, baselines_document, baselines_line
 from finetune_trainer.evaluation.gates import JudgedGate
 from finetune_trainer.evaluation.measure import Measured, measure
 from finetune_trainer.evaluation.metrics import metrics_of, retention_metrics
@@ -36,6 +37,8 @@ DEFINITIONS = {
     "agreement": "batches against a plain pass over one row at a time on the same model: checked rows, how many of "
     "them a batch decided otherwise (different), and how many of these were not seen to be near-ties (missed); further "
     "near-ties that the plain pass decided (settled), and how many of them it changed",
+    "baselines": "shares of rows that are right without a model: guessing among a row's options, and always saying the "
+    "letter that is right most often",
     "names": "what an answer in words names: Option, one that is there; NoSuchOption, an invented one; Nothing: none, "
     "or two, or it was cut at maxNewTokens",
 }
@@ -111,6 +114,8 @@ def report_document(
         **digests,
         "definitions": {**{one.metric.name: one.metric.definition for one in measured}, **DEFINITIONS},
         "evaluation": status.model_copy(update={"samples": []}).to_api(),
+        "details": _details(measured),
+        **_baselines(outcome),
         "agreement": {name: asdict(side.scores.agreement) for name, side in outcome.sides.items()},
         "chosen": _chosen(outcome, measured),
         "samples": [_sample_document(outcome, place) for place in _shown(outcome)],
@@ -123,6 +128,20 @@ def with_gates(document: dict[str, Any], status: EvaluationStatus, judged: Seque
     """report.json with what became of the gates: whole in ``gates``, and as ``status`` has it."""
     evaluation = status.model_copy(update={"samples": []}).to_api()
     return {**document, "evaluation": evaluation, "gates": [one.document for one in judged]}
+
+
+def _details(measured: Sequence[Measured]) -> dict[str, Any]:
+    """What metrics say beside their value, by metric and model."""
+    found = {
+        one.metric.name: {name: one.metric.details(list(rows.values())) for name, rows in one.rows.items()}
+        for one in measured
+    }
+    return {name: models for name, models in found.items() if any(models.values())}
+
+
+def _baselines(outcome: Outcome) -> dict[str, Any]:
+    found = baselines(outcome.examples)
+    return {"baselines": baselines_document(found)} if found else {}
 
 
 def rounding_advice(outcome: Outcome) -> list[Advice]:
@@ -142,6 +161,8 @@ def report_lines(outcome: Outcome, status: EvaluationStatus) -> Iterator[str]:
     yield f"{status.examples} rows scored{parts} in {status.runtime_seconds} seconds"
     for metric in status.metrics:
         yield _metric_line(metric)
+    if found := baselines(outcome.examples):
+        yield baselines_line(found)
     if status.retention:
         yield f"retention, {status.retention.examples} rows:"
         yield from (f"  {_metric_line(metric)}" for metric in status.retention.metrics)
@@ -155,8 +176,9 @@ def report_lines(outcome: Outcome, status: EvaluationStatus) -> Iterator[str]:
     for name, side in outcome.sides.items() if decided else ():
         agreement = side.scores.agreement
         yield (
-            f"{name}: batches decided {agreement.checked - agreement.different} of {agreement.checked} rows as a plain "
-            f"pass does; {agreement.settled} further near-ties were decided by one"
+            f"{name}: batches decided {agreement.checked - agreement.different} of {agreement.checked} rows "
+            f"({1 - agreement.different / agreement.checked:.1%}) as a plain pass does; {agreement.settled} further "
+            "near-ties were decided by one"
         )
     for sample in status.samples:
         yield f"prompt: {sample.prompt}"

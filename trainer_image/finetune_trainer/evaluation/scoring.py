@@ -34,7 +34,7 @@ _MOST_SETTLED = 0.4
 _WRONG = {torch.float32: 1e-3}
 _WRONG_IN_HALF = 0.25
 
-# Scores of which the largest decides, one list per metric that chooses.
+# Scores of which the largest decides, a list per metric; empty where it has nothing to decide on the question.
 Margins = Callable[[Question, list[list[float]]], list[list[float]]]
 
 
@@ -192,4 +192,5 @@ def _closeness(scores: list[list[float]], limits: list[float]) -> float:
 
 
 def _differ(before: list[list[float]], after: list[list[float]]) -> bool:
-    return any(these.index(max(these)) != those.index(max(those)) for these, those in zip(before, after, strict=True))
+    pairs = zip(before, after, strict=True)
+    return any(these.index(max(these)) != those.index(max(those)) for these, those in pairs if these)

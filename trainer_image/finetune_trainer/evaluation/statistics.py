@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 
@@ -52,3 +54,43 @@ def perplexity(log_likelihood: float, tokens: int) -> float:
         return math.exp(-log_likelihood / tokens)
     except OverflowError:
         return math.inf
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Rows whose probability lies above ``low`` and not above ``high``; means are 0 where there are none."""
+
+    low: float
+    high: float
+    rows: int
+    confidence: float  # mean probability of what was chosen
+    accuracy: float  # share in which that was right
+
+
+def reliability_bins(rows: Sequence[tuple[float, bool]], count: int = 10) -> list[Bin]:
+    """Rows as (probability of what was chosen, whether it is right) in ``count`` bins of equal width, as Guo et al."""
+    members: list[list[tuple[float, bool]]] = [[] for _ in range(count)]
+    for probability, right in rows:
+        members[max(0, math.ceil(probability * count) - 1)].append((probability, right))
+    return [
+        Bin(
+            index / count,
+            (index + 1) / count,
+            len(one),
+            math.fsum(probability for probability, _ in one) / max(1, len(one)),
+            sum(right for _, right in one) / max(1, len(one)),
+        )
+        for index, one in enumerate(members)
+    ]
+
+
+def expected_calibration_error(bins: Sequence[Bin]) -> float:
+    """Mean over rows of the distance between probability and share of right rows in their bin.
+
+    Guo, Pleiss, Sun and Weinberger 2017, On Calibration of Modern Neural Networks, equation 3. Raises ValueError
+    without a row.
+    """
+    total = sum(one.rows for one in bins)
+    if not total:
+        raise ValueError("a calibration error needs at least one row")
+    return math.fsum(one.rows * abs(one.accuracy - one.confidence) for one in bins) / total

@@ -10,7 +10,7 @@ from __future__ import annotations
 import string
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from finetune_api.base import cut, sha256_of
@@ -39,6 +39,20 @@ def parse(row: Mapping[str, Any], rows: MultipleChoiceRows) -> Example:
     if columns.answer != columns.answer_key:
         _check_answer(row.get(columns.answer), options.texts[letter], letter, columns.answer)
     return _example(question, options.texts, letter, rows)
+
+
+def moved_round(example: Example, places: int, rows: MultipleChoiceRows) -> Example:
+    """A parsed row whose options' texts stand ``places`` letters later; the last ones come first.
+
+    What stands around its question and response, such as a system prompt, stays, and so does its digest.
+    """
+    assert example.choices, "only rows with options have another order"
+    letters = [option.letter for option in example.choices.options]
+    texts = [option.text for option in example.choices.options]
+    moved = dict(zip(letters, texts[-places:] + texts[:-places], strict=True))
+    right = letters[(example.choices.right + places) % len(letters)]
+    found = _example(example.question, moved, right, rows)
+    return replace(example, messages=(*example.messages[:-2], *found.messages), choices=found.choices)
 
 
 def _example(question: str, options: dict[str, str], letter: str, rows: MultipleChoiceRows) -> Example:

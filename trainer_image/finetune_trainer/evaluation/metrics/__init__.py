@@ -8,12 +8,27 @@ from typing import Any
 from finetune_trainer.data.example import Example
 from finetune_trainer.evaluation.metrics.accuracy import Accuracy
 from finetune_trainer.evaluation.metrics.base import AnswerMetric, LikelihoodMetric, Metric
+from finetune_trainer.evaluation.metrics.calibration import CalibrationError
+from finetune_trainer.evaluation.metrics.choice import ChoiceMetric
+from finetune_trainer.evaluation.metrics.harness_accuracy import ByteAccuracy, CharacterAccuracy, SumAccuracy
 from finetune_trainer.evaluation.metrics.letter_accuracy import LetterAccuracy
+from finetune_trainer.evaluation.metrics.order_consistency import LetterOrderConsistency, OrderConsistency, OrderMetric
 from finetune_trainer.evaluation.metrics.perplexity import Perplexity
 from finetune_trainer.evaluation.questions import Group
 
 # What a metric keeps of a row is its own affair, hence Any.
-METRICS: dict[str, Metric[Any]] = {metric.name: metric for metric in (Accuracy(), LetterAccuracy(), Perplexity())}
+_ALL: tuple[Metric[Any], ...] = (
+    Accuracy(),
+    LetterAccuracy(),
+    Perplexity(),
+    SumAccuracy(),
+    CharacterAccuracy(),
+    ByteAccuracy(),
+    CalibrationError(),
+    OrderConsistency(),
+    LetterOrderConsistency(),
+)
+METRICS = {metric.name: metric for metric in _ALL}
 
 
 def metrics_of(names: Iterable[str]) -> list[Metric[Any]]:
@@ -23,7 +38,18 @@ def metrics_of(names: Iterable[str]) -> list[Metric[Any]]:
 
 def groups_of(metrics: Iterable[Metric[Any]]) -> set[Group]:
     """What metrics want scored. Responses in any case: where only answers in words are asked for, they cost little."""
-    return {Group.RESPONSES, *(metric.needs for metric in metrics if isinstance(metric, LikelihoodMetric))}
+    return {Group.RESPONSES, *(metric.needs for metric in scored(metrics))}
+
+
+def scored(metrics: Iterable[Metric[Any]]) -> list[LikelihoodMetric[Any]]:
+    """The metrics that decide something by likelihoods of the rows as they stand: those, and what others build on."""
+    own = [metric.chooser if isinstance(metric, OrderMetric) else metric for metric in metrics]
+    return list({metric.name: metric for metric in own if isinstance(metric, LikelihoodMetric)}.values())
+
+
+def choosers_in_other_order(metrics: Iterable[Metric[Any]]) -> list[ChoiceMetric]:
+    """The metrics that choose an option also with the options in another order; none: no such pass is needed."""
+    return [metric.chooser for metric in metrics if isinstance(metric, OrderMetric)]
 
 
 def want_answers(metrics: Iterable[Metric[Any]]) -> bool:

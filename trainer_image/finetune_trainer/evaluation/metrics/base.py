@@ -49,6 +49,10 @@ class Metric(ABC, Generic[Row]):
         """A paired test, where the metric has one."""
         return None
 
+    def details(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """What report.json says of one model beside the value; nothing where the value says it all."""
+        return {}
+
     @abstractmethod
     def document(self, question: Question, row: Row) -> dict[str, Any]:
         """A row's entry in report.json."""

@@ -37,7 +37,7 @@ class ChoiceMetric(LikelihoodMetric[Chosen]):
     def row(self, question: Question, likelihoods: Likelihoods) -> Chosen:
         scores = self.scores(question, likelihoods)
         option = scores.index(max(scores))
-        return Chosen(option, _choices(question).is_right(option))
+        return Chosen(option, choices_of(question).is_right(option))
 
     def value(self, rows: Sequence[Chosen]) -> MetricValue:
         right, n = sum(row.right for row in rows), len(rows)
@@ -54,14 +54,15 @@ class ChoiceMetric(LikelihoodMetric[Chosen]):
         return self.scores(question, likelihoods)
 
     def document(self, question: Question, row: Chosen) -> dict[str, Any]:
-        return {"option": _choices(question).options[row.option].letter, "right": row.right}
+        return {"option": choices_of(question).options[row.option].letter, "right": row.right}
 
     def hit(self, document: Mapping[str, Any]) -> bool | None:
         right = document.get("right")
         return right if isinstance(right, bool) else None
 
 
-def _choices(question: Question) -> Choices:
+def choices_of(question: Question) -> Choices:
+    """A question's options. Raises ValueError where it has none."""
     if question.choices is None:
         raise ValueError("a row without options counts in no accuracy: why_not() says so")
     return question.choices
