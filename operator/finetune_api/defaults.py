@@ -153,7 +153,7 @@ def _spelled(field: str, value: Any) -> Any:
         return f"{Decimal(value).normalize():f}"
     if field == "source" and value.startswith("pvc://"):
         return str(parse_claim(value))
-    if field == "mixture":
+    if field in ("mixture", "checks"):
         return [_spelled("", one) for one in value]
     return sorted(value) if field == "targetModules" else value
 

@@ -7,10 +7,21 @@ from typing import Literal, get_args
 from pydantic import Field, field_validator
 
 from finetune_api.base import ApiModel
+from finetune_api.checks import MAX_CHECKS, CheckSpec, check_names, check_names_rule
 from finetune_api.held_out import EvaluationDatasetSpec
 from finetune_api.rules import rule, validations
 
-MetricName = Literal["Accuracy", "LetterAccuracy", "Perplexity"]
+MetricName = Literal[
+    "Accuracy",
+    "LetterAccuracy",
+    "Perplexity",
+    "GeneratedAccuracy",
+    "InvalidAnswerRate",
+    "EmptyAnswerRate",
+    "CutAnswerRate",
+    "BLEU",
+    "ChrF",
+]
 _METRIC_TWICE = "a metric is named twice"
 
 
@@ -24,7 +35,10 @@ class EvaluationSpec(ApiModel):
         min_length=1,
         max_length=len(get_args(MetricName)),
         description="Accuracy: the option whose filled response template is likeliest per token, after what all "
-        "options share. LetterAccuracy: the likeliest letter as the first token. Perplexity: of the right response.",
+        "options share. LetterAccuracy: the likeliest letter as the first token. Perplexity: of the right response. "
+        "The others are of answers in words, for which all rows are answered. GeneratedAccuracy: the answer names the "
+        "right option. InvalidAnswerRate: it names one that isn't there. EmptyAnswerRate: it says nothing. "
+        "CutAnswerRate: it was cut at maxNewTokens. BLEU, ChrF: how far it agrees with the right response, 0 to 100.",
         # No set: those are equal in any order, and the first metric makes the summary.
         json_schema_extra={
             "x-kubernetes-list-type": "atomic",
@@ -40,6 +54,24 @@ class EvaluationSpec(ApiModel):
     sample_prompts: int = Field(
         default=3, ge=0, le=32, description="Rows that base and tuned also answer in words, side by side."
     )
+
+    checks: list[CheckSpec] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_CHECKS,
+        description="What all answers in words are checked for: their format, terms that they must or mustn't have, "
+        "refusals. Each stands among the metrics of the result under its name, as the share of answers that pass.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "atomic",
+            **validations(check_names_rule(get_args(MetricName))),
+        },
+    )
+
+    @field_validator("checks")
+    @classmethod
+    def _check_names(cls, checks: list[CheckSpec] | None) -> list[CheckSpec] | None:
+        check_names(checks or [], get_args(MetricName))
+        return checks
 
     @field_validator("metrics")
     @classmethod

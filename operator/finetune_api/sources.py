@@ -39,9 +39,15 @@ def sources_of(spec: ResolvedSpec) -> list[SourceReference]:
     ]
 
 
+def terms_read(spec: ResolvedSpec) -> dict[str, str]:
+    """Checks whose terms lie in a file, by their names, and the pvc:// URIs of these files."""
+    checks = (spec.evaluation.checks if spec.evaluation else None) or []
+    return {one.name: one.terms_from.source for one in checks if one.terms_from and one.terms_from.source}
+
+
 def claims_read(spec: ResolvedSpec) -> list[str]:
     """The PersistentVolumeClaims that a spec reads, each once, in the order of the spec."""
-    return list(dict.fromkeys(_claims(spec)))
+    return list(dict.fromkeys([*_claims(spec), *(parse_claim(uri).claim for uri in terms_read(spec).values())]))
 
 
 def claims_written(spec: ResolvedSpec) -> list[str]:

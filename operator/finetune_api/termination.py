@@ -20,7 +20,7 @@ def encode(result: StageResult) -> str:
 
     Sample answers and log lines are shortened first; then advice is left out, then the rows by name of a dataset (which
     dataset.json has), then the message of a failure is cut, and
-    at last go the tests and intervals of metrics, which the report has. Raises ValueError when it can't be made to fit,
+    at last go the tests and intervals of metrics, then the last of these, all of which the report has. Raises ValueError when it can't be made to fit,
     which the bounds of the other fields rule out.
     """
     for shorter in _ever_shorter(result):
@@ -47,7 +47,9 @@ def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
             yield shorter.model_copy(update={"failure": shorter.failure.model_copy(update={"message": message})})
     if shorter.evaluation:
         metrics = [_bare(metric) for metric in shorter.evaluation.metrics]
-        yield shorter.model_copy(update={"evaluation": shorter.evaluation.model_copy(update={"metrics": metrics})})
+        for kept in range(len(metrics), 0, -1):  # the last ones go first: those that the spec names last, and checks
+            update = {"metrics": metrics[:kept]}
+            yield shorter.model_copy(update={"evaluation": shorter.evaluation.model_copy(update=update)})
 
 
 def _bare(metric: MetricStatus) -> MetricStatus:

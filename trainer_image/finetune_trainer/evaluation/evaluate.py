@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from finetune_api.config import RunConfig
 from finetune_api.evaluation import EvaluationSpec
@@ -17,8 +18,10 @@ from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.example import Example
 from finetune_trainer.data.held_out import keep_fitting
 from finetune_trainer.data.prepare import Inputs, prepare_evaluation
+from finetune_trainer.evaluation.checks import checks_of
 from finetune_trainer.evaluation.measure import measure
 from finetune_trainer.evaluation.metrics import metrics_of
+from finetune_trainer.evaluation.metrics.base import Metric
 from finetune_trainer.evaluation.outcome import Outcome
 from finetune_trainer.evaluation.report import (
     About,
@@ -80,7 +83,8 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
 
         turn.confirm()
         about = About(dropped, inputs.shared)
-        status = _write_report(folder, outcome, evaluation, about, made_from)
+        metrics = [*metrics_of(evaluation.metrics), *checks_of(evaluation.checks, inputs.terms)]
+        status = _write_report(folder, outcome, metrics, about, made_from)
         advice = [*inputs.advice, *rounding_advice(outcome)]
         sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": advice}
         result = stage_result(config, EVALUATE, sections)
@@ -152,9 +156,9 @@ def score(
 
 
 def _write_report(
-    folder: EvaluationFolder, outcome: Outcome, evaluation: EvaluationSpec, about: About, made_from: LineageStatus
+    folder: EvaluationFolder, outcome: Outcome, metrics: list[Metric[Any]], about: About, made_from: LineageStatus
 ) -> EvaluationStatus:
-    measured = [measure(metric, outcome) for metric in metrics_of(evaluation.metrics)]
+    measured = [measure(metric, outcome) for metric in metrics]
     status = evaluation_status(outcome, measured, about, folder.report_uri)
     for line in report_lines(outcome, status):
         say(line)

@@ -9,7 +9,7 @@ from typing import Any
 
 from finetune_api.base import cut, number
 from finetune_api.results import MetricStatus
-from finetune_trainer.evaluation.metrics.base import AnswerMetric, LikelihoodMetric, Metric
+from finetune_trainer.evaluation.metrics.base import AnswerMetric, LikelihoodMetric, Metric, NotMeasurableError
 from finetune_trainer.evaluation.outcome import Outcome, Side
 
 NO_OPTIONS = "the rows have no options"
@@ -37,7 +37,10 @@ def measure(metric: Metric[Any], outcome: Outcome) -> Measured:
         return Measured(
             metric, MetricStatus(name=metric.name, omitted=_why_not_any(outcome, list(reasons.values()))), {}
         )
-    rows = {name: _rows(metric, outcome, side, counted) for name, side in outcome.sides.items()}
+    try:
+        rows = {name: _rows(metric, outcome, side, counted) for name, side in outcome.sides.items()}
+    except NotMeasurableError as error:
+        return Measured(metric, MetricStatus(name=metric.name, omitted=cut(str(error), _MAX_REASON)), {})
     tuned = metric.value(list(rows["tuned"].values()))
     status = MetricStatus(name=metric.name, tuned=tuned, examples=len(counted) if len(counted) < len(reasons) else None)
     if "base" in rows:

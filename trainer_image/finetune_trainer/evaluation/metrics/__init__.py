@@ -7,13 +7,27 @@ from typing import Any
 
 from finetune_trainer.data.example import Example
 from finetune_trainer.evaluation.metrics.accuracy import Accuracy
+from finetune_trainer.evaluation.metrics.answer_rates import CutAnswerRate, EmptyAnswerRate, InvalidAnswerRate
 from finetune_trainer.evaluation.metrics.base import AnswerMetric, LikelihoodMetric, Metric
+from finetune_trainer.evaluation.metrics.generated_accuracy import GeneratedAccuracy
 from finetune_trainer.evaluation.metrics.letter_accuracy import LetterAccuracy
+from finetune_trainer.evaluation.metrics.overlap import BLEU, ChrF
 from finetune_trainer.evaluation.metrics.perplexity import Perplexity
 from finetune_trainer.evaluation.questions import Group
 
 # What a metric keeps of a row is its own affair, hence Any.
-METRICS: dict[str, Metric[Any]] = {metric.name: metric for metric in (Accuracy(), LetterAccuracy(), Perplexity())}
+_ALL: tuple[Metric[Any], ...] = (
+    Accuracy(),
+    LetterAccuracy(),
+    Perplexity(),
+    GeneratedAccuracy(),
+    InvalidAnswerRate(),
+    EmptyAnswerRate(),
+    CutAnswerRate(),
+    BLEU(),
+    ChrF(),
+)
+METRICS: dict[str, Metric[Any]] = {metric.name: metric for metric in _ALL}
 
 
 def metrics_of(names: Iterable[str]) -> list[Metric[Any]]:

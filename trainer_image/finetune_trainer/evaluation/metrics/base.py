@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from finetune_api.results import MetricValue, PairedTest
 from finetune_trainer.evaluation.outcome import Generated
@@ -20,16 +20,21 @@ Row = TypeVar("Row")
 class Test:
     """A paired test of base against tuned on the same rows."""
 
-    paired: PairedTest
+    paired: PairedTest | None  # where it counts rows that only one of the models has right
     p_value: float  # two-sided
+
+
+class NotMeasurableError(Exception):
+    """A metric that can't be had on these rows, and why, in words for the status."""
 
 
 class Metric(ABC, Generic[Row]):
     """A metric. ``Row`` is what it keeps of one question and model."""
 
-    name: ClassVar[str]  # as in spec.evaluation.metrics
-    label: ClassVar[str]  # before its values in a summary; empty where the number explains itself
-    definition: ClassVar[str]  # for report.json
+    name: str  # as in spec.evaluation.metrics
+    label: str  # before its values in a summary; empty where the number explains itself
+    definition: str  # for report.json
+    better: ClassVar[Literal["Higher", "Lower"]] = "Higher"
 
     def why_not(self, question: Question) -> str | None:
         """Why this question doesn't count, or None when it does."""
@@ -70,4 +75,7 @@ class AnswerMetric(Metric[Row]):
 
     @abstractmethod
     def row(self, question: Question, answer: Generated) -> Row:
-        """What is kept of a question, from a model's answer in words."""
+        """What is kept of a question, from a model's answer in words.
+
+        Raises NotMeasurableError where one answer makes the whole metric impossible.
+        """
