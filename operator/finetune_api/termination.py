@@ -19,9 +19,9 @@ def encode(result: StageResult) -> str:
     """Encodes a result in at most 4,096 bytes.
 
     Sample answers and log lines are shortened first; then advice is left out, then the rows by name of a dataset (which
-    dataset.json has), then the message of a failure is cut, and
-    at last go the tests and intervals of metrics, then the last of these, all of which the report has. Raises ValueError when it can't be made to fit,
-    which the bounds of the other fields rule out.
+    dataset.json has), then the message of a failure is cut, and at last go the tests and intervals of metrics, then the
+    last of the metrics, all of which the report has. Raises ValueError when it can't be made to fit, which the bounds
+    of the other fields rule out.
     """
     for shorter in _ever_shorter(result):
         text = canonical_json(shorter.to_api())

@@ -447,12 +447,23 @@ def test_each_choice_within_a_practice_makes_another_adapter(path: str, value: A
         {"metrics": ["Perplexity"]},
         {"compareWithBase": False},
         {"retention": {"source": "hf://owner/general"}},
+        {"checks": [{"name": "IsJSON", "format": "JSON"}]},
     ],
 )
 def test_what_is_measured_changes_the_digest_of_the_report_alone(evaluation: dict[str, Any]) -> None:
     changed = resolve(reference(evaluation={"dataset": {"source": "hf://owner/rows"}, **evaluation}))
     assert changed.training_sha256() == TRAINING_SHA256
     assert changed.evaluation_sha256() != EVALUATION_SHA256
+
+
+def test_the_digest_of_checks_has_one_form_and_their_defaults_are_not_in_it() -> None:
+    def digest(**check: Any) -> str | None:
+        evaluation = {"dataset": {"source": "hf://owner/rows"}, "checks": [{"name": "NoSlurs", **check}]}
+        return resolve(reference(evaluation=evaluation)).evaluation_sha256()
+
+    plain = digest(termsFrom={"source": "pvc://lists/slurs.txt"})
+    assert digest(termsFrom={"source": "pvc://lists/slurs.txt/"}, expect="Match") == plain
+    assert digest(termsFrom={"source": "pvc://lists/slurs.txt"}, expect="NoMatch") != plain
 
 
 def test_a_digest_covers_text_and_not_the_order_of_keys() -> None:

@@ -13,16 +13,18 @@ from finetune_trainer.evaluation.outcome import Generated, Outcome
 from finetune_trainer.evaluation.questions import Question
 from finetune_trainer.evaluation.turn_text import expected_text
 
-# Words that say something: of four letters and more, and each character of scripts that write without spaces.
+# Words that say something: of four letters and more, known by their first five, since many have endings; and each
+# character of scripts that write without spaces.
 _WORD = re.compile(r"[^\W\d_]{4,}")
+_STEM = 5
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 _MAX_READ = 20_000  # characters of an answer that are looked at for words
 
 DEFINITIONS = {
     "answers": "how many of the answers in words name an option (Option), one that isn't there (NoSuchOption), or none "
     "(Nothing), where rows have options; and whatever the rows, how many say nothing (empty), were cut at maxNewTokens "
-    "(cut), or share no word of four letters with prompt, options or right response and name no option (offTopic: a "
-    "sign only)"
+    "(cut), or name no option and share no word of four letters or more (by its first five) with prompt, options "
+    "or right response (offTopic: a sign only)"
 }
 
 
@@ -87,4 +89,4 @@ def _counts(answered: list[tuple[Question, Generated]]) -> AnswerCounts:
 
 def _words(texts: Iterable[str]) -> set[str]:
     joined = "\n".join(texts).casefold()
-    return {*_WORD.findall(joined), *_UNSPACED.findall(joined)}
+    return {*(word[:_STEM] for word in _WORD.findall(joined)), *_UNSPACED.findall(joined)}

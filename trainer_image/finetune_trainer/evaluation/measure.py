@@ -9,6 +9,7 @@ from typing import Any
 
 from finetune_api.base import cut, number
 from finetune_api.results import MetricStatus
+from finetune_trainer.evaluation.metrics import choice
 from finetune_trainer.evaluation.metrics.base import AnswerMetric, LikelihoodMetric, Metric, NotMeasurableError
 from finetune_trainer.evaluation.outcome import Outcome, Side
 
@@ -34,9 +35,7 @@ def measure(metric: Metric[Any], outcome: Outcome) -> Measured:
     reasons = {index: metric.why_not(outcome.questions[index]) for index in places}
     counted = [index for index, reason in reasons.items() if reason is None]
     if not counted:
-        return Measured(
-            metric, MetricStatus(name=metric.name, omitted=_why_not_any(outcome, list(reasons.values()))), {}
-        )
+        return Measured(metric, MetricStatus(name=metric.name, omitted=_why_not_any(list(reasons.values()))), {})
     try:
         rows = {name: _rows(metric, outcome, side, counted) for name, side in outcome.sides.items()}
     except NotMeasurableError as error:
@@ -53,10 +52,10 @@ def measure(metric: Metric[Any], outcome: Outcome) -> Measured:
     return Measured(metric, status, rows)
 
 
-def _why_not_any(outcome: Outcome, reasons: list[str | None]) -> str:
+def _why_not_any(reasons: list[str | None]) -> str:
     if not reasons:
         return NO_ANSWERS
-    if all(question.choices is None for question in outcome.questions):
+    if set(reasons) == {choice.NO_OPTIONS}:
         return NO_OPTIONS
     return cut(f"it can't be had on any row: {reasons[0]}", _MAX_REASON)
 

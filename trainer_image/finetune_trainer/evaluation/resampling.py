@@ -33,9 +33,9 @@ def bootstrap_interval(rows: Sequence[Sequence[int]], score: Score, seed: int = 
 
 
 def approximate_randomization(
-    base: Sequence[Sequence[int]], tuned: Sequence[Sequence[int]], score: Score, seed: int = SEED
+    base: Sequence[Sequence[int]], tuned: Sequence[Sequence[int]], score: Score, seed: int = SEED, trials: int = TRIALS
 ) -> float:
-    """Two-sided p-value of the paired approximate randomization test (Riezler and Maxwell 2005), 10,000 trials.
+    """Two-sided p-value of the paired approximate randomization test (Riezler and Maxwell 2005).
 
     Each trial swaps base and tuned in a random half of the rows; those count whose difference is at least the real one,
     and one is added to both counts. sacrebleu's own counts larger ones only, which makes models that differ in one row
@@ -49,12 +49,12 @@ def approximate_randomization(
 
     real = difference(first.sum(0))
     as_large = 0
-    for count in _pieces(TRIALS, len(first)):
+    for count in _pieces(trials, len(first)):
         keep = random.integers(2, size=(count, len(first)), dtype=bool)
         # In doubles, which multiply fast and are exact far beyond any sum of n-grams.
         shuffled = keep.astype(np.float64) @ (first - second).astype(np.float64) + second.sum(0)
         as_large += sum(difference(sums) >= real for sums in shuffled.round().astype(np.int64))
-    return (as_large + 1) / (TRIALS + 1)
+    return (as_large + 1) / (trials + 1)
 
 
 def _resampled(statistics: Sums, random: np.random.Generator, count: int) -> Sums:
