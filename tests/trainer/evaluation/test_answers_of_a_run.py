@@ -1,4 +1,4 @@
-"""What a trained tiny model writes of all held-out rows: every metric of answers and every kind of check, end to end."""
+"""What a trained tiny model answers to all held-out rows: every metric of answers and every kind of check."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ STATUS_SAMPLES = 3
 _MAX_TEXT = 1000  # characters of a row's text or answer, in its entry among all rows
 _MAX_ANSWER = 65_536  # characters of a sample's answer
 DEFINITIONS = {
-    "interval95": "Wilson score interval (Wilson 1927), 95%",
+    "interval95": "Wilson score interval (Wilson 1927), 95%, where a metric does not say otherwise",
     "pairedTest": "McNemar's exact test, two-sided, on the rows that only one of the models has right",
     "agreement": "batches against a plain pass over one row at a time on the same model: checked rows, how many of "
     "them a batch decided otherwise (different), and how many of these were not seen to be near-ties (missed); further "
