@@ -180,7 +180,7 @@ def _spelled(field: str, value: Any) -> Any:
         return f"{Decimal(value).normalize():f}"
     if field in ("source", "report") and value.startswith("pvc://"):
         return str(parse_claim(value))
-    if field in ("mixture", "gates"):
+    if field in ("mixture", "gates", "checks"):
         return [_spelled("", one) for one in value]
     return sorted(value) if field == "targetModules" else value
 

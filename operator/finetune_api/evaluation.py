@@ -7,6 +7,7 @@ from typing import Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from finetune_api.base import ApiModel, FieldError
+from finetune_api.checks import MAX_CHECKS, CheckSpec, check_names, check_names_rule
 from finetune_api.gates import GATE_RULES, MAX_GATES, NO_BASE, NO_RETENTION, UNKNOWN_METRIC, GateSpec
 from finetune_api.held_out import EvaluationDatasetSpec
 from finetune_api.rules import rule, validations
@@ -21,6 +22,12 @@ MetricName = Literal[
     "CalibrationError",
     "OrderConsistency",
     "LetterOrderConsistency",
+    "GeneratedAccuracy",
+    "InvalidAnswerRate",
+    "EmptyAnswerRate",
+    "CutAnswerRate",
+    "BLEU",
+    "ChrF",
 ]
 _METRIC_TWICE = "a metric is named twice"
 
@@ -48,7 +55,10 @@ class EvaluationSpec(ApiModel):
         "SumAccuracy, CharacterAccuracy, ByteAccuracy: by the whole response's log-likelihood, and that per "
         "character and per byte (acc, acc_norm and acc_bytes of lm-evaluation-harness). CalibrationError: of the "
         "options' probabilities. OrderConsistency, LetterOrderConsistency: whether Accuracy and LetterAccuracy choose "
-        "the same text with the options in another order; rows are scored twice.",
+        "the same text with the options in another order; rows are scored twice. "
+        "The others are of answers in words, for which all rows are answered. GeneratedAccuracy: the answer names the "
+        "right option. InvalidAnswerRate: it names one that isn't there. EmptyAnswerRate: it says nothing. "
+        "CutAnswerRate: it was cut at maxNewTokens. BLEU, ChrF: how far it agrees with the right response, 0 to 100.",
         # No set: those are equal in any order, and the first metric makes the summary.
         json_schema_extra={
             "x-kubernetes-list-type": "atomic",
@@ -78,6 +88,24 @@ class EvaluationSpec(ApiModel):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
 
+    checks: list[CheckSpec] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_CHECKS,
+        description="What all answers in words are checked for: their format, terms that they must or mustn't have, "
+        "refusals. Each stands among the metrics of the result under its name, as the share of answers that pass.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "atomic",
+            **validations(check_names_rule(get_args(MetricName))),
+        },
+    )
+
+    @field_validator("checks")
+    @classmethod
+    def _check_names(cls, checks: list[CheckSpec] | None) -> list[CheckSpec] | None:
+        check_names(checks or [], get_args(MetricName))
+        return checks
+
     @field_validator("metrics")
     @classmethod
     def _check_metrics(cls, metrics: list[MetricName]) -> list[MetricName]:
@@ -88,7 +116,8 @@ class EvaluationSpec(ApiModel):
     @model_validator(mode="after")
     def _check_gates(self) -> Self:
         gates = self.gates or []
-        if any(gate.of_held_out and gate.metric not in self.metrics for gate in gates):
+        measured = {*self.metrics, *(check.name for check in self.checks or [])}
+        if any(gate.of_held_out and gate.metric not in measured for gate in gates):
             raise FieldError("gates", UNKNOWN_METRIC)
         if not self.compare_with_base and any(gate.of_base for gate in gates):
             raise FieldError("gates", NO_BASE)

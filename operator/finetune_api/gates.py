@@ -22,7 +22,7 @@ _CRITERIA = (*_OF_HELD_OUT, "maximumRetentionLoss")
 _NONE = f"a gate needs at least one of {', '.join(_CRITERIA)}"
 _CROSSED = "minimum is above maximum: no value passes"
 _NOT_RETAINED = f"maximumRetentionLoss: of retention rows there are {' and '.join(RETENTION_METRICS)} only"
-UNKNOWN_METRIC = "a gate's metric is measured only where evaluation.metrics names it"
+UNKNOWN_METRIC = "a gate's metric is measured only where evaluation.metrics or evaluation.checks name it"
 NO_BASE = f"{', '.join(_OF_BASE)} compare with the base model: set compareWithBase true"
 NO_RETENTION = "maximumRetentionLoss looks at the rows of a general dataset: set evaluation.retention"
 
@@ -117,7 +117,8 @@ def _names(aliases: tuple[str, ...]) -> list[str]:
 # Of spec.evaluation, since they look at what stands beside the gates.
 GATE_RULES = (
     rule(
-        f"!has(self.gates) || self.gates.all(gate, gate.metric in self.metrics || !({_any(_OF_HELD_OUT, 'gate')}))",
+        "!has(self.gates) || self.gates.all(gate, gate.metric in self.metrics || (has(self.checks) && "
+        f"self.checks.exists(check, check.name == gate.metric)) || !({_any(_OF_HELD_OUT, 'gate')}))",
         UNKNOWN_METRIC,
         ".gates",
     ),

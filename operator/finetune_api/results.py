@@ -237,6 +237,9 @@ class LineageStatus(StatusModel):
     compared_reports_sha256: Sha256 | None = Field(
         default=None, description="Digest of the reports that gates compare with."
     )
+    check_terms_sha256: Sha256 | None = Field(
+        default=None, description="Digest of the terms that checks read from files, by check, in order."
+    )
     seed: Count | None = Field(default=None, description="spec.training.seed. Absent where nothing was trained.")
     training_sha256: Sha256 | None = Field(
         default=None,
@@ -263,7 +266,7 @@ class StageLineage(StatusModel):
 
 
 class Interval(StatusModel):
-    """A 95% Wilson score interval (Wilson 1927) of a proportion."""
+    """A 95% interval: of a proportion the Wilson score interval (Wilson 1927), of BLEU and ChrF by bootstrap."""
 
     low: Number = Field(description="Lower end.")
     high: Number = Field(description="Upper end.")
@@ -272,7 +275,7 @@ class Interval(StatusModel):
 class MetricValue(StatusModel):
     """A metric of one model."""
 
-    value: Number = Field(description="The value; accuracies are proportions from 0 to 1.")
+    value: Number = Field(description="The value; accuracies, rates and checks are proportions from 0 to 1.")
     interval95: Interval | None = Field(default=None, description="95% interval, where the metric has one.")
 
 
@@ -287,11 +290,13 @@ class PairedTest(StatusModel):
 class MetricStatus(StatusModel):
     """One metric of base and tuned on the held-out rows."""
 
-    name: Word = Field(description="As in spec.evaluation.metrics.")
+    name: Word = Field(description="As in spec.evaluation.metrics, or that of one of spec.evaluation.checks.")
     base: MetricValue | None = Field(default=None, description="The base model, without the adapter.")
     tuned: MetricValue | None = Field(default=None, description="The tuned model.")
     difference: Number | None = Field(default=None, description="Tuned minus base.")
-    p_value: Number | None = Field(default=None, description="Two-sided p-value of pairedTest.")
+    p_value: Number | None = Field(
+        default=None, description="Two-sided p-value: of pairedTest, or of the test that the report defines."
+    )
     paired_test: PairedTest | None = Field(default=None, description="Base against tuned, row by row.")
     examples: Count | None = Field(default=None, description="Rows that it counts, where these are not all.")
     omitted: Annotated[str, Field(max_length=256)] | None = Field(
@@ -370,7 +375,7 @@ class EvaluationStatus(StatusModel):
     metrics: list[MetricStatus] = Field(
         default=[],
         max_length=32,
-        description="One entry per metric, in the order of the spec.",
+        description="One entry per metric, in the order of the spec, then one per check.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     retention: RetentionStatus | None = Field(default=None, description="What became of the retention rows.")

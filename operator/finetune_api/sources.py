@@ -50,10 +50,17 @@ def reports_read(spec: ResolvedSpec) -> dict[str, str]:
     }
 
 
+def terms_read(spec: ResolvedSpec) -> dict[str, str]:
+    """Checks whose terms lie in a file, by their names, and the pvc:// URIs of these files."""
+    checks = (spec.evaluation.checks if spec.evaluation else None) or []
+    return {one.name: one.terms_from.source for one in checks if one.terms_from and one.terms_from.source}
+
+
 def claims_read(spec: ResolvedSpec) -> list[str]:
     """The PersistentVolumeClaims that a spec reads, each once, in the order of the spec."""
     reports = (parse_claim(uri).claim for uri in reports_read(spec).values())
-    return list(dict.fromkeys([*_claims(spec), *reports]))
+    terms = (parse_claim(uri).claim for uri in terms_read(spec).values())
+    return list(dict.fromkeys([*_claims(spec), *reports, *terms]))
 
 
 def claims_written(spec: ResolvedSpec) -> list[str]:

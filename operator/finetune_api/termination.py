@@ -30,8 +30,8 @@ def encode(result: StageResult) -> str:
 
     Sample answers and log lines are shortened first; then advice is left out, then the rows by name of a dataset (which
     dataset.json has), then the message of a failure is cut, then go the tests and intervals of metrics, and at last
-    what is said of gates, first of those that have passed: the report has it all. Verdicts of gates are never left out.
-    Raises ValueError when it can't be made to fit, which the bounds of the other fields rule out.
+    what is said of gates, first of those that have passed, then the last of the metrics: the report has it all.
+    Verdicts of gates are never left out. Raises ValueError when it can't be made to fit, which the bounds of the other fields rule out.
     """
     for shorter in _ever_shorter(result):
         text = canonical_json(shorter.to_api())
@@ -61,7 +61,10 @@ def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
         yield shorter.model_copy(update={"evaluation": bare})
         for length in _GATE_LENGTHS:
             gates = [_short_gate(gate, length) for gate in bare.gates]
-            yield shorter.model_copy(update={"evaluation": bare.model_copy(update={"gates": gates})})
+            bare = bare.model_copy(update={"gates": gates})
+            yield shorter.model_copy(update={"evaluation": bare})
+        for kept in range(len(metrics), 0, -1):  # the last ones go first: those that the spec names last, and checks
+            yield shorter.model_copy(update={"evaluation": bare.model_copy(update={"metrics": metrics[:kept]})})
 
 
 def _bare(metric: MetricStatus) -> MetricStatus:

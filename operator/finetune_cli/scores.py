@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -23,6 +24,10 @@ from finetune_api.results import (
 from finetune_cli import text
 
 _VERDICTS = {PASSED: ("✔", "green"), FAILED: ("✘", "red")}
+
+
+# From 0 to 100, and no share of rows.
+_SCORES = ("BLEU", "ChrF")
 
 
 def render_evaluation(evaluation: EvaluationStatus) -> RenderableType:
@@ -88,17 +93,16 @@ def _rows(evaluation: EvaluationStatus) -> str:
 def _is_share(metric: MetricStatus) -> bool:
     """Whether a metric is a proportion of rows, which people read as a percentage."""
     intervals = [value.interval95 for value in (metric.base, metric.tuned) if value]
-    return any(intervals) or metric.name.endswith(("Accuracy", "Rate"))
+    return metric.name not in _SCORES and (any(intervals) or metric.name.endswith(("Accuracy", "Rate")))
 
 
 def _value(value: MetricValue | None, share: bool) -> Text:
     if value is None:
         return Text("-")
-    if not share:
-        return Text(text.decimal(value.value, 3))
+    shown = text.percent if share else partial(text.decimal, digits=3)
     interval = value.interval95
-    between = f" [{text.percent(interval.low)} – {text.percent(interval.high)}]" if interval else ""
-    return Text.assemble(text.percent(value.value), (between, "dim not bold"))
+    between = f" [{shown(interval.low)} – {shown(interval.high)}]" if interval else ""
+    return Text.assemble(shown(value.value), (between, "dim not bold"))
 
 
 def _change(metric: MetricStatus) -> Text:
@@ -107,7 +111,8 @@ def _change(metric: MetricStatus) -> Text:
     if not _is_share(metric):  # whether more is better depends on the metric
         return Text(text.signed(metric.difference))
     gain = text.points(metric.base.value, metric.tuned.value)
-    return Text(gain, "green" if gain.startswith("+") else "red")
+    less_is_better = metric.name.endswith("Rate")  # of what went wrong
+    return Text(gain, "green" if gain.startswith("-" if less_is_better else "+") else "red")
 
 
 def _remarks(metric: MetricStatus) -> list[Text]:

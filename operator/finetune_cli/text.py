@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from rich.text import Text
 
-_ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\))")
+from finetune_api.printable import clean as clean
+
 _BARS = "▁▂▃▄▅▆▇█"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-
-
-def clean(value: str) -> str:
-    """Text without control characters. Of a line that a progress bar drew over, the last state stays."""
-    lines = (line.rstrip("\r").rpartition("\r")[2] for line in _ESCAPE.sub("", value).split("\n"))
-    return "\n".join("".join(char if char.isprintable() else " " for char in line) for line in lines)
 
 
 def text(value: str, style: str = "") -> Text:

@@ -78,6 +78,7 @@ def reevaluate(found: FinishedEvaluation, config: RunConfig) -> Reevaluation:
     model or rows that are missing or are not those of the evaluation; and as the evaluation itself does.
     """
     from finetune_trainer.data.prepare import prepare_evaluation
+    from finetune_trainer.evaluation.checks import checks_of
     from finetune_trainer.evaluation.evaluate import find_tuned, score
     from finetune_trainer.evaluation.measure import measure
     from finetune_trainer.evaluation.metrics import metrics_of
@@ -92,7 +93,8 @@ def reevaluate(found: FinishedEvaluation, config: RunConfig) -> Reevaluation:
     assert evaluation, "the spec has the digest of one with an evaluation"
     tuned = find_tuned(config, inputs, run_folder)
     outcome, dropped = score(config, evaluation, inputs, tuned, lambda done, total: None)
-    measured = [measure(metric, outcome) for metric in metrics_of(evaluation.metrics)]
+    metrics = [*metrics_of(evaluation.metrics), *checks_of(evaluation.checks, inputs.terms)]
+    measured = [measure(metric, outcome) for metric in metrics]
     about = About(dropped, inputs.shared)
     status = evaluation_status(outcome, measured, about, found.report.report_uri or "")
     return Reevaluation(status, stage_lineage(config, inputs.device.name))
@@ -162,7 +164,13 @@ def _check_artefact(found: FinishedEvaluation, training: StageResult, spec: Reso
 
 def _commits_only(pins: Pins) -> Pins:
     """Without digests of content, which are compared here: what a job is told to do about them differs."""
-    content = ("model_sha256", "adapter_sha256", "evaluation_dataset_sha256", "retention_dataset_sha256")
+    content = (
+        "model_sha256",
+        "adapter_sha256",
+        "evaluation_dataset_sha256",
+        "retention_dataset_sha256",
+        "check_terms_sha256",
+    )
     return pins.model_copy(update=dict.fromkeys(content))
 
 
@@ -186,6 +194,12 @@ def _check_inputs(then: Pins, now: Pins, alone: bool) -> None:
             "the retention rows are not those",
             then.retention_dataset_sha256,
             now.retention_dataset_sha256,
+        ),
+        (
+            Reason.DATASET_INVALID,
+            "the terms of evaluation.checks are not those",
+            then.check_terms_sha256,
+            now.check_terms_sha256,
         ),
     )
     for reason, what, before, after in compared:

@@ -93,6 +93,9 @@ SETTING_CASES: list[Case] = [
     *(("training.lossOn", value, False) for value in ("lastResponse", "Last", "")),
     ("evaluation", {"dataset": rows(), "metrics": ["Perplexity", "Accuracy"]}, True),
     ("evaluation", {"dataset": rows(), "metrics": ["Perplexity", "Perplexity"]}, False),
+    ("evaluation", {"dataset": rows(), "metrics": ["GeneratedAccuracy", "InvalidAnswerRate", "BLEU", "ChrF"]}, True),
+    ("evaluation", {"dataset": rows(), "metrics": ["EmptyAnswerRate", "CutAnswerRate"]}, True),
+    ("evaluation", {"dataset": rows(), "metrics": ["chrF"]}, False),
     ("evaluation.metrics", ["Perplexity"], False),  # without a dataset
     *(("runtime.nodeSelector", value, good) for value, good in _SELECTORS),
 ]

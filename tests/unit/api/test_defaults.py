@@ -451,6 +451,7 @@ def test_each_choice_within_a_practice_makes_another_adapter(path: str, value: A
         {"retention": {"source": "hf://owner/general"}},
         {"latency": {}},
         {"gates": [{"metric": "Accuracy", "minimum": "0.4"}]},
+        {"checks": [{"name": "IsJSON", "format": "JSON"}]},
     ],
 )
 def test_what_is_measured_changes_the_digest_of_the_report_alone(evaluation: dict[str, Any]) -> None:
@@ -471,6 +472,16 @@ def test_the_way_in_which_a_gate_is_written_changes_no_digest_but_what_it_asks_d
     assert digest(significance="0.05") == digest(significance="0.050") != digest(minimumGain="0.05")
     assert digest(**compared("pvc://a/b/", "0.02")) == digest(**compared("pvc://a/b", "2e-2"))
     assert digest(**compared("pvc://a/c", "0.02")) != digest(**compared("pvc://a/b", "0.02"))
+
+
+def test_the_digest_of_checks_has_one_form_and_their_defaults_are_not_in_it() -> None:
+    def digest(**check: Any) -> str | None:
+        evaluation = {"dataset": {"source": "hf://owner/rows"}, "checks": [{"name": "NoSlurs", **check}]}
+        return resolve(reference(evaluation=evaluation)).evaluation_sha256()
+
+    plain = digest(termsFrom={"source": "pvc://lists/slurs.txt"})
+    assert digest(termsFrom={"source": "pvc://lists/slurs.txt/"}, expect="Match") == plain
+    assert digest(termsFrom={"source": "pvc://lists/slurs.txt"}, expect="NoMatch") != plain
 
 
 def test_a_digest_covers_text_and_not_the_order_of_keys() -> None:

@@ -41,6 +41,13 @@ def test_models_and_schema_judge_alike_what_goes_with_what_and_name_one_field(
     assert re.search(rf"job\.json: spec\.{re.escape(field)}(\[\d\])?: ", str(caught.value))
 
 
+@pytest.mark.parametrize("pattern", ["(", "[a", "*a", "(?P<a>b)(?P<a>c)", "a{99999999999}", "(" * 250 + ")" * 249])
+def test_what_is_no_pattern_is_refused_before_anything_runs(pattern: str) -> None:
+    checks = [{"name": "Format", "pattern": pattern}]
+    with pytest.raises(ValidationError, match="no regular expression"):
+        spec_with("evaluation", {"dataset": {"source": "hf://owner/rows"}, "checks": checks})
+
+
 @pytest.mark.parametrize(
     ("template", "complaint"),
     [

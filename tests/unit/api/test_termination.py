@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from finetune_api import reasons, termination
+from finetune_api.checks import MAX_CHECKS
+from finetune_api.evaluation import MetricName
 from finetune_api.results import (
     MAX_LOG,
     MAX_MESSAGE,
@@ -154,6 +156,37 @@ def test_a_training_on_nine_datasets_fits_and_keeps_its_counts(word: str) -> Non
     assert read.dataset is not None
     assert read.dataset.rows == 9_999_999
     assert read.dataset.overlap == 9_999_999
+
+
+@pytest.mark.parametrize("text", ["a", "語", "\u0007"])
+def test_the_most_metrics_and_checks_fit_and_the_first_ones_arrive(text: str) -> None:
+    value = MetricValue(value="-0.123456", interval95=Interval(low="0.123456", high="0.234567"))
+    test = PairedTest(name="McNemar exact", base_only=123456, tuned_only=654321)
+    names = [*get_args(MetricName), *(f"C{number}" + "h" * 61 for number in range(MAX_CHECKS))]
+    metrics = [
+        MetricStatus(
+            name=name,
+            base=value,
+            tuned=value,
+            difference="-1.23457e-05",
+            p_value="1.23e-05",
+            paired_test=test,
+            examples=9_999_999,
+            omitted=text * 256,
+        )
+        for name in names
+    ]
+    evaluated = evaluation(text).model_copy(
+        update={"metrics": metrics, "report_uri": "pvc://" + "c" * 253 + "/" + "d" * 240}
+    )
+    advice = [Advice(reason="R" * 64, message=text * 512)] * 8
+    revisions = [DatasetRevision(name=f"m{n}", revision="b" * 40) for n in range(8)]
+    lineage = LineageStatus(model_revision="a" * 40, mixture=revisions, check_terms_sha256="c" * 64)
+    read = through(result(evaluation=evaluated, advice=advice, lineage=lineage)).evaluation
+    assert read is not None
+    assert [one.name for one in read.metrics] == names[: len(read.metrics)]
+    assert len(read.metrics) >= 8
+    assert read.metrics[0].p_value == "1.23e-05"
 
 
 def test_a_long_log_is_cut_at_its_beginning() -> None:

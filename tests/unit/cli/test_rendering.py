@@ -91,3 +91,11 @@ def test_the_documentations_picture_is_drawn_from_states_of_a_job_without_foreig
     assert "120/200" in drawn
     assert "8d1f5c0b7a3e4f6d9c2b1a0e8f7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c5b" in drawn
     assert "@font-face" not in drawn
+
+
+def test_fewer_invented_options_are_shown_as_a_gain() -> None:
+    console = Console(width=100, color_system="standard", force_terminal=True, highlight=False)
+    with console.capture() as capture:
+        console.print(result.render(read_job("answers")))
+    (line,) = (line for line in capture.get().splitlines() if line.startswith("invalid answer rate"))
+    assert "\x1b[32m-20.0 points" in line

@@ -12,6 +12,7 @@ from finetune_trainer.sources.locate import HELD_OUT, Sources, locate
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.sources.pins import Pins, check_unchanged
 from finetune_trainer.sources.stored_report import ComparedReport, digest_of, read_compared
+from finetune_trainer.sources.terms import Terms, read_terms, sha256_of_terms
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.device import Device, find_device
 
@@ -37,12 +38,14 @@ class Inputs:
     retention: Rows | None
     pins: Pins
     shared: int | None  # held-out rows whose question is among the training rows; None: those are not known
+    terms: Terms  # of checks whose terms lie in a file
     advice: list[Advice]
     compared: dict[str, ComparedReport]  # earlier reports that gates compare with, by URI
 
 
 def prepare_training(config: RunConfig, earlier: Pins | None) -> TrainingInputs:
-    """Finds device, model and rows. The held-out rows are read, too: better now than at the end. Writes nothing.
+    """Finds device, model and rows. The held-out rows and the terms of checks are read, too: better now than at the
+    end. Writes nothing.
 
     ``earlier`` is what an earlier attempt of this job resolved: it is obeyed. Raises StageError for whatever is
     missing, wrong or no longer the same.
@@ -50,6 +53,7 @@ def prepare_training(config: RunConfig, earlier: Pins | None) -> TrainingInputs:
     device, sources = _find(config, earlier)
     held_out = load_held_out(config, sources)
     load_compared(config, held_out)
+    read_terms(config)
     pins = _pins(config, sources, earlier)
     if held_out:
         pins = pins.model_copy(update={"evaluation_dataset_sha256": held_out.sha256})
@@ -72,7 +76,9 @@ def prepare_evaluation(config: RunConfig, earlier: Pins | None) -> Inputs:
     if sources.retention and evaluation and evaluation.retention:
         retention = load_examples(sources.retention, evaluation.retention)
         say(f"retention rows: {len(retention.examples)} from {retention.name}")
+    terms = read_terms(config)
     found = {
+        "check_terms_sha256": sha256_of_terms(terms),
         "evaluation_dataset_sha256": rows.sha256,
         "retention_dataset_sha256": retention.sha256 if retention else None,
         "compared_reports_sha256": digest_of(compared),
@@ -83,9 +89,8 @@ def prepare_evaluation(config: RunConfig, earlier: Pins | None) -> Inputs:
         shared = _count_shared(config, sources, rows)
     pins = pins.model_copy(update={"shared_examples": shared})
     check_unchanged(earlier, pins)
-    return Inputs(
-        device, sources.model, sources.adapter, rows, retention, pins, shared, shared_advice(shared, rows), compared
-    )
+    advice = shared_advice(shared, rows)
+    return Inputs(device, sources.model, sources.adapter, rows, retention, pins, shared, terms, advice, compared)
 
 
 def load_held_out(config: RunConfig, sources: Sources) -> Rows | None:

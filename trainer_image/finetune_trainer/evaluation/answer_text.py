@@ -12,7 +12,7 @@ Normaliser = Callable[[str], str]
 
 _LATEX = re.compile(r"\\(?:boxed|text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
 _TAG = re.compile(r"</?(?:b|i|em|strong|u|p|br|code)\s*/?>", re.IGNORECASE)
-_FENCE = re.compile(r"^\s*```\w*\s*$|```", re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*```\w*[ \t]*$|```", re.MULTILINE)
 _MARKUP = re.compile(r"[*_`#$>~\\]+")
 _TRANSLATED = {**dict.fromkeys(map(ord, "\"'“”„‟‘’‚‛«»‹›「」『』"), ""), ord("。"): ". ", ord("、"): ", "}
 

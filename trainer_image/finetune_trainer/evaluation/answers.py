@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from finetune_trainer.data.example import Choices
@@ -48,6 +48,10 @@ _EXPLICIT = re.compile(r"(?:(?:option|choice|letter|answer)\s+|(?=[(\[]))", re.I
 _LEAST_MENTION = 4
 # Words that an invented option may have more than the longest that is there.
 _EXTRA_WORDS = 3
+# Articles and hedges before a name; a model that repeats them without end names nothing.
+_MAX_FILLERS = 8
+# Characters of an answer that are read: more are written by models that came to no end.
+_MAX_READ = 20_000
 
 
 class Names(StrEnum):
@@ -80,6 +84,8 @@ def read_answer(text: str, choices: Choices, template: str, cut: bool = False) -
     not yet ended may have become something else.
     """
     last = NOTHING
+    if len(text) > _MAX_READ:
+        text, cut = text[:_MAX_READ], True
     if text.lstrip().startswith("<think>"):  # thoughts that never came to an end
         return last
     for normalise in NORMALISERS:
@@ -136,15 +142,17 @@ class _Reader:
         return any(response.startswith(text) and response != text for response in self.responses)
 
     def _statement(self, statement: Statement) -> Reading:
-        text = statement.text.strip(" \"'").lstrip(":, ")
-        if not text:
-            return NOTHING
+        text = _without_quotes(statement.text)
         readers = (self._by_text, self._by_key) if self.text_first else (self._by_key, self._by_text)
-        for read in (self._whole, self._by_both, *readers, self._by_unknown_key):
-            if found := read(text, statement.ended):
-                return found
-        if filler := _ARTICLE.match(text) or _HEDGE.match(text):
-            return self._statement(replace(statement, text=text[filler.end() :]))
+        for _ in range(_MAX_FILLERS):
+            if not text:
+                return NOTHING
+            for read in (self._whole, self._by_both, *readers, self._by_unknown_key):
+                if found := read(text, statement.ended):
+                    return found
+            if not (filler := _ARTICLE.match(text) or _HEDGE.match(text)):
+                break
+            text = _without_quotes(text[filler.end() :])
         ended = statement.ended or _SENTENCE.search(text) is not None
         says = any(character.isalnum() for character in text) and not _NONE.match(text)
         return NO_SUCH_OPTION if says and ended and (statement.framed or self._is_name(text)) else NOTHING
@@ -286,6 +294,10 @@ class _Reader:
     @staticmethod
     def _longest_first(texts: list[str]) -> list[int]:
         return sorted(range(len(texts)), key=lambda index: -len(texts[index]))
+
+
+def _without_quotes(text: str) -> str:
+    return text.strip(" \"'").lstrip(":, ")
 
 
 def _flat(text: str) -> str:

@@ -78,7 +78,7 @@ class _Task:
             raise StageError(Reason.EVALUATION_FAILED, *not_finite(name, device)) from error
         asked = [self.questions[index] for index in answerable(self.questions)[: self._answers]]
         prompts, length = [question.prompt for question in asked], self.evaluation.max_new_tokens
-        if want_answers(self.metrics):
+        if self._all_answer:
             say(f"{name}: answering {len(asked)} rows in words")
         answers = answer(model, prompts, chat, pad_id, length, budget, self.contestants.context)
         return Side(scores, [self._read(question, one) for question, one in zip(asked, answers, strict=True)])
@@ -97,7 +97,11 @@ class _Task:
 
     @property
     def _answers(self) -> int:
-        return self.rows if want_answers(self.metrics) else self.evaluation.sample_prompts
+        return self.rows if self._all_answer else self.evaluation.sample_prompts
+
+    @property
+    def _all_answer(self) -> bool:
+        return want_answers(self.metrics) or bool(self.evaluation.checks)
 
     def _read(self, question: Question, answer: Generated) -> Generated:
         if question.choices is None:
@@ -160,7 +164,7 @@ def compare(
 
     tasks, rows_of = {"rows": task(examples, evaluation)}, {"rows": examples}
     if retention:
-        wanted = {"metrics": retention_metrics(retention), "sample_prompts": 0, "latency": None}
+        wanted = {"metrics": retention_metrics(retention), "sample_prompts": 0, "latency": None, "checks": None}
         tasks["retention"] = task(retention, evaluation.model_copy(update=wanted))
         rows_of["retention"] = retention
     if other := _reordered(tasks["rows"], examples):
@@ -197,7 +201,7 @@ def _reordered(task: _Task, examples: Sequence[Example]) -> _Task | None:
         return None
     chat, context, wanted = task.contestants.chat, task.contestants.context, task.evaluation
     questions = questions_in_other_order(examples, wanted.dataset, chat, groups_of(metrics), context)
-    unanswered = wanted.model_copy(update={"sample_prompts": 0})
+    unanswered = wanted.model_copy(update={"sample_prompts": 0, "checks": None})
     note = ", their options in another order"
     return (
         replace(task, rows=len(questions), questions=questions, metrics=metrics, evaluation=unanswered, note=note)

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from finetune_api.config import RunConfig
 from finetune_api.evaluation import EvaluationSpec
@@ -18,9 +19,11 @@ from finetune_trainer.data.example import Example
 from finetune_trainer.data.held_out import keep_fitting
 from finetune_trainer.data.prepare import Inputs, prepare_evaluation
 from finetune_trainer.evaluation.baselines import rows_advice
+from finetune_trainer.evaluation.checks import checks_of
 from finetune_trainer.evaluation.gates import judge
 from finetune_trainer.evaluation.measure import measure
 from finetune_trainer.evaluation.metrics import metrics_of
+from finetune_trainer.evaluation.metrics.base import Metric
 from finetune_trainer.evaluation.outcome import Outcome
 from finetune_trainer.evaluation.report import (
     About,
@@ -84,7 +87,8 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
 
         turn.confirm()
         about = About(dropped, inputs.shared)
-        status = _write_report(folder, outcome, config, about, made_from, inputs.compared)
+        metrics = [*metrics_of(evaluation.metrics), *checks_of(evaluation.checks, inputs.terms)]
+        status = _write_report(folder, outcome, config, metrics, about, made_from, inputs.compared)
         advice = [*inputs.advice, *tuned.advice, *rows_advice(outcome.examples), *rounding_advice(outcome)]
         sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": advice}
         result = stage_result(config, EVALUATE, sections)
@@ -182,18 +186,20 @@ def _write_report(
     folder: EvaluationFolder,
     outcome: Outcome,
     config: RunConfig,
+    metrics: list[Metric[Any]],
     about: About,
     made_from: LineageStatus,
     compared: Mapping[str, ComparedReport],
 ) -> EvaluationStatus:
     evaluation = config.spec.evaluation
     assert evaluation, "an evaluation was scored"
-    measured = [measure(metric, outcome) for metric in metrics_of(evaluation.metrics)]
+    measured = [measure(metric, outcome) for metric in metrics]
     status = evaluation_status(outcome, measured, about, folder.report_uri)
     document = report_document(outcome, measured, about, status, made_from.to_api())
     if evaluation.gates:
         # By what the report says, as anybody could who has it.
-        judged = judge(evaluation.gates, StoredReport.model_validate(document), compared, config.spec.training.seed)
+        stored, seed = StoredReport.model_validate(document), config.spec.training.seed
+        judged = judge(evaluation.gates, stored, compared, seed, metrics)
         status = status.model_copy(update={"gates": [one.status for one in judged]})
         document = with_gates(document, status, judged)
     for line in report_lines(outcome, status):

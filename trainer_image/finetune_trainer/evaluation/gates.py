@@ -7,7 +7,7 @@ notWorseThan, maximumRetentionLoss. Failed, whichever it is, only where the inte
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,18 +80,23 @@ class JudgedGate:
 
 
 def judge(
-    gates: Sequence[GateSpec], report: StoredReport, compared: Mapping[str, ComparedReport], seed: int
+    gates: Sequence[GateSpec],
+    report: StoredReport,
+    compared: Mapping[str, ComparedReport],
+    seed: int,
+    checks: Iterable[Metric[Any]] = (),
 ) -> list[JudgedGate]:
-    """Judges each gate by a report's rows; ``compared`` are earlier reports by URI.
+    """Judges each gate by a report's rows; ``compared`` are earlier reports by URI, ``checks`` those of the spec.
 
     ``seed`` is for metrics whose rows are drawn again.
     """
-    return [_judge(gate, report, compared, seed) for gate in gates]
+    by_name = METRICS | {metric.name: metric for metric in checks}
 
+    def judged(gate: GateSpec) -> JudgedGate:
+        alpha = float(gate.significance or DEFAULT_ALPHA)
+        return JudgedGate(gate, alpha, list(_criteria(gate, by_name[gate.metric], alpha, report, compared, seed)))
 
-def _judge(gate: GateSpec, report: StoredReport, compared: Mapping[str, ComparedReport], seed: int) -> JudgedGate:
-    alpha = float(gate.significance or DEFAULT_ALPHA)
-    return JudgedGate(gate, alpha, list(_criteria(gate, METRICS[gate.metric], alpha, report, compared, seed)))
+    return [judged(gate) for gate in gates]
 
 
 def _criteria(

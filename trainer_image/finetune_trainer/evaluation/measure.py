@@ -9,7 +9,8 @@ from typing import Any
 
 from finetune_api.base import cut, number
 from finetune_api.results import MetricStatus
-from finetune_trainer.evaluation.metrics.base import AnswerMetric, LikelihoodMetric, Metric
+from finetune_trainer.evaluation.metrics import choice
+from finetune_trainer.evaluation.metrics.base import AnswerMetric, LikelihoodMetric, Metric, NotMeasurableError
 from finetune_trainer.evaluation.metrics.order_consistency import OrderMetric, TwoOrders
 from finetune_trainer.evaluation.outcome import Outcome
 from finetune_trainer.evaluation.questions import Question
@@ -37,10 +38,11 @@ def measure(metric: Metric[Any], outcome: Outcome) -> Measured:
     reasons = {index: _why_not(metric, outcome, index) for index in places}
     counted = [index for index, reason in reasons.items() if reason is None]
     if not counted:
-        return Measured(
-            metric, MetricStatus(name=metric.name, omitted=_why_not_any(outcome, list(reasons.values()))), {}
-        )
-    rows = {name: _rows(metric, outcome, name, counted) for name in outcome.sides}
+        return Measured(metric, MetricStatus(name=metric.name, omitted=_why_not_any(list(reasons.values()))), {})
+    try:
+        rows = {name: _rows(metric, outcome, name, counted) for name in outcome.sides}
+    except NotMeasurableError as error:
+        return Measured(metric, MetricStatus(name=metric.name, omitted=cut(str(error), _MAX_REASON)), {})
     tuned = metric.value(list(rows["tuned"].values()))
     status = MetricStatus(name=metric.name, tuned=tuned, examples=len(counted) if len(counted) < len(reasons) else None)
     if "base" in rows:
@@ -80,10 +82,10 @@ def _in_two_orders(metric: OrderMetric, outcome: Outcome, name: str, counted: li
     }
 
 
-def _why_not_any(outcome: Outcome, reasons: list[str | None]) -> str:
+def _why_not_any(reasons: list[str | None]) -> str:
     if not reasons:
         return NO_ANSWERS
-    if all(question.choices is None for question in outcome.questions):
+    if set(reasons) == {choice.NO_OPTIONS}:
         return NO_OPTIONS
     return cut(f"it can't be had on any row: {reasons[0]}", _MAX_REASON)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from finetune_api.base import cut, number
+from finetune_api.base import cut, number, one_line
 from finetune_api.gate_verdicts import gate_line
 from finetune_api.results import (
     Advice,
@@ -20,19 +19,25 @@ from finetune_api.results import (
     SampleAnswer,
 )
 from finetune_trainer.data.example import Choices, Example
+from finetune_trainer.evaluation.answer_kinds import DEFINITIONS as ANSWER_DEFINITIONS
+from finetune_trainer.evaluation.answer_kinds import count_answers
 from finetune_trainer.evaluation.answers import Names, Reading
 from finetune_trainer.evaluation.baselines import baselines, baselines_document, baselines_line
 from finetune_trainer.evaluation.gates import JudgedGate
 from finetune_trainer.evaluation.measure import Measured, measure
 from finetune_trainer.evaluation.metrics import metrics_of, retention_metrics
+from finetune_trainer.evaluation.metrics.base import AnswerMetric
 from finetune_trainer.evaluation.metrics.choice import ChoiceMetric
+from finetune_trainer.evaluation.metrics.generated_accuracy import GeneratedAccuracy
 from finetune_trainer.evaluation.outcome import Generated, Latency, Outcome
+from finetune_trainer.evaluation.turn_text import expected_text, prompt_text
 
 VERSION = 1
 STATUS_SAMPLES = 3
-_MAX_TEXT = 1000  # characters of a text of a row without options
+_MAX_TEXT = 1000  # characters of a row's text or answer, in its entry among all rows
+_MAX_ANSWER = 65_536  # characters of a sample's answer
 DEFINITIONS = {
-    "interval95": "Wilson score interval (Wilson 1927), 95%",
+    "interval95": "Wilson score interval (Wilson 1927), 95%, where a metric does not say otherwise",
     "pairedTest": "McNemar's exact test, two-sided, on the rows that only one of the models has right",
     "agreement": "batches against a plain pass over one row at a time on the same model: checked rows, how many of "
     "them a batch decided otherwise (different), and how many of these were not seen to be near-ties (missed); further "
@@ -41,6 +46,7 @@ DEFINITIONS = {
     "letter that is right most often",
     "names": "what an answer in words names: Option, one that is there; NoSuchOption, an invented one; Nothing: none, "
     "or two, or it was cut at maxNewTokens",
+    **ANSWER_DEFINITIONS,
 }
 
 
@@ -105,7 +111,8 @@ def summarise(measured: Sequence[Measured]) -> str:
 def report_document(
     outcome: Outcome, measured: Sequence[Measured], about: About, status: EvaluationStatus, digests: dict[str, str]
 ) -> dict[str, Any]:
-    """What report.json holds: definitions, scores, how often each option was chosen, whole answers, every row.
+    """What report.json holds: definitions, scores, how often each option was chosen, what became of the
+    answers in words, those of the samples in full, every row.
 
     Rows are found again by ``sha256``, the digest of what the row itself holds, so that two reports can be paired.
     """
@@ -118,6 +125,7 @@ def report_document(
         **_baselines(outcome),
         "agreement": {name: asdict(side.scores.agreement) for name, side in outcome.sides.items()},
         "chosen": _chosen(outcome, measured),
+        "answers": {name: counts.to_document() for name, counts in count_answers(outcome).items()},
         "samples": [_sample_document(outcome, place) for place in _shown(outcome)],
         "rows": list(_row_documents(outcome, measured)),
         **({"retentionRows": _retention_rows(outcome.retention)} if outcome.retention else {}),
@@ -180,12 +188,18 @@ def report_lines(outcome: Outcome, status: EvaluationStatus) -> Iterator[str]:
             f"({1 - agreement.different / agreement.checked:.1%}) as a plain pass does; {agreement.settled} further "
             "near-ties were decided by one"
         )
-    for sample in status.samples:
-        yield f"prompt: {sample.prompt}"
-        yield f"  expected: {sample.expected}"
+    for name, counts in count_answers(outcome).items():
+        yield f"{name}: {counts}"
+    for sample in status.samples:  # on a line each: no answer can write what looks like a line of ours
+        yield f"prompt: {_line(sample.prompt)}"
+        yield f"  expected: {_line(sample.expected)}"
         for name, answer in (("base", sample.base), ("tuned", sample.tuned)):
             if answer:
-                yield f"  {name + ':':9} {answer.text}{_verdict(answer)}"
+                yield f"  {name + ':':9} {_line(answer.text)}{_verdict(answer)}"
+
+
+def _line(text: str) -> str:
+    return one_line(text, len(text))
 
 
 def _metric_line(metric: MetricStatus) -> str:
@@ -201,6 +215,8 @@ def _metric_line(metric: MetricStatus) -> str:
         parts.append(f"on {metric.examples} rows")
     if test := metric.paired_test:
         parts.append(f"only base right {test.base_only}, only tuned right {test.tuned_only}, p = {metric.p_value}")
+    elif metric.p_value is not None:
+        parts.append(f"p = {metric.p_value}")
     return f"{metric.name}: {', '.join(parts)}"
 
 
@@ -219,7 +235,7 @@ def _shown(outcome: Outcome) -> range:
 def _sample(outcome: Outcome, place: int) -> SampleAnswer:
     turn = outcome.answered[place].turn
     answers = {name: _answer(side.answers[place], turn) for name, side in outcome.sides.items()}
-    return SampleAnswer(prompt=cut(_prompt(turn), 512), expected=cut(_expected(turn), 256), **answers)
+    return SampleAnswer(prompt=cut(prompt_text(turn), 512), expected=cut(expected_text(turn), 256), **answers)
 
 
 def _answer(generated: Generated, turn: Example) -> Answer:
@@ -236,28 +252,12 @@ def _named(reading: Reading, choices: Choices) -> tuple[str | None, bool | None]
     return choices.options[reading.option].letter, choices.is_right(reading.option)
 
 
-def _prompt(turn: Example) -> str:
-    """What the user says last; where no user speaks, whoever does."""
-    said = [message for message in turn.prompt if message.role == "user"] or turn.prompt
-    return said[-1].content if said else ""
-
-
-def _expected(turn: Example) -> str:
-    """The response as people read it: its text, without thoughts, as answers have none, or the tools that it calls."""
-    text = turn.response
-    if text.lstrip().startswith("<think>"):
-        text = text.partition("</think>")[2].strip() or text
-    if text or not turn.messages:
-        return text
-    return json.dumps(turn.messages[-1].extra.get("tool_calls", ""), ensure_ascii=False)
-
-
 def _sample_document(outcome: Outcome, place: int) -> dict[str, Any]:
     turn = outcome.answered[place].turn
-    document: dict[str, Any] = {"sha256": turn.sha256, "prompt": _prompt(turn), "expected": _expected(turn)}
+    document: dict[str, Any] = {"sha256": turn.sha256, "prompt": prompt_text(turn), "expected": expected_text(turn)}
     for name, side in outcome.sides.items():
         generated = side.answers[place]
-        document[name] = {"answer": generated.text, "cut": generated.cut}
+        document[name] = {"answer": cut(generated.text, _MAX_ANSWER), "cut": generated.cut}
         if turn.choices and (reading := generated.reading):
             letter, right = _named(reading, turn.choices)
             named = {} if letter is None else {"option": letter, "right": right}
@@ -274,10 +274,10 @@ def _chosen(outcome: Outcome, measured: Sequence[Measured]) -> dict[str, Any]:
             one.metric.name: _sorted_counts(
                 options.options[row.option].letter
                 for index, row in one.rows[name].items()
-                if (options := choices[index])
+                if (options := choices[index]) and row.option is not None
             )
             for one in measured
-            if isinstance(one.metric, ChoiceMetric) and one.rows
+            if isinstance(one.metric, ChoiceMetric | GeneratedAccuracy) and one.rows
         }
     return counts
 
@@ -289,10 +289,11 @@ def _sorted_counts(letters: Iterator[str]) -> dict[str, int]:
 def _row_documents(outcome: Outcome, measured: Sequence[Measured]) -> Iterator[dict[str, Any]]:
     """Every row: with its options and what was chosen, else with each response, or window, that was scored."""
     parts: dict[int, list[int]] = {}
+    written = _written(outcome, measured)
     for index, question in enumerate(outcome.questions):
         parts.setdefault(question.row, []).append(index)
     for row, example in enumerate(outcome.examples):
-        seen = [_seen(outcome, measured, index) for index in parts.get(row, [])]
+        seen = [_seen(outcome, measured, written, index) for index in parts.get(row, [])]
         if choices := example.choices:
             yield {
                 "sha256": example.sha256,
@@ -305,21 +306,31 @@ def _row_documents(outcome: Outcome, measured: Sequence[Measured]) -> Iterator[d
             yield {"sha256": example.sha256, "where": example.where, "text": _part(example.text), "windows": seen}
         else:
             turns = [outcome.questions[index].turn for index in parts.get(row, [])]
-            said = [{"prompt": _part(_prompt(turn)), "expected": _part(_expected(turn))} for turn in turns]
+            said = [{"prompt": _part(prompt_text(turn)), "expected": _part(expected_text(turn))} for turn in turns]
             responses = [{**texts, **one} for texts, one in zip(said, seen, strict=True)]
             yield {"sha256": example.sha256, "where": example.where, "responses": responses}
 
 
-def _seen(outcome: Outcome, measured: Sequence[Measured], index: int) -> dict[str, Any]:
-    """What each metric saw in a question, by model."""
-    return {
-        name: {
-            one.metric.name: one.metric.document(outcome.questions[index], one.rows[name][index])
-            for one in measured
-            if one.rows and index in one.rows[name]
-        }
-        for name in outcome.sides
-    }
+def _written(outcome: Outcome, measured: Sequence[Measured]) -> dict[str, dict[int, Generated]]:
+    """What each model wrote, by question, where a metric looks at all answers."""
+    if not any(isinstance(one.metric, AnswerMetric) for one in measured):
+        return {}
+    places = outcome.answered_places
+    return {name: dict(zip(places, side.answers, strict=True)) for name, side in outcome.sides.items()}
+
+
+def _seen(
+    outcome: Outcome, measured: Sequence[Measured], written: dict[str, dict[int, Generated]], index: int
+) -> dict[str, Any]:
+    """What each metric saw in a question, by model, and the answer that it saw."""
+    seen: dict[str, Any] = {}
+    for name in outcome.sides:
+        answer = written.get(name, {}).get(index)
+        seen[name] = {"answer": {"text": _part(answer.text), "cut": answer.cut}} if answer else {}
+        for one in measured:
+            if one.rows and index in one.rows[name]:
+                seen[name][one.metric.name] = one.metric.document(outcome.questions[index], one.rows[name][index])
+    return seen
 
 
 def _part(text: str) -> str:

@@ -37,6 +37,7 @@ class Pins(ApiModel):
     evaluation_dataset_sha256: str | None = None
     retention_dataset_sha256: str | None = None
     compared_reports_sha256: str | None = None  # of the reports that gates compare with
+    check_terms_sha256: str | None = None
     shared_examples: int | None = None  # held-out rows whose question is among the training rows
 
 
@@ -85,6 +86,8 @@ def check_unchanged(earlier: Pins | None, now: Pins) -> None:
         _check(Reason.DATASET_INVALID, "the held-out rows", before, after)
         before, after = earlier.retention_dataset_sha256, now.retention_dataset_sha256
         _check(Reason.DATASET_INVALID, "the retention rows", before, after)
+        before, after = earlier.check_terms_sha256, now.check_terms_sha256
+        _check(Reason.DATASET_INVALID, "the terms of evaluation.checks", before, after)
 
 
 def _check(reason: Reason, what: str, before: str | None, after: str | None) -> None:

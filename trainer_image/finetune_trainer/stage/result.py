@@ -49,6 +49,8 @@ class ResolvedInputs(Protocol):
     def evaluation_dataset_revision(self) -> str | None: ...
     @property
     def evaluation_dataset_sha256(self) -> str | None: ...
+    @property
+    def check_terms_sha256(self) -> str | None: ...
 
 
 def stage_result(config: RunConfig, stage: Stage, sections: dict[str, Any]) -> StageResult:
@@ -84,6 +86,7 @@ def lineage(config: RunConfig, stage: Stage, inputs: ResolvedInputs) -> LineageS
         evaluation_dataset_revision=(inputs.evaluation_dataset_revision or None) if held_out else None,
         evaluation_dataset_sha256=(inputs.evaluation_dataset_sha256 or None) if held_out else None,
         compared_reports_sha256=(inputs.compared_reports_sha256 or None) if held_out else None,
+        check_terms_sha256=(inputs.check_terms_sha256 or None) if held_out else None,
         seed=config.spec.training.seed if config.spec.dataset else None,
         training_sha256=config.training_sha256,
         evaluation_sha256=config.evaluation_sha256 if held_out else None,

@@ -7,12 +7,15 @@ from typing import Any
 
 from finetune_trainer.data.example import Example
 from finetune_trainer.evaluation.metrics.accuracy import Accuracy
+from finetune_trainer.evaluation.metrics.answer_rates import CutAnswerRate, EmptyAnswerRate, InvalidAnswerRate
 from finetune_trainer.evaluation.metrics.base import AnswerMetric, LikelihoodMetric, Metric
 from finetune_trainer.evaluation.metrics.calibration import CalibrationError
 from finetune_trainer.evaluation.metrics.choice import ChoiceMetric
+from finetune_trainer.evaluation.metrics.generated_accuracy import GeneratedAccuracy
 from finetune_trainer.evaluation.metrics.harness_accuracy import ByteAccuracy, CharacterAccuracy, SumAccuracy
 from finetune_trainer.evaluation.metrics.letter_accuracy import LetterAccuracy
 from finetune_trainer.evaluation.metrics.order_consistency import LetterOrderConsistency, OrderConsistency, OrderMetric
+from finetune_trainer.evaluation.metrics.overlap import BLEU, ChrF
 from finetune_trainer.evaluation.metrics.perplexity import Perplexity
 from finetune_trainer.evaluation.questions import Group
 
@@ -27,8 +30,14 @@ _ALL: tuple[Metric[Any], ...] = (
     CalibrationError(),
     OrderConsistency(),
     LetterOrderConsistency(),
+    GeneratedAccuracy(),
+    InvalidAnswerRate(),
+    EmptyAnswerRate(),
+    CutAnswerRate(),
+    BLEU(),
+    ChrF(),
 )
-METRICS = {metric.name: metric for metric in _ALL}
+METRICS: dict[str, Metric[Any]] = {metric.name: metric for metric in _ALL}
 
 
 def metrics_of(names: Iterable[str]) -> list[Metric[Any]]:

@@ -24,16 +24,20 @@ Numbers = NDArray[np.float64]
 class Test:
     """A paired test of base against tuned on the same rows."""
 
-    paired: PairedTest
+    paired: PairedTest | None  # where it counts rows that only one of the models has right
     p_value: float  # two-sided
+
+
+class NotMeasurableError(Exception):
+    """A metric that can't be had on these rows, and why, in words for the status."""
 
 
 class Metric(ABC, Generic[Row]):
     """A metric. ``Row`` is what it keeps of one question and model."""
 
-    name: ClassVar[str]  # as in spec.evaluation.metrics
-    label: ClassVar[str]  # before its values in a summary; empty where the number explains itself
-    definition: ClassVar[str]  # for report.json
+    name: str  # as in spec.evaluation.metrics
+    label: str  # before its values in a summary; empty where the number explains itself
+    definition: str  # for report.json
     better: ClassVar[Literal["Higher", "Lower"]] = "Higher"
     relative: ClassVar[bool] = False  # whether gates take a difference as a share of the value it is compared with
 
@@ -95,4 +99,7 @@ class AnswerMetric(Metric[Row]):
 
     @abstractmethod
     def row(self, question: Question, answer: Generated) -> Row:
-        """What is kept of a question, from a model's answer in words."""
+        """What is kept of a question, from a model's answer in words.
+
+        Raises NotMeasurableError where one answer makes the whole metric impossible.
+        """

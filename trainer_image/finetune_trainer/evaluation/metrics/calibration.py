@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from finetune_api.base import number
 from finetune_api.results import MetricValue
-from finetune_trainer.evaluation.metrics.base import LikelihoodMetric, Likelihoods
+from finetune_trainer.evaluation.metrics.base import LikelihoodMetric, Likelihoods, Numbers
 from finetune_trainer.evaluation.metrics.choice import choices_of
 from finetune_trainer.evaluation.metrics.harness_accuracy import response_sums
 from finetune_trainer.evaluation.questions import Group, Question
@@ -41,6 +43,7 @@ class CalibrationError(LikelihoodMetric[Confidence]):
         "SumAccuracy; options of one text count together"
     )
     needs = Group.RESPONSES
+    better = "Lower"
 
     def why_not(self, question: Question) -> str | None:
         return None if question.choices else "the row has no options"
@@ -64,6 +67,17 @@ class CalibrationError(LikelihoodMetric[Confidence]):
 
     def document(self, question: Question, row: Confidence) -> dict[str, Any]:
         return {"probability": round(row.probability, 4), "right": row.right}
+
+    def sums(self, document: Mapping[str, Any]) -> tuple[float, ...] | None:
+        """For each bin: how much surer the model was than right, summed over its rows; and the row itself."""
+        probability, right = document.get("probability"), document.get("right")
+        if not isinstance(probability, int | float) or not isinstance(right, bool):
+            return None
+        bins = reliability_bins([(float(probability), right)])
+        return (*((one.confidence - one.accuracy) * one.rows for one in bins), 1.0)
+
+    def of_sums(self, sums: Numbers) -> Numbers:
+        return np.asarray(np.abs(sums[..., :-1]).sum(axis=-1) / sums[..., -1])
 
 
 def _bins(rows: Sequence[Confidence]) -> list[Bin]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from finetune_api.base import number
-from finetune_api.results import Interval, MetricValue, PairedTest
+from finetune_api.results import MetricValue
 from finetune_trainer.data.example import Choices
 from finetune_trainer.evaluation.metrics.base import LikelihoodMetric, Likelihoods, Test
+from finetune_trainer.evaluation.metrics.share import flag, mcnemar, share_of
 from finetune_trainer.evaluation.questions import Question
-from finetune_trainer.evaluation.statistics import mcnemar_exact, wilson_interval
+
+NO_OPTIONS = "the row has no options"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ChoiceMetric(LikelihoodMetric[Chosen]):
     """The share of rows whose right option has the highest score."""
 
     def why_not(self, question: Question) -> str | None:
-        return None if question.choices else "the row has no options"
+        return None if question.choices else NO_OPTIONS
 
     @abstractmethod
     def scores(self, question: Question, likelihoods: Likelihoods) -> list[float]:
@@ -40,15 +40,10 @@ class ChoiceMetric(LikelihoodMetric[Chosen]):
         return Chosen(option, choices_of(question).is_right(option))
 
     def value(self, rows: Sequence[Chosen]) -> MetricValue:
-        right, n = sum(row.right for row in rows), len(rows)
-        low, high = wilson_interval(right, n)
-        return MetricValue(value=number(right / n), interval95=Interval(low=number(low), high=number(high)))
+        return share_of([row.right for row in rows])
 
     def compare(self, base: Sequence[Chosen], tuned: Sequence[Chosen]) -> Test:
-        pairs = Counter((one.right, other.right) for one, other in zip(base, tuned, strict=True))
-        base_only, tuned_only = pairs[True, False], pairs[False, True]
-        paired = PairedTest(name="McNemar exact", base_only=base_only, tuned_only=tuned_only)
-        return Test(paired, mcnemar_exact(base_only, tuned_only))
+        return mcnemar([row.right for row in base], [row.right for row in tuned])
 
     def margin(self, question: Question, likelihoods: Likelihoods) -> list[float]:
         return self.scores(question, likelihoods)
@@ -57,8 +52,7 @@ class ChoiceMetric(LikelihoodMetric[Chosen]):
         return {"option": choices_of(question).options[row.option].letter, "right": row.right}
 
     def hit(self, document: Mapping[str, Any]) -> bool | None:
-        right = document.get("right")
-        return right if isinstance(right, bool) else None
+        return flag(document, "right")
 
 
 def choices_of(question: Question) -> Choices:

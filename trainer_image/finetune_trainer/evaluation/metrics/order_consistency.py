@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from finetune_api.base import number
-from finetune_api.results import Interval, MetricValue
+from finetune_api.results import MetricValue
 from finetune_trainer.evaluation.metrics.accuracy import Accuracy
 from finetune_trainer.evaluation.metrics.base import Metric
 from finetune_trainer.evaluation.metrics.choice import ChoiceMetric, Chosen, choices_of
 from finetune_trainer.evaluation.metrics.letter_accuracy import LetterAccuracy
+from finetune_trainer.evaluation.metrics.share import flag, share_of
 from finetune_trainer.evaluation.questions import Question
-from finetune_trainer.evaluation.statistics import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,7 @@ class OrderMetric(Metric[TwoOrders]):
         return TwoOrders(first, second, moved.letter, choices_of(before).options[first.option].text == moved.text)
 
     def value(self, rows: Sequence[TwoOrders]) -> MetricValue:
-        same = sum(row.same for row in rows)
-        low, high = wilson_interval(same, len(rows))
-        return MetricValue(value=number(same / len(rows)), interval95=Interval(low=number(low), high=number(high)))
+        return share_of([row.same for row in rows])
 
     def details(self, rows: Sequence[TwoOrders]) -> dict[str, Any]:
         return {
@@ -56,6 +53,9 @@ class OrderMetric(Metric[TwoOrders]):
 
     def document(self, question: Question, row: TwoOrders) -> dict[str, Any]:
         return {"same": row.same, "otherOrder": {"option": row.other_letter, "right": row.other.right}}
+
+    def hit(self, document: Mapping[str, Any]) -> bool | None:
+        return flag(document, "same")
 
 
 _DEFINITION = (

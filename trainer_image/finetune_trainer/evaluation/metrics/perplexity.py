@@ -28,6 +28,7 @@ class Perplexity(LikelihoodMetric[ResponseLikelihood]):
     """exp of the mean negative log-likelihood per token, over the tokens that the training loss counts."""
 
     name = "Perplexity"
+    better = "Lower"
     label = "perplexity "
     definition = (
         "exp of the mean negative log-likelihood per token of the right responses, end of turn included; where a row "
