@@ -250,3 +250,14 @@ def test_the_head_computes_in_32_bit_and_what_follows_it_too(name: str) -> None:
     assert (found.dtype, rounded.dtype) == (torch.float32, torch.bfloat16)
     assert torch.allclose(found, expected, atol=1e-5)
     assert not torch.allclose(found, rounded.float(), atol=1e-5)
+
+
+def test_rows_on_which_a_metric_decides_nothing_stand_beside_others(llama: Any) -> None:
+    """As where two keys of some rows have the same tokens, so that LetterAccuracy counts the others alone."""
+    from finetune_trainer.evaluation.scoring import Scorer
+
+    def some(question: Question, row: list[list[float]]) -> list[list[float]]:
+        return [ACCURACY.margin(question, row), row[0] if len(row) % 2 else []]
+
+    found = Scorer(0, 2000, some).score(llama, QUESTIONS[:8])
+    assert len(found.table) == 8
