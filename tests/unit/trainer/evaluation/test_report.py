@@ -252,3 +252,16 @@ def test_rows_that_rounding_decided_unseen_are_an_advice() -> None:
     (advice,) = rounding_advice(outcome_of(tuned=tuned))
     assert advice.reason == "RoundingDecides"
     assert "1 of 32 checked rows (tuned)" in advice.message
+
+
+def test_the_report_has_what_metrics_say_beside_their_value_and_what_is_had_without_a_model() -> None:
+    found = outcome_of()
+    names = ("Accuracy", "CalibrationError")
+    document = report_document(found, measured(found, names), ABOUT, status_of(found, names), DIGESTS)
+    assert set(document["details"]) == {"CalibrationError"}
+    assert sum(one["rows"] for one in document["details"]["CalibrationError"]["tuned"]["bins"]) == len(RIGHT)
+    assert document["baselines"] == {"guessing": 0.5, "mostFrequentLetter": {"letter": "A", "share": 0.5}}
+    assert document["rows"][0]["tuned"]["CalibrationError"]["right"]
+    lines = list(report_lines(found, status_of(found, names)))
+    assert "without a model: guessing is right in 0.500 of the rows, always saying A in 0.500" in lines
+    assert any(line.startswith("base: batches decided 1 of 2 rows (50.0%) as a plain pass does") for line in lines)
