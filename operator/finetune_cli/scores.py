@@ -14,7 +14,6 @@ from rich.text import Text
 from finetune_api.results import Answer, EvaluationStatus, MetricStatus, MetricValue, SampleAnswer
 from finetune_cli import text
 
-
 # From 0 to 100, and no share of rows.
 _SCORES = ("BLEU", "ChrF")
 
