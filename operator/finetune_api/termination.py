@@ -31,8 +31,8 @@ def encode(result: StageResult) -> str:
     Sample answers and log lines are shortened first; then advice is left out, then the rows by name of a dataset (which
     dataset.json has), then the message of a failure is cut, then go the tests and intervals of metrics, and at last
     what is said of gates, first of those that have passed, then the last of the metrics: the report has it all.
-    Verdicts of gates are never left out. Raises ValueError when it can't be made to fit, which the bounds of the other fields
-    rule out.
+    Verdicts of gates are never left out. Raises ValueError when it can't be made to fit, which the bounds of the other
+    fields rule out.
     """
     for shorter in _ever_shorter(result):
         text = canonical_json(shorter.to_api())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from finetune_api.termination import decode, encode
 
 METRICS = ["GeneratedAccuracy", "InvalidAnswerRate", "EmptyAnswerRate", "CutAnswerRate", "BLEU", "ChrF", "Accuracy"]
 CHECKS = [
-    {"name": "AnswerFormat", "pattern": r"^The correct answer is .+\.$"},
+    {"name": "AnswerFormat", "pattern": "^The correct answer is "},
     {"name": "IsJSON", "format": "JSON"},
     {"name": "NoBarns", "termsFrom": {"source": "pvc://work/blocked.txt"}, "expect": "NoMatch"},
     {"name": "Refuses", "termsFrom": {"builtIn": "Refusals"}},
@@ -65,15 +66,13 @@ def test_what_is_counted_of_answers_is_what_stands_in_the_report(
             assert status
             return float(getattr(status, name).value)
 
-        # Counted here from the texts, without the code that reads answers.
-        if name == "tuned":
-            assert all(text.startswith("The correct answer is") for text in texts)
-            right = sum(text == good for text, good in zip(texts, expected, strict=True))
-            assert value("GeneratedAccuracy") == pytest.approx(right / len(rows), abs=1e-6)
-            assert value("NoBarns") == pytest.approx(
-                sum("old barn" not in text for text in texts) / len(texts), abs=1e-6
-            )
-            assert value("AnswerFormat") > 0.5
+        # Counted here from the texts.
+        right = [row[name]["GeneratedAccuracy"]["right"] for row in rows]
+        assert value("GeneratedAccuracy") == pytest.approx(sum(right) / len(rows), abs=1e-6)
+        assert all(good[:-1] in text for text, good, is_right in zip(texts, expected, right, strict=True) if is_right)
+        assert value("AnswerFormat") == (1 if name == "tuned" else 0)
+        barns = sum(bool(re.search(r"\bold barn\b", text)) for text in texts)
+        assert value("NoBarns") == pytest.approx(1 - barns / len(texts), abs=1e-6)
         assert value("EmptyAnswerRate") == pytest.approx(sum(not text for text in texts) / len(texts), abs=1e-6)
         assert value("CutAnswerRate") == pytest.approx(
             sum(row[name]["answer"]["cut"] for row in rows) / len(rows), abs=1e-6

@@ -14,6 +14,8 @@ from finetune_trainer.stage.failure import StageError
 
 Matcher = Callable[[str], bool]
 TIMEOUT_SECONDS = 1.0
+_LETTER = r"[\w--[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]]"  # of scripts that write spaces
+_WHOLE = rf"(?<!{_LETTER})(?<!{_LETTER}')\L<terms>(?!{_LETTER})(?!'{_LETTER})"
 _APOSTROPHES = str.maketrans(dict.fromkeys("‘’‛ʼ＇`´", "'"))
 
 
@@ -56,14 +58,15 @@ def is_json(text: str) -> bool:
 
 
 def matches_terms(terms: Sequence[str]) -> Matcher:
-    """Whether one of many terms stands in a text, bounded by Unicode's word boundaries (UAX 29).
+    """Whether one of many terms stands in a text as whole words, which scripts without spaces don't tell.
 
-    Case, width, white space and kinds of apostrophes don't count.
+    Unicode's own boundaries (UAX 29) wouldn't do: for them 'term.more' is one word. Case, width, white space and kinds
+    of apostrophes don't count.
     """
     folded = {_folded(term) for term in terms} - {""}
     if not folded:  # terms of nothing that counts
         return lambda text: False
-    compiled = regex.compile(r"\b\L<terms>\b", regex.WORD, terms=sorted(folded))
+    compiled = regex.compile(_WHOLE, regex.VERSION1, terms=sorted(folded))
     return lambda text: compiled.search(_folded(text)) is not None
 
 

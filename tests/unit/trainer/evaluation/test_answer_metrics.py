@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from finetune_trainer.evaluation.answer_kinds import count_answers
+from finetune_trainer.evaluation.answers import read_answer
 from finetune_trainer.evaluation.measure import measure
 from finetune_trainer.evaluation.metrics import METRICS, metrics_of, want_answers
 from finetune_trainer.evaluation.outcome import Outcome
 from finetune_trainer.evaluation.report import About, evaluation_status, report_document, report_lines
-from written_answers import documents, with_options, without_options
+from written_answers import TEMPLATE, documents, with_options, without_options
 
 ABOUT = About(0, 0)
 RATES = ("GeneratedAccuracy", "InvalidAnswerRate", "EmptyAnswerRate", "CutAnswerRate")
@@ -147,3 +149,12 @@ def test_no_answer_steers_a_terminal_or_writes_a_line_that_looks_like_ours(capsy
     printed = capsys.readouterr().out
     assert all(char.isprintable() or char == "\n" for char in printed)
     assert not any(line.startswith("Accuracy") for line in printed.splitlines())
+
+
+def test_an_answer_without_end_is_read_in_a_moment() -> None:
+    (choices,) = {example.choices for example in with_options([("B", False)]).examples}
+    assert choices
+    started = time.process_time()
+    found = read_answer("(" * 2_000_000, choices, TEMPLATE)
+    assert time.process_time() - started < 10
+    assert found.option is None

@@ -76,11 +76,16 @@ def test_json_is_the_whole_answer_and_strict(text: str, is_json: bool) -> None:
         ("これは毒です", True),  # no spaces between words
         ("STRASSE", True),  # as straße folds
         ("c++!", True),
+        ("swindle.more", True),
+        ("これはswindleです", True),
+        ("swindle's", True),
+        ("swindle and", True),  # though a longer term begins here, too
+        ("swindle_", False),
         ("", False),
     ],
 )
 def test_terms_are_whole_words_whatever_their_case_width_and_spacing(text: str, found: bool) -> None:
-    terms = ["swindle", "two words", "can't", "毒", "straße", "c++"]
+    terms = ["swindle", "two words", "can't", "毒", "straße", "c++", "swindle an"]
     assert passes(check(terms, termsFrom={"source": "pvc://lists/a.txt"}), text) == found
     assert passes(check(terms=terms, expect="NoMatch"), text) != found
 
