@@ -354,8 +354,16 @@ def test_a_field_that_is_not_there_is_named(apiserver: ControlPlane) -> None:
 
 def test_a_missing_section_is_named(apiserver: ControlPlane) -> None:
     document = job()
+    del document["spec"]["model"]
+    assert "spec.model: Required value" in dry_run(apiserver, document)
+
+
+def test_a_forgotten_dataset_is_told_with_what_a_job_without_one_needs(apiserver: ControlPlane) -> None:
+    document = job()
     del document["spec"]["dataset"]
-    assert "spec.dataset: Required value" in dry_run(apiserver, document)
+    refusal = dry_run(apiserver, document)
+    assert "spec.dataset: Required value: name the rows to train on" in refusal
+    assert "such a job needs evaluation and, but for method Full, model.adapter" in refusal
 
 
 @pytest.mark.parametrize(

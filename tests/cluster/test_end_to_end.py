@@ -251,6 +251,22 @@ def suspend(jobs: Jobs, child: str, value: bool) -> None:
     jobs.kubectl("-n", DEMO_NAMESPACE, "patch", "job", child, "--type=merge", "-p", patch)
 
 
+def test_an_adapter_of_an_earlier_job_is_evaluated_alone_to_the_same_scores(
+    pair: dict[str, FineTuneJob], jobs: Jobs
+) -> None:
+    theirs = pair["left"].status
+    assert theirs.adapter is not None
+    assert theirs.evaluation is not None
+    spec = tiny("alone", model={"adapter": {"source": theirs.adapter.uri}})
+    jobs.apply("alone", {name: section for name, section in spec.items() if name not in ("dataset", "training")})
+    ours = jobs.wait_for_end("alone", RUN_SECONDS)
+    assert succeeded(ours), ours.status.failure
+    assert ours.status.evaluation is not None
+    assert ours.status.evaluation.metrics == theirs.evaluation.metrics
+    assert [attempt.stage for attempt in ours.status.attempts] == ["Evaluate"]
+    assert ours.status.condition("Trained") is None
+
+
 def test_a_second_job_of_one_spec_takes_the_firsts_artefacts_and_changes_none(jobs: Jobs, files: ClaimFiles) -> None:
     # A destination of this run's own: what an earlier one left there is of another image, and stays as it is.
     spec = tiny(f"shared-{uuid4().hex[:8]}", training={"batchSize": 4, "maxSteps": 3, "loggingSteps": 1, "seed": 11})

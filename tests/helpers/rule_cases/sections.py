@@ -29,6 +29,13 @@ _SHARED = rows(validation=rows(split="test"))
 ANATOMY = {**GENERAL, "config": "anatomy", "split": "test"}
 VIROLOGY = {**GENERAL, "config": "virology", "split": "test"}
 
+
+def alone(**fields: Any) -> dict[str, Any]:
+    """A spec that trains nothing and evaluates an adapter; None leaves a section out."""
+    whole = {"model": CONTINUED, "evaluation": {"dataset": GENERAL}, "output": {"destination": "pvc://models/a"}}
+    return {name: section for name, section in {**whole, **fields}.items() if section is not None}
+
+
 # Each: a spec, and the field that a refusal names, or None where it is accepted.
 SPECS: list[tuple[dict[str, Any], str | None]] = [
     # What goes with a method.
@@ -40,6 +47,51 @@ SPECS: list[tuple[dict[str, Any], str | None]] = [
     (spec(method="LoRA", model=CONTINUED), None),
     (spec(model=CONTINUED), None),
     (spec(method="Full", model=CONTINUED), "model.adapter"),
+    # Without rows to train on there is something to evaluate, and nothing says how to train.
+    (alone(), None),
+    (alone(method="LoRA", tracking=None, training={}), None),
+    (alone(evaluation={"dataset": {**GENERAL, "format": "Chat"}, "retention": GENERAL}), None),
+    (alone(training={"lossOn": "All", "batchSize": 8, "weightDecay": "0.01"}), None),
+    (alone(evaluation=None), "dataset"),
+    (alone(model={"source": "hf://owner/model"}), "dataset"),
+    (alone(model={"source": "hf://owner/model"}, evaluation=None), "dataset"),
+    (alone(method="Full", model={"source": "hf://owner/model"}, evaluation=None), "dataset"),
+    (alone(method="Full"), "model.adapter"),
+    (alone(method="Full", model={"source": "hf://owner/model"}), "evaluation.compareWithBase"),
+    (
+        alone(
+            method="Full",
+            model={"source": "hf://owner/model"},
+            evaluation={"dataset": GENERAL, "compareWithBase": False},
+        ),
+        None,
+    ),
+    (alone(evaluation={"dataset": GENERAL, "compareWithBase": False}), None),
+    (alone(evaluation={"dataset": {**GENERAL, "columns": {"question": "q"}}}), "evaluation.dataset.format"),
+    (alone(lora={}), "lora"),
+    (alone(lora={"rank": 8}), "lora"),
+    (alone(tracking={}), "tracking"),
+    (alone(output=formats("Adapter")), "output.formats"),
+    *(
+        (alone(training={field: value}), "training")
+        for field, value in (
+            ("batchSize", 16),
+            ("microBatchSize", 4),
+            ("maxSteps", 5),
+            ("epochs", 3),
+            ("learningRate", "2e-4"),
+            ("warmupSteps", 0),
+            ("scheduler", "Cosine"),
+            ("optimizer", "AdamW"),
+            ("weightDecay", "0"),
+            ("gradientCheckpointing", "Enabled"),
+            ("loggingSteps", 1),
+            ("seed", 1),
+            ("earlyStopping", {}),
+            ("elasticWeightConsolidation", {"strength": "1"}),
+            ("checkpoint", {}),
+        )
+    ),
     # How the adapter begins.
     *((spec(method=name, lora={"initialization": "Default"}), None) for name in ("QLoRA", "LoRA")),
     (spec(lora={"initialization": "LoftQ"}), None),

@@ -17,7 +17,10 @@ from finetune_api.filters import FiltersSpec
 from finetune_api.lora import LoraSpec
 from finetune_api.row_formats import ROW_FORMATS
 from finetune_api.rules import DECIMAL_PATTERN
+from finetune_api.sources import claims_read, claims_written, sources_of
 from finetune_api.spec import FineTuneJobSpec
+from finetune_api.spec_file import read_spec, restore_spec, spec_text
+from finetune_api.stages import stages_of
 from specs import job_with, spec_with
 
 # A default never changes within a version of the API: an object that is stored, or applied again, would change meaning.
@@ -487,3 +490,64 @@ def test_the_digest_of_checks_has_one_form_and_their_defaults_are_not_in_it() ->
 def test_a_digest_covers_text_and_not_the_order_of_keys() -> None:
     assert sha256_of({"a": 1, "b": "ü"}) == sha256_of({"b": "ü", "a": 1})
     assert sha256_of({"a": 1}) != sha256_of({"a": "1"})
+
+
+ALONE: dict[str, Any] = {
+    "model": {"source": "hf://owner/model", "adapter": {"source": "pvc://models/june"}},
+    "evaluation": {"dataset": {"source": "hf://owner/rows"}},
+    "output": {"destination": "pvc://models/scores"},
+}
+ALONE_SHA256 = "791f729b119d4ba257277062dfccfc0fecd4fa82eb92307ab20fa46e0d016bdd"
+ALONE_EVALUATION_SHA256 = "8c29853148a180085b044efda491cca1074f13a082fb522da9a4df8268370f03"
+
+
+def alone(**more: Any) -> ResolvedSpec:
+    """A job that trains nothing."""
+    return resolve(FineTuneJobSpec.model_validate(ALONE | more))
+
+
+def test_a_job_that_only_evaluates_trains_and_saves_nothing_and_runs_one_stage() -> None:
+    spec = alone()
+    assert (spec.dataset, spec.lora, spec.output.formats) == (None, None, [])
+    assert [stage.name for stage in stages_of(spec)] == ["Evaluate"]
+    assert [one.field for one in sources_of(spec)] == [
+        "spec.model.source",
+        "spec.model.adapter.source",
+        "spec.evaluation.dataset.source",
+    ]
+    assert (claims_read(spec), claims_written(spec)) == (["models"], ["models"])
+
+
+def test_held_out_rows_of_a_job_without_training_rows_stand_in_for_their_format() -> None:
+    plain, chat = (
+        alone(),
+        alone(evaluation={"dataset": {"source": "hf://a/b", "format": "Chat"}, "retention": {"source": "hf://a/c"}}),
+    )
+    assert plain.evaluation
+    assert chat.evaluation
+    assert plain.evaluation.dataset.format == "MultipleChoice" == resolve(spec_with()).training_rows.format
+    assert plain.evaluation.dataset.option_template == "{letter}. {option}"
+    assert chat.evaluation.retention
+    assert chat.evaluation.retention.format == "Chat"
+
+
+def test_what_is_evaluated_alone_is_named_by_digests_of_its_own() -> None:
+    spec = alone()
+    assert (spec.training_sha256(), spec.evaluation_sha256()) == (ALONE_SHA256, ALONE_EVALUATION_SHA256)
+    written_out = {"dataset": {**ALONE["evaluation"]["dataset"], "format": "MultipleChoice"}}
+    assert alone(evaluation=written_out).evaluation_sha256() == ALONE_EVALUATION_SHA256
+    other_rows = alone(evaluation={"dataset": {"source": "hf://owner/others"}})
+    assert other_rows.training_sha256() == ALONE_SHA256
+    assert other_rows.evaluation_sha256() != ALONE_EVALUATION_SHA256
+    july = {"source": "hf://owner/model", "adapter": {"source": "pvc://models/july"}}
+    for more in ({"method": "LoRA"}, {"training": {"lossOn": "All"}}, {"model": july}):
+        assert alone(**more).training_sha256() != ALONE_SHA256
+
+
+def test_the_spec_of_an_evaluation_alone_is_read_back_from_its_file() -> None:
+    spec = alone(training={"lossOn": "All"})
+    text = spec_text(spec)
+    assert json.loads(text)["training"] == {"lossOn": "All"}
+    again = restore_spec(text, "pvc://models/scores", 1)
+    assert (again.training_sha256(), again.evaluation_sha256()) == (spec.training_sha256(), spec.evaluation_sha256())
+    assert "dataset" not in read_spec(text)

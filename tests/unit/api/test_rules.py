@@ -14,7 +14,7 @@ from finetune_api.manifest import ManifestError, read_manifest
 from finetune_api.rules import Placeholders, fill
 from finetune_api.spec import FineTuneJobSpec
 from rule_cases import CASES
-from rule_cases.sections import SPECS
+from rule_cases.sections import SPECS, alone
 from specs import MINIMAL, job_with, spec_with
 
 
@@ -82,6 +82,23 @@ def test_a_wrong_template_is_told_in_words_that_help(template: str, complaint: s
 def test_a_wrong_value_is_told_in_words_that_help(path: str, value: Any, complaint: str) -> None:
     with pytest.raises(ValidationError) as caught:
         spec_with(path, value)
+    assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"evaluation": None}, "dataset: name the rows to train on. Without them nothing is trained"),
+        ({"model": {"source": "hf://owner/model"}}, "model.adapter, the adapter that it evaluates"),
+        ({"lora": {}}, "lora: without dataset nothing is trained: leave lora out, or, to train, name the rows"),
+        ({"training": {"seed": 1}}, "leave all of training but lossOn out"),
+    ],
+)
+def test_a_job_without_training_rows_is_told_what_it_lacks_or_has_too_much(
+    changes: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        FineTuneJobSpec.model_validate(alone(**changes))
     assert complaint in str(caught.value)
 
 

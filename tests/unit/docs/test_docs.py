@@ -90,6 +90,7 @@ PRACTICES = {
     "Forget little": ["dataset.replay", "training.elastic_weight_consolidation", "evaluation.retention"],
     "Survive a preemption": ["training.checkpoint.every_steps"],
     "Refresh every month": ["model.adapter", "dataset.replay"],
+    "Score an adapter that is there already": ["model.adapter", "evaluation.dataset"],
 }
 
 

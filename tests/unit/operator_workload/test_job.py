@@ -93,6 +93,7 @@ CASES: dict[str, tuple[dict[str, Any], str, Gateway | None]] = {
         None,
     ),
     "mixture": (yaml.safe_load((SAMPLES / "mixture-finetune.yaml").read_text()), PLAIN, None),
+    "evaluation-alone": (yaml.safe_load((SAMPLES / "evaluate-adapter.yaml").read_text()), PLAIN, None),
     "many-sources": (many_sources(), PLAIN, None),
 }
 

@@ -99,7 +99,7 @@ def test_what_holds_no_finished_training_is_refused_with_what_to_name_instead(tm
     assert refusal(lambda: find_runs([tmp_path / "none"]), Reason.INVALID_SPEC) == f"{tmp_path}/none is not there"
     for place in (failed, run / "evaluations" / "e" / "result.json", run / "notes.txt", run / "evaluations"):
         assert refusal(lambda place=place: find_runs([place]), Reason.INVALID_SPEC) == (  # type: ignore[misc]
-            f"{place} holds no finished training"
+            f"{place} holds no finished training or evaluation"
         )
 
 

@@ -118,7 +118,7 @@ def _weights(
         commit = commit or resolve_revision(location, spec.revision, "model", token)
         return ModelSource(location.repository, commit, trust_remote_code, token=token)
     if isinstance(location, BucketPath):
-        path = download_model(location, credentials, _downloads(config), with_weights)
+        path = download_model(location, credentials, _downloads(config), with_weights, kind.settings, kind.writer)
     else:
         path = _path(config, location, f"{kind.field}.source", Reason.MODEL_NOT_FOUND)
     if not (path / kind.settings).is_file():

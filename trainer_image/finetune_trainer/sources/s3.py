@@ -211,18 +211,26 @@ def _row_file(bucket: Bucket, stored: StoredObject, location: BucketPath) -> Sto
     return StoredFile(file, lambda: sha256_of([stored.path, stored.etag, stored.size]))
 
 
-def download_model(location: BucketPath, credentials: Credentials, cache: Path, with_weights: bool = True) -> Path:
+def download_model(
+    location: BucketPath,
+    credentials: Credentials,
+    cache: Path,
+    with_weights: bool = True,
+    settings: str = "config.json",
+    writer: str = "save_pretrained",
+) -> Path:
     """A model's folder below ``cache``, whole: named by the objects' ETags, so that a second run finds it there.
 
-    Without weights it has only what its tokenizer and its configuration need.
+    Without weights it has only what its tokenizer and its configuration need. ``settings`` is the file that such a
+    folder is known by, and ``writer`` who writes one; of an adapter both are others.
 
     Raises StageError: ModelNotFound, CredentialsRejected.
     """
     bucket = Bucket(credentials)
     paths = bucket.objects(location, Reason.MODEL_NOT_FOUND)
-    if "config.json" not in paths:
+    if settings not in paths:
         raise StageError(
-            Reason.MODEL_NOT_FOUND, f"{location} has no config.json: it must be a folder that save_pretrained wrote"
+            Reason.MODEL_NOT_FOUND, f"{location} has no {settings}: it must be a folder that {writer} wrote"
         )
     if not with_weights:
         paths = {name: path for name, path in paths.items() if PurePosixPath(name).suffix not in _WEIGHTS}
