@@ -23,6 +23,7 @@ def sources_of(spec: ResolvedSpec) -> list[SourceReference]:
     """The sources of model, adapter, and all rows: to train on, to validate, held out. In the order of the spec."""
     validation = spec.dataset.validation
     retention = spec.evaluation.retention if spec.evaluation else None
+    slices = (spec.evaluation.slices if spec.evaluation else None) or []
     found: list[tuple[str, Any]] = [
         ("spec.model", spec.model),
         *([("spec.model.adapter", spec.model.adapter)] if spec.model.adapter else []),
@@ -32,6 +33,7 @@ def sources_of(spec: ResolvedSpec) -> list[SourceReference]:
         *([("spec.dataset.validation", validation)] if validation and validation.source else []),
         *([("spec.evaluation.dataset", spec.evaluation.dataset)] if spec.evaluation else []),
         *([("spec.evaluation.retention", retention)] if retention else []),
+        *((f"spec.evaluation.slices[{one.name}].dataset", one.dataset) for one in slices if one.dataset),
     ]
     return [
         SourceReference(f"{field}.source", one.source, one.secret_ref.name if one.secret_ref else None)

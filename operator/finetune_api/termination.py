@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 from finetune_api.base import canonical_json, cut
-from finetune_api.results import Answer, EvaluationStatus, MetricStatus, MetricValue, SampleAnswer, StageResult
+from finetune_api.results import (
+    Answer,
+    EvaluationStatus,
+    MetricStatus,
+    MetricValue,
+    SampleAnswer,
+    SliceStatus,
+    StageResult,
+)
 
 LIMIT_BYTES = 4096
 _SAMPLE_LENGTHS = (512, 320, 200, 120, 60, 0)
@@ -18,9 +26,10 @@ _MESSAGE_LENGTHS = (600, 300, 150)
 def encode(result: StageResult) -> str:
     """Encodes a result in at most 4,096 bytes.
 
-    Sample answers and log lines are shortened first; then advice is left out, then the rows by name of a dataset (which
-    dataset.json has), then the message of a failure is cut, and
-    at last go the tests and intervals of metrics, which the report has. Raises ValueError when it can't be made to fit,
+    Of slices, which the report has, first the intervals go, then all. Sample answers and log lines are shortened next;
+    then advice is left out, then the rows by name of a dataset (which dataset.json has) and the lineage of slices
+    (which result.json has), then the message of a failure is cut, and at last go the tests and intervals of metrics,
+    which the report has. Raises ValueError when it can't be made to fit,
     which the bounds of the other fields rule out.
     """
     for shorter in _ever_shorter(result):
@@ -32,6 +41,11 @@ def encode(result: StageResult) -> str:
 
 def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
     shorter = result
+    if result.evaluation and result.evaluation.slices:
+        bare_slices = [_bare_slice(one) for one in result.evaluation.slices]
+        for slices in (result.evaluation.slices, bare_slices):
+            yield _with_slices(result, result.evaluation, slices)
+        result = _with_slices(result, result.evaluation, [])
     for sample_length, log_length in zip(_SAMPLE_LENGTHS, _LOG_LENGTHS, strict=True):
         shorter = _shortened(result, sample_length, log_length)
         yield shorter
@@ -40,6 +54,9 @@ def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
     if shorter.dataset:
         bare = shorter.dataset.model_copy(update={"dropped": [], "sources": [], "provenance": []})
         shorter = shorter.model_copy(update={"dataset": bare})
+        yield shorter
+    if shorter.lineage and shorter.lineage.slices:
+        shorter = shorter.model_copy(update={"lineage": shorter.lineage.model_copy(update={"slices": []})})
         yield shorter
     if shorter.failure:
         for length in _MESSAGE_LENGTHS:
@@ -50,6 +67,14 @@ def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
         yield shorter.model_copy(update={"evaluation": shorter.evaluation.model_copy(update={"metrics": metrics})})
 
 
+def _with_slices(result: StageResult, evaluation: EvaluationStatus, slices: list[SliceStatus]) -> StageResult:
+    return result.model_copy(update={"evaluation": evaluation.model_copy(update={"slices": slices})})
+
+
+def _bare_slice(one: SliceStatus) -> SliceStatus:
+    return one.model_copy(update={"metrics": [_bare(metric) for metric in one.metrics]})
+
+
 def _bare(metric: MetricStatus) -> MetricStatus:
     return MetricStatus(
         name=metric.name,
@@ -57,6 +82,7 @@ def _bare(metric: MetricStatus) -> MetricStatus:
         tuned=metric.tuned and MetricValue(value=metric.tuned.value),
         difference=metric.difference,
         p_value=metric.p_value,
+        adjusted_p_value=metric.adjusted_p_value,
     )
 
 

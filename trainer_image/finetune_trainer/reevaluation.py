@@ -150,7 +150,7 @@ def _check_artefact(found: FinishedEvaluation, spec: ResolvedSpec) -> None:
 def _commits_only(pins: Pins) -> Pins:
     """Without digests of content, which are compared here: what a job is told to do about them differs."""
     content = ("model_sha256", "adapter_sha256", "evaluation_dataset_sha256", "retention_dataset_sha256")
-    return pins.model_copy(update=dict.fromkeys(content))
+    return pins.model_copy(update={**dict.fromkeys(content), "slice_sha256": {}})
 
 
 def _check_inputs(then: Pins, now: Pins) -> None:
@@ -168,6 +168,10 @@ def _check_inputs(then: Pins, now: Pins) -> None:
             "the retention rows are not those",
             then.retention_dataset_sha256,
             now.retention_dataset_sha256,
+        ),
+        *(
+            (Reason.DATASET_INVALID, f"the rows of slice {name} are not those", digest, now.slice_sha256.get(name))
+            for name, digest in then.slice_sha256.items()
         ),
     )
     for reason, what, before, after in compared:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from finetune_api.evaluation import EvaluationSpec
 from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.example import Example
+from finetune_trainer.data.own_prompts import prompts_ids
 from finetune_trainer.data.tokenize import LossOn
 from finetune_trainer.evaluation.answers import read_answer
 from finetune_trainer.evaluation.generation import answer
 from finetune_trainer.evaluation.latency import measure_latency
 from finetune_trainer.evaluation.metrics import groups_of, metrics_of, retention_metrics, want_answers
 from finetune_trainer.evaluation.metrics.base import LikelihoodMetric, Metric
-from finetune_trainer.evaluation.outcome import Generated, Latency, Outcome, Side
+from finetune_trainer.evaluation.outcome import Generated, Latency, Outcome, Prompted, Side
 from finetune_trainer.evaluation.questions import Question, answerable, make_questions
 from finetune_trainer.evaluation.scoring import NotFiniteError, Scorer
+from finetune_trainer.evaluation.slices import slices_of
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.device import Device
@@ -110,6 +113,42 @@ class _Task:
         return [scores for scores in found if scores]
 
 
+@dataclass(frozen=True)
+class _OwnPrompts:
+    """A user's own prompts, which both models answer."""
+
+    contestants: Contestants
+    evaluation: EvaluationSpec
+    ids: list[list[int]]
+
+    @classmethod
+    def of(cls, contestants: Contestants, evaluation: EvaluationSpec) -> _OwnPrompts:
+        """Those of a spec. Raises StageError (InvalidSpec) for one that can't be asked."""
+        return cls(
+            contestants, evaluation, prompts_ids(evaluation.prompts or (), contestants.chat, contestants.context)
+        )
+
+    def ask(self, name: str, model: CausalLM) -> list[Generated]:
+        """What a model answers, in the order of the prompts."""
+        if self.ids:
+            say(f"{name}: answering {len(self.ids)} prompts of spec.evaluation.prompts")
+        one, length = self.contestants, self.evaluation.max_new_tokens
+        return answer(model, self.ids, one.chat, one.pad_id, length, TOKEN_BUDGET[one.device.kind], one.context)
+
+    def prompted(self, answers: Mapping[str, Sequence[Generated]]) -> list[Prompted]:
+        """Each prompt with its answers, which are given by model."""
+        return [
+            Prompted(
+                prompt.name,
+                prompt.text,
+                prompt.chat_template,
+                len(self.ids[place]),
+                {name: found[place] for name, found in answers.items()},
+            )
+            for place, prompt in enumerate(self.evaluation.prompts or ())
+        ]
+
+
 @dataclass
 class _Counter:
     """Counts questions of all models, and reports them as rows: the longest come first, whichever row they are of."""
@@ -132,10 +171,12 @@ def compare(
     window: int | None = None,
     loss_on: LossOn = "Responses",
     retention: Sequence[Example] = (),
+    slices: Mapping[str, Sequence[Example]] = MappingProxyType({}),
 ) -> Outcome:
     """Scores all rows and answers the sample prompts. ``on_scored`` gets rows scored so far, and of how many.
 
-    ``retention`` are rows of a general dataset, which are scored beside them.
+    ``retention`` are rows of a general dataset, which are scored beside them, and so are ``slices``: those of the spec
+    that have rows of their own, by name, in its order.
 
     Documents are scored in windows of ``window`` tokens, conversations at the responses that ``loss_on`` names.
 
@@ -153,6 +194,12 @@ def compare(
     if retention:
         wanted = {"metrics": retention_metrics(retention), "sample_prompts": 0, "latency": None}
         tasks.append(task(retention, evaluation.model_copy(update=wanted)))
+    for part in evaluation.slices or ():
+        if part.dataset:  # in the order of ``slices``
+            wanted = {"dataset": part.dataset, "sample_prompts": 0, "latency": None}
+            tasks.append(task(slices[part.name], evaluation.model_copy(update=wanted)))
+    own = _OwnPrompts.of(contestants, evaluation)
+    answers: dict[str, list[Generated]] = {}
     models = 2 if evaluation.compare_with_base else 1
     questions, rows = sum(len(one.questions) for one in tasks), sum(one.rows for one in tasks)
     counter = _Counter(on_scored, questions * models, rows * models)
@@ -161,21 +208,30 @@ def compare(
     base = None
     if evaluation.compare_with_base:
         base = [one.run("base", contestants.base, counter) for one in tasks]
+        answers["base"] = own.ask("base", contestants.base)
         if tasks[0].measures_latency:
             latency["Base"] = tasks[0].latency(contestants.base)
     model = contestants.attach(contestants.base)
     tuned = [one.run("tuned", model, counter) for one in tasks]
+    answers["tuned"] = own.ask("tuned", model)
     if tasks[0].measures_latency:
         latency["Tuned"] = tasks[0].latency(model)
         if contestants.merge:
             say("merging the adapter, to see how fast the model answers without it beside the weights")
             latency["Merged"] = tasks[0].latency(contestants.merge(model))
     seconds = time.monotonic() - started
-    found = [
+    scored = [examples, *([retention] if retention else []), *slices.values()]
+    whole, *others = (
         Outcome(of, one.questions, base[place] if base else None, tuned[place], seconds, one.evaluation.sample_prompts)
-        for place, (one, of) in enumerate(zip(tasks, (examples, retention), strict=False))
-    ]
-    return replace(found[0], latency=latency, retention=found[1] if retention else None)
+        for place, (one, of) in enumerate(zip(tasks, scored, strict=True))
+    )
+    return replace(
+        whole,
+        latency=latency,
+        retention=others[0] if retention else None,
+        slices=slices_of(whole, evaluation.slices or (), dict(zip(slices, others[bool(retention) :], strict=True))),
+        prompts=own.prompted(answers),
+    )
 
 
 def not_finite(name: str, device: Device) -> tuple[str, str]:
