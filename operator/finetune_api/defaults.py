@@ -19,6 +19,7 @@ from finetune_api.held_out import HeldOut
 from finetune_api.lora import Initialization, LoraSpec
 from finetune_api.output import ADAPTER, MERGED, OutputFormat, OutputSpec
 from finetune_api.row_formats import FORMAT_FIELDS
+from finetune_api.slices import ResolvedSlice
 from finetune_api.spec import FineTuneJobSpec
 from finetune_api.training import CheckpointSpec, LearningRate, TrainingSpec
 from finetune_api.uris import parse_claim
@@ -83,6 +84,7 @@ class ResolvedEvaluation(EvaluationSpec):
 
     dataset: HeldOut
     retention: HeldOut | None = None
+    slices: list[ResolvedSlice] | None = None  # type: ignore[assignment]
 
 
 class ResolvedOutput(OutputSpec):
@@ -152,7 +154,11 @@ class ResolvedSpec(FineTuneJobSpec):
             by_alias=True,
             exclude_defaults=True,
             exclude_none=True,
-            exclude={"dataset": {"secret_ref"}, "retention": {"secret_ref"}},
+            exclude={
+                "dataset": {"secret_ref"},
+                "retention": {"secret_ref"},
+                "slices": {"__all__": {"dataset": {"secret_ref"}}},
+            },
         )
         if spelled.dataset and _shape(evaluation.dataset) == _shape(
             spelled.dataset
@@ -162,6 +168,9 @@ class ResolvedSpec(FineTuneJobSpec):
             named["dataset"]["format"] = evaluation.dataset.format
         if evaluation.retention:
             named["retention"]["format"] = evaluation.retention.format
+        for one, beside in zip(named.get("slices", ()), evaluation.slices or (), strict=True):
+            if beside.dataset:
+                one["dataset"]["format"] = beside.dataset.format
         return sha256_of({"trainingSha256": self.training_sha256(), "evaluation": named})
 
 
@@ -182,6 +191,8 @@ def _spelled(field: str, value: Any) -> Any:
         return str(parse_claim(value))
     if field in ("mixture", "gates", "checks"):
         return [_spelled("", one) for one in value]
+    if field == "slices":  # a map by name, so that its order says nothing
+        return [_spelled("", one) for one in sorted(value, key=lambda one: str(one["name"]))]
     return sorted(value) if field == "targetModules" else value
 
 
@@ -206,6 +217,11 @@ def resolve(spec: FineTuneJobSpec) -> ResolvedSpec:
         evaluation = {**given["evaluation"], "dataset": _shaped(given["evaluation"]["dataset"], shape)}
         if "retention" in evaluation:
             evaluation["retention"] = _shaped(evaluation["retention"], shape)
+        if "slices" in evaluation:
+            evaluation["slices"] = [
+                {**one, "dataset": _shaped(one["dataset"], shape)} if "dataset" in one else one
+                for one in evaluation["slices"]
+            ]
         resolved["evaluation"] = evaluation
     return ResolvedSpec.model_validate(resolved)
 

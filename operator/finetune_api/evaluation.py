@@ -10,7 +10,9 @@ from finetune_api.base import ApiModel, FieldError
 from finetune_api.checks import MAX_CHECKS, CheckSpec, check_names, check_names_rule
 from finetune_api.gates import GATE_RULES, MAX_GATES, NO_BASE, NO_RETENTION, UNKNOWN_METRIC, GateSpec
 from finetune_api.held_out import EvaluationDatasetSpec
+from finetune_api.prompts import MAX_PROMPTS, PROMPT_TWICE, PromptSpec
 from finetune_api.rules import rule, validations
+from finetune_api.slices import MAX_SLICES, SLICE_TWICE, SliceSpec
 
 MetricName = Literal[
     "Accuracy",
@@ -70,6 +72,30 @@ class EvaluationSpec(ApiModel):
         description="Rows of a general dataset: did the model forget? Their perplexity is measured before training, "
         "while it goes on and after it, and of rows with options the accuracy of base and tuned.",
     )
+    slices: list[SliceSpec] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_SLICES,
+        description="Parts of the held-out rows by a column's values, and rows of edge cases, each with all metrics of "
+        "its own. Their p-values are adjusted for how many slices there are (Holm 1979).",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    prompts: list[PromptSpec] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_PROMPTS,
+        description="Prompts of your own, answered by base and tuned, side by side.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "atomic",
+            **validations(
+                rule(
+                    "self.all(one, !has(one.name) || "
+                    "self.exists_one(other, has(other.name) && other.name == one.name))",
+                    PROMPT_TWICE,
+                )
+            ),
+        },
+    )
     latency: LatencySpec | None = Field(
         default=None,
         description="Measures how fast base, base with adapter, and the model with the adapter merged into its weights "
@@ -124,3 +150,19 @@ class EvaluationSpec(ApiModel):
         if not self.retention and any(gate.maximum_retention_loss is not None for gate in gates):
             raise FieldError("gates", NO_RETENTION)
         return self
+
+    @field_validator("slices")
+    @classmethod
+    def _check_slices(cls, slices: list[SliceSpec] | None) -> list[SliceSpec] | None:
+        names = [one.name for one in slices or ()]
+        if len(set(names)) < len(names):
+            raise ValueError(SLICE_TWICE)
+        return slices
+
+    @field_validator("prompts")
+    @classmethod
+    def _check_prompts(cls, prompts: list[PromptSpec] | None) -> list[PromptSpec] | None:
+        names = [one.name for one in prompts or () if one.name]
+        if len(set(names)) < len(names):
+            raise ValueError(PROMPT_TWICE)
+        return prompts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -14,6 +15,9 @@ Text = Annotated[str, Field(max_length=512)]
 MAX_MESSAGE = 1024
 MAX_LOG = 2048
 MAX_ADVICE = 8
+MAX_SLICE_STATUSES = 16
+# A name of 63 characters, '=', and a value.
+MAX_SLICE_NAME = 128
 
 
 class RowCount(StatusModel):
@@ -201,6 +205,14 @@ class DatasetRevision(StatusModel):
     revision: Short = Field(description="Its commit.")
 
 
+class RowsRevision(StatusModel):
+    """What the rows of a slice were."""
+
+    name: Word = Field(description="The slice's name.")
+    revision: Short | None = Field(default=None, description="Commit of a hub dataset.")
+    sha256: Sha256 = Field(description="Digest of its rows as read, in order.")
+
+
 class LineageStatus(StatusModel):
     """What the run was made from. What ran it stands in status.stages[].lineage."""
 
@@ -239,6 +251,12 @@ class LineageStatus(StatusModel):
     )
     check_terms_sha256: Sha256 | None = Field(
         default=None, description="Digest of the terms that checks read from files, by check, in order."
+    )
+    slices: list[RowsRevision] = Field(
+        default=[],
+        max_length=8,
+        description="Slices of the evaluation with rows of their own.",
+        json_schema_extra=_BY_NAME,
     )
     seed: Count | None = Field(default=None, description="spec.training.seed. Absent where nothing was trained.")
     training_sha256: Sha256 | None = Field(
@@ -297,6 +315,9 @@ class MetricStatus(StatusModel):
     p_value: Number | None = Field(
         default=None, description="Two-sided p-value: of pairedTest, or of the test that the report defines."
     )
+    adjusted_p_value: Number | None = Field(
+        default=None, description="Of a slice: pValue adjusted for the number of slices (Holm 1979)."
+    )
     paired_test: PairedTest | None = Field(default=None, description="Base against tuned, row by row.")
     examples: Count | None = Field(default=None, description="Rows that it counts, where these are not all.")
     omitted: Annotated[str, Field(max_length=256)] | None = Field(
@@ -322,8 +343,12 @@ class Answer(StatusModel):
 class SampleAnswer(StatusModel):
     """One prompt answered by both models."""
 
+    name: Word | None = Field(default=None, description="Of a prompt of spec.evaluation.prompts: its name.")
     prompt: Text = Field(description="The question.")
-    expected: Annotated[str, Field(max_length=256)] = Field(description="The right response.")
+    # Required, since older readers take it for granted.
+    expected: Annotated[str, Field(max_length=256)] = Field(
+        description="The right response; empty for a prompt of spec.evaluation.prompts, of which nothing is expected."
+    )
     base: Answer | None = Field(default=None, description="The base model's answer.")
     tuned: Answer | None = Field(default=None, description="The tuned model's answer.")
 
@@ -338,6 +363,27 @@ class RetentionStatus(StatusModel):
         description="Perplexity, and accuracy where rows have options.",
         json_schema_extra=_BY_NAME,
     )
+
+
+class SliceStatus(StatusModel):
+    """Base against tuned on some of the rows."""
+
+    name: Annotated[str, Field(min_length=1, max_length=MAX_SLICE_NAME)] = Field(
+        description="As in spec.evaluation.slices; where a column makes the slices, <name>=<value>."
+    )
+    examples: Count = Field(description="Rows scored.")
+    metrics: list[MetricStatus] = Field(
+        default=[],
+        max_length=32,
+        description="In status the first of spec.evaluation.metrics; the report has all.",
+        json_schema_extra=_BY_NAME,
+    )
+    warning: Short | None = Field(default=None, description="What to mind, where the rows are few.")
+
+
+def metrics_of_slice(slices: Sequence[SliceStatus], name: str) -> list[MetricStatus] | None:
+    """The metrics of the slice of a name, such as edge-cases or topic=Cardiology; None where there is no such slice."""
+    return next((one.metrics for one in slices if one.name == name), None)
 
 
 class LatencyStatus(StatusModel):
@@ -379,6 +425,13 @@ class EvaluationStatus(StatusModel):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     retention: RetentionStatus | None = Field(default=None, description="What became of the retention rows.")
+    slices: list[SliceStatus] = Field(
+        default=[],
+        max_length=MAX_SLICE_STATUSES,
+        description="The same on some of the rows; of more than 16 slices those with rows of their own, then those "
+        "with the most rows.",
+        json_schema_extra=_BY_NAME,
+    )
     latency: list[LatencyStatus] = Field(
         default=[], max_length=3, description="How fast each model answers.", json_schema_extra=_BY_NAME
     )
@@ -392,7 +445,7 @@ class EvaluationStatus(StatusModel):
     samples: list[SampleAnswer] = Field(
         default=[],
         max_length=3,
-        description="Prompts answered by both.",
+        description="Prompts answered by both: those of spec.evaluation.prompts first, then held-out rows.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     report_uri: URI | None = Field(default=None, alias="reportURI", description="Where report.json lies.")

@@ -24,6 +24,7 @@ def sources_of(spec: ResolvedSpec) -> list[SourceReference]:
     dataset = spec.dataset
     validation = dataset.validation if dataset else None
     retention = spec.evaluation.retention if spec.evaluation else None
+    slices = (spec.evaluation.slices if spec.evaluation else None) or []
     found: list[tuple[str, Any]] = [
         ("spec.model", spec.model),
         *([("spec.model.adapter", spec.model.adapter)] if spec.model.adapter else []),
@@ -33,6 +34,7 @@ def sources_of(spec: ResolvedSpec) -> list[SourceReference]:
         *([("spec.dataset.validation", validation)] if validation and validation.source else []),
         *([("spec.evaluation.dataset", spec.evaluation.dataset)] if spec.evaluation else []),
         *([("spec.evaluation.retention", retention)] if retention else []),
+        *((f"spec.evaluation.slices[{one.name}].dataset", one.dataset) for one in slices if one.dataset),
     ]
     return [
         SourceReference(f"{field}.source", one.source, one.secret_ref.name if one.secret_ref else None)

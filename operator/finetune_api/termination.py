@@ -15,6 +15,7 @@ from finetune_api.results import (
     MetricStatus,
     MetricValue,
     SampleAnswer,
+    SliceStatus,
     StageResult,
 )
 
@@ -28,9 +29,10 @@ _GATE_LENGTHS = (120, 0)
 def encode(result: StageResult) -> str:
     """Encodes a result in at most 4,096 bytes.
 
-    Sample answers and log lines are shortened first; then advice is left out, then the rows by name of a dataset (which
-    dataset.json has), then the message of a failure is cut, then go the tests and intervals of metrics, and at last
-    what is said of gates, first of those that have passed, then the last of the metrics: the report has it all.
+    Of slices, which the report has, first the intervals go, then all. Sample answers and log lines are shortened next;
+    then advice is left out, then the rows by name of a dataset (which dataset.json has) and the lineage of slices
+    (which result.json has), then the message of a failure is cut, then go the tests and intervals of metrics, and at
+    last what is said of gates, first of those that have passed, then the last of the metrics: the report has it all.
     Verdicts of gates are never left out. Raises ValueError when it can't be made to fit, which the bounds of the other
     fields rule out.
     """
@@ -43,6 +45,11 @@ def encode(result: StageResult) -> str:
 
 def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
     shorter = result
+    if result.evaluation and result.evaluation.slices:
+        bare_slices = [_bare_slice(one) for one in result.evaluation.slices]
+        for slices in (result.evaluation.slices, bare_slices):
+            yield _with_slices(result, result.evaluation, slices)
+        result = _with_slices(result, result.evaluation, [])
     for sample_length, log_length in zip(_SAMPLE_LENGTHS, _LOG_LENGTHS, strict=True):
         shorter = _shortened(result, sample_length, log_length)
         yield shorter
@@ -51,6 +58,9 @@ def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
     if shorter.dataset:
         counted = shorter.dataset.model_copy(update={"dropped": [], "sources": [], "provenance": []})
         shorter = shorter.model_copy(update={"dataset": counted})
+        yield shorter
+    if shorter.lineage and shorter.lineage.slices:
+        shorter = shorter.model_copy(update={"lineage": shorter.lineage.model_copy(update={"slices": []})})
         yield shorter
     if shorter.failure:
         for length in _MESSAGE_LENGTHS:
@@ -68,6 +78,14 @@ def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
             yield shorter.model_copy(update={"evaluation": bare.model_copy(update={"metrics": metrics[:kept]})})
 
 
+def _with_slices(result: StageResult, evaluation: EvaluationStatus, slices: list[SliceStatus]) -> StageResult:
+    return result.model_copy(update={"evaluation": evaluation.model_copy(update={"slices": slices})})
+
+
+def _bare_slice(one: SliceStatus) -> SliceStatus:
+    return one.model_copy(update={"metrics": [_bare(metric) for metric in one.metrics]})
+
+
 def _bare(metric: MetricStatus) -> MetricStatus:
     return MetricStatus(
         name=metric.name,
@@ -75,6 +93,7 @@ def _bare(metric: MetricStatus) -> MetricStatus:
         tuned=metric.tuned and MetricValue(value=metric.tuned.value),
         difference=metric.difference,
         p_value=metric.p_value,
+        adjusted_p_value=metric.adjusted_p_value,
     )
 
 

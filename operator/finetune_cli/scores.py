@@ -20,6 +20,7 @@ from finetune_api.results import (
     MetricStatus,
     MetricValue,
     SampleAnswer,
+    SliceStatus,
 )
 from finetune_cli import text
 
@@ -41,6 +42,8 @@ def render_evaluation(evaluation: EvaluationStatus) -> RenderableType:
     if evaluation.retention:
         heading = f"{evaluation.retention.examples} retention rows"
         parts += [Text(), _scores(heading, evaluation.retention.metrics, with_base)]
+    if evaluation.slices:
+        parts += [Text(), *_slices(evaluation.slices, with_base)]
     if evaluation.latency:
         parts += [Text(), _latency(evaluation.latency)]
     if evaluation.gates:
@@ -52,6 +55,26 @@ def render_evaluation(evaluation: EvaluationStatus) -> RenderableType:
         parts += [Text(), Text(heading, "bold")]
     parts += [_sample(sample) for sample in evaluation.samples]
     return Group(*parts)
+
+
+def _slices(slices: list[SliceStatus], with_base: bool) -> list[RenderableType]:
+    """A row for each slice, with the metric that stands in status."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    metric = next((one.metrics[0].name for one in slices if one.metrics), "")
+    table.add_column(f"slice, {title(metric)}" if metric else "slice", overflow="fold")
+    for heading in ("rows", *(["base"] if with_base else []), "tuned", *(["change", "p"] if with_base else [])):
+        table.add_column(heading, justify="right", style="bold" if heading == "tuned" else "")
+    for one in slices:
+        found = one.metrics[0] if one.metrics else MetricStatus(name="none")
+        values = [found.base, found.tuned] if with_base else [found.tuned]
+        cells = [_value(value, _is_share(found)) for value in values]
+        if with_base:
+            cells += [_change(found), Text(text.decimal(found.adjusted_p_value, 2) if found.adjusted_p_value else "")]
+        few = " (few)" if one.warning else ""
+        table.add_row(text.text(one.name), Text(f"{one.examples}{few}"), *cells)
+    told = [Text("p is adjusted for the number of slices (Holm)", "dim")] if with_base else []
+    warnings = dict.fromkeys(one.warning for one in slices if one.warning)
+    return [table, *told, *(text.text(f"few: {warning}", "dim") for warning in warnings)]
 
 
 def _latency(measured: list[LatencyStatus]) -> Table:
@@ -140,8 +163,10 @@ def _sample(sample: SampleAnswer) -> RenderableType:
     table = Table.grid(padding=(0, 1))
     table.add_column(width=8, style="dim")
     table.add_column(overflow="fold")
-    table.add_row("prompt", text.text(sample.prompt.strip()))
-    table.add_row("expected", text.text(sample.expected.strip(), "green"))
+    named = (f"{text.clean(sample.name)}: ", "dim") if sample.name else ""
+    table.add_row("prompt", Text.assemble(named, text.text(sample.prompt.strip())))
+    if sample.expected:
+        table.add_row("expected", text.text(sample.expected.strip(), "green"))
     for name, answer in (("base", sample.base), ("tuned", sample.tuned)):
         if answer:
             table.add_row(name, _answer(answer))

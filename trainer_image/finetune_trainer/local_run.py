@@ -156,6 +156,9 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
             if kept := evaluation.retention:
                 rows.append(("retention", f"{kept.examples} examples"))
                 rows += [(f"  {name}", *cells) for name, *cells in map(_metric_row, kept.metrics)]
+            for part in evaluation.slices:
+                rows.append((part.name, f"{part.examples} examples", "few" if part.warning else ""))
+                rows += [(f"  {name}", *cells) for name, *cells in map(_metric_row, part.metrics)]
             rows += [_latency_row(one) for one in evaluation.latency]
             rows += [("gate", gate_line(gate)) for gate in evaluation.gates]
     width = max((len(row[0]) for row in rows), default=0)
@@ -209,7 +212,11 @@ def _metric_row(metric: MetricStatus) -> tuple[str, ...]:
     if metric.omitted:
         return metric.name, f"left out: {metric.omitted}"
     shown = [f"{name} {_value(value)}" for name, value in (("base", metric.base), ("tuned", metric.tuned)) if value]
-    return metric.name, *shown, f"p = {metric.p_value}" if metric.p_value else ""
+    return metric.name, *shown, f"p = {metric.p_value}" if metric.p_value else "", _adjusted(metric)
+
+
+def _adjusted(metric: MetricStatus) -> str:
+    return f"({metric.adjusted_p_value} adjusted for the number of slices)" if metric.adjusted_p_value else ""
 
 
 def _value(value: MetricValue) -> str:

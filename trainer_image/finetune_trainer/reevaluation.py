@@ -171,7 +171,7 @@ def _commits_only(pins: Pins) -> Pins:
         "retention_dataset_sha256",
         "check_terms_sha256",
     )
-    return pins.model_copy(update=dict.fromkeys(content))
+    return pins.model_copy(update={**dict.fromkeys(content), "slice_sha256": {}})
 
 
 def _check_inputs(then: Pins, now: Pins, alone: bool) -> None:
@@ -200,6 +200,10 @@ def _check_inputs(then: Pins, now: Pins, alone: bool) -> None:
             "the terms of evaluation.checks are not those",
             then.check_terms_sha256,
             now.check_terms_sha256,
+        ),
+        *(
+            (Reason.DATASET_INVALID, f"the rows of slice {name} are not those", digest, now.slice_sha256.get(name))
+            for name, digest in then.slice_sha256.items()
         ),
     )
     for reason, what, before, after in compared:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from finetune_api.results import EvaluationStatus, MetricStatus, MetricValue, StageLineage
+from finetune_api.results import MAX_SLICE_STATUSES, EvaluationStatus, MetricStatus, MetricValue, StageLineage
 
 TOLERANCE = 1e-4  # on the same device: absolute up to 1, relative above
 # On another device: of a metric without an interval, relative. Rounding in 16 bit or NF4 moves a perplexity by less.
@@ -54,8 +54,9 @@ def judge(
     interval of the former, or within ELSEWHERE of it where it has none.
     """
     same = runner_then.device is not None and runner_then.device == runner_now.device
+    notes = (*_not_compared(now), *_notes(runner_then, runner_now))
     differences = (*_not_as_recorded(report, recorded), *_not_as_before(report, now, same))
-    return Verdict(tuple(_rows(report, now)), now.examples, same, differences, tuple(_notes(runner_then, runner_now)))
+    return Verdict(tuple(_rows(report, now)), now.examples, same, differences, notes)
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,10 @@ def _figures(evaluation: EvaluationStatus) -> dict[str, _Figure]:
         found["retention rows scored"] = _count(evaluation.retention.examples)
         for metric in evaluation.retention.metrics:
             found |= _of_metric(f"retention {metric.name}", metric)
+    for part in evaluation.slices:
+        found[f"slice {part.name} rows scored"] = _count(part.examples)
+        for metric in part.metrics:
+            found |= _of_metric(f"slice {part.name} {metric.name}", metric)
     return found
 
 
@@ -94,6 +99,8 @@ def _of_metric(name: str, metric: MetricStatus) -> dict[str, _Figure]:
         found[f"{name} difference"] = _Figure(metric.difference)
     if metric.p_value is not None:
         found[f"{name} p"] = _Figure(metric.p_value)
+    if metric.adjusted_p_value is not None:
+        found[f"{name} adjusted p"] = _Figure(metric.adjusted_p_value)
     if metric.paired_test:
         found[f"{name} only base right"] = _Figure(str(metric.paired_test.base_only))
         found[f"{name} only tuned right"] = _Figure(str(metric.paired_test.tuned_only))
@@ -156,7 +163,17 @@ def _metrics(evaluation: EvaluationStatus) -> dict[str, MetricStatus]:
     found = {metric.name: metric for metric in evaluation.metrics}
     if evaluation.retention:
         found |= {f"retention {metric.name}": metric for metric in evaluation.retention.metrics}
+    for part in evaluation.slices:
+        found |= {f"slice {part.name} {metric.name}": metric for metric in part.metrics}
     return found
+
+
+def _not_compared(evaluation: EvaluationStatus) -> Iterator[str]:
+    """What of slices and own prompts stands in the report alone."""
+    if any(part.metrics for part in evaluation.slices):
+        most = len(evaluation.slices) == MAX_SLICE_STATUSES
+        others = f", nor slices beyond the {MAX_SLICE_STATUSES} of status" if most else ""
+        yield f"of slices the first metric was compared, the others of report.json not{others}"
 
 
 def _notes(then: StageLineage, now: StageLineage) -> Iterator[str]:

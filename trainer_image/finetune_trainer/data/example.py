@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Role = str  # "system", "user", "assistant" or "tool"
 ASSISTANT: Role = "assistant"
@@ -46,6 +46,13 @@ class Choices:
         return self.options[index].text == self.options[self.right].text
 
 
+class Label(NamedTuple):
+    """A value of a column that rows are sliced by."""
+
+    name: str  # for people: one short line; two values may have the same
+    sha256: str  # of the value, which tells it apart
+
+
 @dataclass(frozen=True)
 class Example:
     """One row, whatever its format: a conversation whose last message is the assistant's, or a plain document."""
@@ -60,6 +67,7 @@ class Example:
     provenance: str | None = None  # such as Human; None where nothing is said
     where: str = ""  # the row's place, for messages: "train.jsonl row 7"
     id: str | None = None  # the row's own name, where it has one
+    labels: Mapping[str, Label | None] = field(default_factory=dict)  # by column, of those asked for; None: no value
 
     @property
     def prompt(self) -> tuple[Message, ...]:

@@ -23,20 +23,24 @@ def scored_turns(example: Example, loss_on: LossOn) -> list[Example]:
 
 
 def keep_fitting(
-    examples: Sequence[Example], chat: ChatFormat, limit: int | None, loss_on: LossOn = "Responses"
+    examples: Sequence[Example],
+    chat: ChatFormat,
+    limit: int | None,
+    loss_on: LossOn = "Responses",
+    what: str = "held-out rows",
 ) -> tuple[list[Example], int]:
     """The held-out examples that fit the model's context with all that is scored of them, and how many are left out.
 
     ``limit`` is the context in tokens, None where the model names none. Documents always fit: they are scored in
-    windows. Left out, too, is a conversation of which ``loss_on`` sees no response. Raises StageError (DatasetInvalid)
-    when more than half don't fit, or nothing is left.
+    windows. Left out, too, is a conversation of which ``loss_on`` sees no response. ``what`` is what messages call
+    the rows. Raises StageError (DatasetInvalid) when more than half don't fit, or nothing is left.
     """
     turns = [(row, turn) for row, example in enumerate(examples) for turn in scored_turns(example, loss_on)]
     scored = [examples[row] for row in dict.fromkeys(row for row, _ in turns)]
     if not scored:
         raise StageError(
             Reason.DATASET_INVALID,
-            f"none of {len(examples)} held-out rows has a response that spec.training.lossOn {loss_on} would see",
+            f"none of {len(examples)} {what} has a response that spec.training.lossOn {loss_on} would see",
             "take rows whose assistant's turns may be trained on",
         )
     if limit is None:
@@ -45,17 +49,17 @@ def keep_fitting(
     turns = [(row, turn) for row, turn in turns if turn.text is None]
     for (row, _), length in zip(turns, _lengths([turn for _, turn in turns], chat), strict=True):
         lengths[row] = max(lengths[row], length)
-    _refuse_many(list(lengths.values()), limit)
+    _refuse_many(list(lengths.values()), limit, what)
     kept = [example for example, length in zip(scored, lengths.values(), strict=True) if length <= limit]
     return kept, len(examples) - len(kept)
 
 
-def _refuse_many(lengths: list[int], limit: int) -> None:
+def _refuse_many(lengths: list[int], limit: int, what: str) -> None:
     dropped = sum(length > limit for length in lengths)
     if dropped > _MOST_DROPPED * len(lengths):
         raise StageError(
             Reason.DATASET_INVALID,
-            f"{dropped} of {len(lengths)} held-out rows are longer than the model's context of {limit} tokens (the "
+            f"{dropped} of {len(lengths)} {what} are longer than the model's context of {limit} tokens (the "
             f"shortest has {min(lengths)}); at most {_MOST_DROPPED:.0%} may be dropped",
             "shorten the rows, or take a model with a longer context",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from finetune_api.dataset import Dataset, datasets_of
@@ -30,13 +30,15 @@ class Rows:
     field: str  # of the spec, for messages
 
 
-def load_examples(source: RowSource, rows: Shape) -> Rows:
+def load_examples(source: RowSource, rows: Shape, labels: Sequence[str] = ()) -> Rows:
     """Reads and checks the rows of a source, in a format with its columns and templates.
+
+    ``labels`` are further columns, whose values the rows carry along; they are not part of the digest.
 
     Raises StageError: DatasetNotFound for a source that isn't there, DatasetInvalid when a row can't be used.
     """
     counts, digest = Counts(), hashlib.sha256()
-    examples = list(parsed_rows(source, rows, counts, rows.max_examples))
+    examples = list(parsed_rows(source, rows, counts, rows.max_examples, labels))
     check_malformed(counts, _NONE_MALFORMED, source.name, "mend the named row, or name the right columns")
     for example in examples:
         digest.update(example.sha256.encode())

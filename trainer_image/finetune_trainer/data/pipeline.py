@@ -105,8 +105,12 @@ def run_pipeline(
     )
 
 
-def parsed_rows(source: RowSource, shape: Shape, counts: Counts, most: int | None = None) -> Iterator[Example]:
+def parsed_rows(
+    source: RowSource, shape: Shape, counts: Counts, most: int | None = None, labels: Sequence[str] = ()
+) -> Iterator[Example]:
     """The rows that can be used as they stand, at most so many; the others are counted and named.
+
+    ``labels`` are columns whose values they carry along.
 
     Raises StageError (DatasetInvalid) for more rows than one pass takes, and for a column that no row has.
     """
@@ -125,7 +129,7 @@ def parsed_rows(source: RowSource, shape: Shape, counts: Counts, most: int | Non
         try:
             if isinstance(raw, UnreadableRow):
                 raise MalformedRow(f"{where} {raw.problem}")
-            example = parse_row(raw, shape, where)
+            example = parse_row(raw, shape, where, labels)
             if example.id is not None and (earlier := seen.setdefault(example.id, where)) != where:
                 raise MalformedRow(
                     f"{where}: column {shape.columns.id!r}: {example.id!r} names {earlier}, too: give each row its own"

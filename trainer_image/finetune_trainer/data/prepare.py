@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from finetune_api.base import cut
 from finetune_api.config import RunConfig
 from finetune_api.mixture import MAIN
+from finetune_api.reasons import Reason
 from finetune_api.results import Advice
 from finetune_trainer.data.load import Rows, check_overlap, find_overlap, load_examples
 from finetune_trainer.sources.locate import HELD_OUT, Sources, locate
@@ -15,6 +17,7 @@ from finetune_trainer.sources.stored_report import ComparedReport, digest_of, re
 from finetune_trainer.sources.terms import Terms, read_terms, sha256_of_terms
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.device import Device, find_device
+from finetune_trainer.stage.failure import StageError
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Inputs:
     terms: Terms  # of checks whose terms lie in a file
     advice: list[Advice]
     compared: dict[str, ComparedReport]  # earlier reports that gates compare with, by URI
+    slices: dict[str, Rows] = field(default_factory=dict)  # those with rows of their own, by name
 
 
 def prepare_training(config: RunConfig, earlier: Pins | None) -> TrainingInputs:
@@ -56,7 +60,9 @@ def prepare_training(config: RunConfig, earlier: Pins | None) -> TrainingInputs:
     read_terms(config)
     pins = _pins(config, sources, earlier)
     if held_out:
-        pins = pins.model_copy(update={"evaluation_dataset_sha256": held_out.sha256})
+        digests = {name: rows.sha256 for name, rows in load_slices(config, sources).items()}
+        found = {"evaluation_dataset_sha256": held_out.sha256, "slice_sha256": digests}
+        pins = pins.model_copy(update=found)
     check_unchanged(earlier, pins)
     return TrainingInputs(device, sources, held_out, pins)
 
@@ -76,9 +82,10 @@ def prepare_evaluation(config: RunConfig, earlier: Pins | None) -> Inputs:
     if sources.retention and evaluation and evaluation.retention:
         retention = load_examples(sources.retention, evaluation.retention)
         say(f"retention rows: {len(retention.examples)} from {retention.name}")
-    terms = read_terms(config)
+    terms, slices = read_terms(config), load_slices(config, sources)
     found = {
         "check_terms_sha256": sha256_of_terms(terms),
+        "slice_sha256": {name: one.sha256 for name, one in slices.items()},
         "evaluation_dataset_sha256": rows.sha256,
         "retention_dataset_sha256": retention.sha256 if retention else None,
         "compared_reports_sha256": digest_of(compared),
@@ -94,11 +101,23 @@ def prepare_evaluation(config: RunConfig, earlier: Pins | None) -> Inputs:
 
 
 def load_held_out(config: RunConfig, sources: Sources) -> Rows | None:
-    """The held-out rows of a job with an evaluation. Raises StageError (DatasetInvalid) for a malformed row."""
+    """The held-out rows of a job with an evaluation, with the columns that they are sliced by.
+
+    Raises StageError (DatasetInvalid) for a malformed row, and for a column in which no row has a value.
+    """
     if not sources.held_out or not config.spec.evaluation:
         return None
-    rows = load_examples(sources.held_out, config.spec.evaluation.dataset)
+    columns = {one.name: one.column for one in config.spec.evaluation.slices or () if one.column}
+    rows = load_examples(sources.held_out, config.spec.evaluation.dataset, list(columns.values()))
     say(f"held-out rows: {len(rows.examples)} from {rows.name}")
+    for name, column in columns.items():
+        if all(example.labels[column] is None for example in rows.examples):
+            raise StageError(
+                Reason.DATASET_INVALID,
+                f"no row of {rows.name} has a value in the column {cut(column, 60)!r} that "
+                f"spec.evaluation.slices[{name}].column names",
+                "name the right column, or leave the slice out",
+            )
     return rows
 
 
@@ -120,6 +139,16 @@ def load_compared(config: RunConfig, held_out: Rows | None) -> dict[str, Compare
             raise found.refuse(f"it has no {gate.metric} of a tuned model on these rows")
         say(f"compared with {found.uri}: {len(shared):,} of {len(scored):,} held-out rows are in it")
     return compared
+
+
+def load_slices(config: RunConfig, sources: Sources) -> dict[str, Rows]:
+    """The rows of slices that have some of their own, by name. Raises StageError (DatasetInvalid) as for held-out."""
+    found = {}
+    for one in (config.spec.evaluation.slices or ()) if config.spec.evaluation else ():
+        if one.dataset:
+            found[one.name] = load_examples(sources.slices[one.name], one.dataset)
+            say(f"slice {one.name}: {len(found[one.name].examples)} rows from {found[one.name].name}")
+    return found
 
 
 def shared_advice(shared: int | None, held_out: Rows | None) -> list[Advice]:
@@ -158,6 +187,7 @@ def _pins(config: RunConfig, sources: Sources, earlier: Pins | None) -> Pins:
         retention_dataset_sha256=earlier.retention_dataset_sha256 if earlier else None,
         evaluation_dataset_revision=commits.pop(HELD_OUT, None),
         mixture_revisions=commits,
+        slice_revisions=sources.slice_commits,
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from finetune_api.evaluation import EvaluationSpec
 from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_format import ChatFormat
 from finetune_trainer.data.example import Example
+from finetune_trainer.data.own_prompts import prompts_ids
 from finetune_trainer.data.tokenize import LossOn
 from finetune_trainer.evaluation.answers import read_answer
 from finetune_trainer.evaluation.generation import answer
@@ -25,9 +27,10 @@ from finetune_trainer.evaluation.metrics import (
 )
 from finetune_trainer.evaluation.metrics.base import Metric
 from finetune_trainer.evaluation.other_order import questions_in_other_order
-from finetune_trainer.evaluation.outcome import Generated, Latency, Outcome, Side
+from finetune_trainer.evaluation.outcome import Generated, Latency, Outcome, Prompted, Side
 from finetune_trainer.evaluation.questions import Question, answerable, make_questions
 from finetune_trainer.evaluation.scoring import NotFiniteError, Scorer
+from finetune_trainer.evaluation.slices import slices_of
 from finetune_trainer.models.protocols import CausalLM
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.device import Device
@@ -123,6 +126,42 @@ class _Task:
         ]
 
 
+@dataclass(frozen=True)
+class _OwnPrompts:
+    """A user's own prompts, which both models answer."""
+
+    contestants: Contestants
+    evaluation: EvaluationSpec
+    ids: list[list[int]]
+
+    @classmethod
+    def of(cls, contestants: Contestants, evaluation: EvaluationSpec) -> _OwnPrompts:
+        """Those of a spec. Raises StageError (InvalidSpec) for one that can't be asked."""
+        return cls(
+            contestants, evaluation, prompts_ids(evaluation.prompts or (), contestants.chat, contestants.context)
+        )
+
+    def ask(self, name: str, model: CausalLM) -> list[Generated]:
+        """What a model answers, in the order of the prompts."""
+        if self.ids:
+            say(f"{name}: answering {len(self.ids)} prompts of spec.evaluation.prompts")
+        one, length = self.contestants, self.evaluation.max_new_tokens
+        return answer(model, self.ids, one.chat, one.pad_id, length, TOKEN_BUDGET[one.device.kind], one.context)
+
+    def prompted(self, answers: Mapping[str, Sequence[Generated]]) -> list[Prompted]:
+        """Each prompt with its answers, which are given by model."""
+        return [
+            Prompted(
+                prompt.name,
+                prompt.text,
+                prompt.chat_template,
+                len(self.ids[place]),
+                {name: found[place] for name, found in answers.items()},
+            )
+            for place, prompt in enumerate(self.evaluation.prompts or ())
+        ]
+
+
 @dataclass
 class _Counter:
     """Counts questions of all models, and reports them as rows: the longest come first, whichever row they are of."""
@@ -145,10 +184,12 @@ def compare(
     window: int | None = None,
     loss_on: LossOn = "Responses",
     retention: Sequence[Example] = (),
+    slices: Mapping[str, Sequence[Example]] = MappingProxyType({}),
 ) -> Outcome:
     """Scores all rows and answers the sample prompts. ``on_scored`` gets rows scored so far, and of how many.
 
-    ``retention`` are rows of a general dataset, which are scored beside them.
+    ``retention`` are rows of a general dataset, which are scored beside them, and so are ``slices``: those of the spec
+    that have rows of their own, by name, in its order.
 
     Documents are scored in windows of ``window`` tokens, conversations at the responses that ``loss_on`` names.
 
@@ -163,12 +204,20 @@ def compare(
         return _Task(contestants, len(rows), questions, metrics, wanted)
 
     tasks, rows_of = {"rows": task(examples, evaluation)}, {"rows": examples}
+    for part in evaluation.slices or ():
+        if part.dataset:
+            key, rows_of[key] = _slice(part.name), slices[part.name]
+            wanted = {"dataset": part.dataset, "sample_prompts": 0, "latency": None}
+            tasks[key] = task(rows_of[key], evaluation.model_copy(update=wanted))
+    for key in list(tasks):
+        if other := _reordered(tasks[key], rows_of[key]):
+            tasks[_moved(key)], rows_of[_moved(key)] = other, rows_of[key]
     if retention:
         wanted = {"metrics": retention_metrics(retention), "sample_prompts": 0, "latency": None, "checks": None}
         tasks["retention"] = task(retention, evaluation.model_copy(update=wanted))
         rows_of["retention"] = retention
-    if other := _reordered(tasks["rows"], examples):
-        tasks["reordered"], rows_of["reordered"] = other, examples
+    own = _OwnPrompts.of(contestants, evaluation)
+    answers: dict[str, list[Generated]] = {}
     models = 2 if evaluation.compare_with_base else 1
     questions, rows = sum(len(one.questions) for one in tasks.values()), sum(one.rows for one in tasks.values())
     counter = _Counter(on_scored, questions * models, rows * models)
@@ -177,21 +226,41 @@ def compare(
     base: dict[str, Side] = {}
     if evaluation.compare_with_base:
         base = {name: one.run("base", contestants.base, counter) for name, one in tasks.items()}
+        answers["base"] = own.ask("base", contestants.base)
         if main.measures_latency:
             latency["Base"] = main.latency(contestants.base)
     model = contestants.attach(contestants.base)
     tuned = {name: one.run("tuned", model, counter) for name, one in tasks.items()}
+    answers["tuned"] = own.ask("tuned", model)
     if main.measures_latency:
         latency["Tuned"] = main.latency(model)
         if contestants.merge:
             say("merging the adapter, to see how fast the model answers without it beside the weights")
             latency["Merged"] = main.latency(contestants.merge(model, contestants.device))
     seconds = time.monotonic() - started
-    found = {
-        name: Outcome(rows_of[name], one.questions, base.get(name), tuned[name], seconds, one.evaluation.sample_prompts)
-        for name, one in tasks.items()
-    }
-    return replace(found["rows"], latency=latency, retention=found.get("retention"), reordered=found.get("reordered"))
+
+    def outcome(key: str) -> Outcome:
+        one, moved = tasks[key], _moved(key)
+        found = Outcome(rows_of[key], one.questions, base.get(key), tuned[key], seconds, one.evaluation.sample_prompts)
+        return replace(found, reordered=outcome(moved)) if moved in tasks else found
+
+    whole = outcome("rows")
+    beside = {part.name: outcome(_slice(part.name)) for part in evaluation.slices or () if part.dataset}
+    return replace(
+        whole,
+        latency=latency,
+        retention=outcome("retention") if retention else None,
+        slices=slices_of(whole, evaluation.slices or (), beside),
+        prompts=own.prompted(answers),
+    )
+
+
+def _slice(name: str) -> str:
+    return f"slice {name}"
+
+
+def _moved(key: str) -> str:
+    return f"{key}, reordered"
 
 
 def _reordered(task: _Task, examples: Sequence[Example]) -> _Task | None:

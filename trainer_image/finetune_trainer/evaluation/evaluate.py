@@ -17,6 +17,7 @@ from finetune_api.stages import EVALUATE
 from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.example import Example
 from finetune_trainer.data.held_out import keep_fitting
+from finetune_trainer.data.own_prompts import prompts_ids
 from finetune_trainer.data.prepare import Inputs, prepare_evaluation
 from finetune_trainer.evaluation.baselines import rows_advice
 from finetune_trainer.evaluation.checks import checks_of
@@ -33,6 +34,7 @@ from finetune_trainer.evaluation.report import (
     rounding_advice,
     with_gates,
 )
+from finetune_trainer.evaluation.slice_status import few_rows_advice
 from finetune_trainer.models.artefacts import finished_training
 from finetune_trainer.models.methods import METHODS
 from finetune_trainer.models.tuned import Tuned, given, trained
@@ -89,7 +91,13 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
         about = About(dropped, inputs.shared)
         metrics = [*metrics_of(evaluation.metrics), *checks_of(evaluation.checks, inputs.terms)]
         status = _write_report(folder, outcome, config, metrics, about, made_from, inputs.compared)
-        advice = [*inputs.advice, *tuned.advice, *rows_advice(outcome.examples), *rounding_advice(outcome)]
+        advice = [
+            *inputs.advice,
+            *tuned.advice,
+            *rows_advice(outcome.examples),
+            *rounding_advice(outcome),
+            *few_rows_advice(outcome.slices),
+        ]
         sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": advice}
         result = stage_result(config, EVALUATE, sections)
         write_result(folder.result, result)
@@ -160,6 +168,7 @@ def score(
     longest = config.spec.model.max_sequence_length
     chat = read_chat_format(tokenizer, config.spec.model, settings.get_text_config().vocab_size)
     loss_on, window = config.spec.training.loss_on, min(context or longest, longest)
+    prompts_ids(evaluation.prompts or (), chat, context)  # refused before the weights are loaded
     examples, dropped = keep_fitting(inputs.rows.examples, chat, context, loss_on)
     if dropped:
         say(f"{dropped} of {len(inputs.rows.examples)} held-out rows are longer than the model's context of {context}")
@@ -172,7 +181,13 @@ def score(
             retention, unfit = keep_fitting(inputs.retention.examples, chat, context, loss_on)
             if unfit:
                 say(f"{unfit} of {len(inputs.retention.examples)} retention rows are longer than the model's context")
-        return compare(contestants, examples, evaluation, on_scored, window, loss_on, retention), dropped
+        slices = {}
+        for name, rows in inputs.slices.items():
+            slices[name], unfit = keep_fitting(rows.examples, chat, context, loss_on, f"rows of slice {name}")
+            if unfit:
+                say(f"slice {name}: {unfit} of {len(rows.examples)} rows are longer than the model's context")
+        found = compare(contestants, examples, evaluation, on_scored, window, loss_on, retention, slices)
+        return found, dropped
     except OutOfMemoryError as error:
         # Not OutOfMemory, whose advice is for training.
         raise StageError(

@@ -60,6 +60,17 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Prompted:
+    """A user's own prompt, answered by each model."""
+
+    name: str | None
+    text: str
+    chat_template: str  # as in spec.evaluation.prompts
+    tokens: int  # of the prompt
+    answers: Mapping[str, Generated]  # by base and tuned
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Both models on the same rows. ``base`` is None when the base model wasn't scored."""
 
@@ -72,6 +83,8 @@ class Outcome:
     latency: Mapping[str, Latency] = field(default_factory=dict)  # by Base, Tuned, Merged
     retention: Outcome | None = None  # the same of the retention rows
     reordered: Outcome | None = None  # the same rows with their options in another order, where a metric wants them
+    slices: Mapping[str, Outcome] = field(default_factory=dict)  # the same of each slice's rows, by name
+    prompts: Sequence[Prompted] = ()  # the user's own
 
     @property
     def sides(self) -> dict[str, Side]:

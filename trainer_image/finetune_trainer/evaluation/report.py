@@ -26,10 +26,12 @@ from finetune_trainer.evaluation.baselines import baselines, baselines_document,
 from finetune_trainer.evaluation.gates import JudgedGate
 from finetune_trainer.evaluation.measure import Measured, measure
 from finetune_trainer.evaluation.metrics import metrics_of, retention_metrics
-from finetune_trainer.evaluation.metrics.base import AnswerMetric
+from finetune_trainer.evaluation.metrics.base import AnswerMetric, Metric
 from finetune_trainer.evaluation.metrics.choice import ChoiceMetric
 from finetune_trainer.evaluation.metrics.generated_accuracy import GeneratedAccuracy
-from finetune_trainer.evaluation.outcome import Generated, Latency, Outcome
+from finetune_trainer.evaluation.outcome import Generated, Latency, Outcome, Prompted
+from finetune_trainer.evaluation.slice_status import ADJUSTED, in_status, slice_statuses
+from finetune_trainer.evaluation.slices import has_own_rows, memberships
 from finetune_trainer.evaluation.turn_text import expected_text, prompt_text
 
 VERSION = 1
@@ -44,6 +46,7 @@ DEFINITIONS = {
     "near-ties that the plain pass decided (settled), and how many of them it changed",
     "baselines": "shares of rows that are right without a model: guessing among a row's options, and always saying the "
     "letter that is right most often",
+    "adjustedPValue": ADJUSTED,
     "names": "what an answer in words names: Option, one that is there; NoSuchOption, an invented one; Nothing: none, "
     "or two, or it was cut at maxNewTokens",
     **ANSWER_DEFINITIONS,
@@ -70,8 +73,12 @@ def evaluation_status(
         metrics=[one.status for one in measured],
         runtime_seconds=round(outcome.runtime_seconds),
         retention=_retention(outcome.retention),
+        slices=in_status(slice_statuses(outcome.slices, [one.metric for one in measured])),
         latency=[_latency(name, one) for name, one in outcome.latency.items()],
-        samples=[_sample(outcome, place) for place in _shown(outcome)[:STATUS_SAMPLES]],
+        samples=[
+            *map(_prompted, outcome.prompts),
+            *(_sample(outcome, place) for place in _shown(outcome)),
+        ][:STATUS_SAMPLES],
         report_uri=report_uri,
     )
 
@@ -126,10 +133,33 @@ def report_document(
         "agreement": {name: asdict(side.scores.agreement) for name, side in outcome.sides.items()},
         "chosen": _chosen(outcome, measured),
         "answers": {name: counts.to_document() for name, counts in count_answers(outcome).items()},
+        "prompts": [_prompt_document(one) for one in outcome.prompts],
         "samples": [_sample_document(outcome, place) for place in _shown(outcome)],
-        "rows": list(_row_documents(outcome, measured)),
+        "slices": _slice_documents(outcome, [one.metric for one in measured]),
+        "rows": [
+            {**row, "slices": names} if names else row
+            for row, names in zip(
+                _row_documents(outcome, measured), memberships(outcome.slices, outcome.examples), strict=True
+            )
+        ],
         **({"retentionRows": _retention_rows(outcome.retention)} if outcome.retention else {}),
     }
+
+
+def _slice_documents(outcome: Outcome, metrics: Sequence[Metric[Any]]) -> list[dict[str, Any]]:
+    """Every slice with all metrics, and its rows where these are none of the held-out ones."""
+    documents = [one.to_api() for one in slice_statuses(outcome.slices, metrics)]
+    for document, (name, part) in zip(documents, outcome.slices.items(), strict=True):
+        if has_own_rows(name):
+            document["rows"] = list(_row_documents(part, [measure(metric, part) for metric in metrics]))
+    return documents
+
+
+def _prompt_document(prompted: Prompted) -> dict[str, Any]:
+    answers = {name: {"answer": one.text, "cut": one.cut} for name, one in prompted.answers.items()}
+    named = {"name": prompted.name} if prompted.name else {}
+    about = {"prompt": prompted.text, "chatTemplate": prompted.chat_template, "tokens": prompted.tokens}
+    return {**named, **about, **answers}
 
 
 def with_gates(document: dict[str, Any], status: EvaluationStatus, judged: Sequence[JudgedGate]) -> dict[str, Any]:
@@ -174,6 +204,11 @@ def report_lines(outcome: Outcome, status: EvaluationStatus) -> Iterator[str]:
     if status.retention:
         yield f"retention, {status.retention.examples} rows:"
         yield from (f"  {_metric_line(metric)}" for metric in status.retention.metrics)
+    for part in status.slices:
+        yield f"slice {part.name}, {part.examples} rows{f' ({part.warning})' if part.warning else ''}:"
+        yield from (f"  {_metric_line(metric)}" for metric in part.metrics)
+    if more := len(outcome.slices) - len(status.slices):
+        yield f"{more} more slices stand in report.json"
     for one in status.latency:
         yield (
             f"{one.name.lower()} ({one.precision}): first token after {one.first_token_milliseconds} ms, then "
@@ -190,9 +225,12 @@ def report_lines(outcome: Outcome, status: EvaluationStatus) -> Iterator[str]:
         )
     for name, counts in count_answers(outcome).items():
         yield f"{name}: {counts}"
-    for sample in status.samples:  # on a line each: no answer can write what looks like a line of ours
-        yield f"prompt: {_line(sample.prompt)}"
-        yield f"  expected: {_line(sample.expected)}"
+    own = [_prompted(prompted) for prompted in outcome.prompts]
+    for sample in [*own, *status.samples[len(own) :]]:
+        # On a line each: no answer can write what looks like a line of ours.
+        yield f"prompt{f' {sample.name}' if sample.name else ''}: {_line(sample.prompt)}"
+        if sample.expected:
+            yield f"  expected: {_line(sample.expected)}"
         for name, answer in (("base", sample.base), ("tuned", sample.tuned)):
             if answer:
                 yield f"  {name + ':':9} {_line(answer.text)}{_verdict(answer)}"
@@ -213,10 +251,11 @@ def _metric_line(metric: MetricStatus) -> str:
             parts.append(f"{name} {float(value.value):.3f}{bounds}")
     if metric.examples is not None:
         parts.append(f"on {metric.examples} rows")
+    adjusted = f" ({metric.adjusted_p_value} adjusted)" if metric.adjusted_p_value else ""
     if test := metric.paired_test:
-        parts.append(f"only base right {test.base_only}, only tuned right {test.tuned_only}, p = {metric.p_value}")
-    elif metric.p_value is not None:
-        parts.append(f"p = {metric.p_value}")
+        parts.append(f"only base right {test.base_only}, only tuned right {test.tuned_only}")
+    if metric.p_value is not None:
+        parts.append(f"p = {metric.p_value}{adjusted}")
     return f"{metric.name}: {', '.join(parts)}"
 
 
@@ -230,6 +269,11 @@ def _verdict(answer: Answer) -> str:
 
 def _shown(outcome: Outcome) -> range:
     return range(min(outcome.samples, len(outcome.tuned.answers)))
+
+
+def _prompted(prompted: Prompted) -> SampleAnswer:
+    answers = {name: Answer(text=cut(one.text, 512)) for name, one in prompted.answers.items()}
+    return SampleAnswer(name=prompted.name, prompt=cut(prompted.text, 512), expected="", **answers)
 
 
 def _sample(outcome: Outcome, place: int) -> SampleAnswer:

@@ -48,6 +48,19 @@ def _two_sided(n: int, fewer: int, tail: float) -> float:
     return min(1.0, math.ldexp(mantissa, exponent - n)) or math.ulp(0.0)
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number, in the order given (Holm 1979, Scandinavian Journal of Statistics 6:65).
+
+    The smallest of m is multiplied by m, the next by m - 1, and so on; none becomes smaller than one before it, or
+    larger than 1. Holds whatever the tests have to do with each other.
+    """
+    found, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        found[place] = largest
+    return found
+
+
 def perplexity(log_likelihood: float, tokens: int) -> float:
     """exp of the mean negative log-likelihood (nats) per token; infinite where that overflows."""
     try:

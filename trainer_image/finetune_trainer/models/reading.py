@@ -12,6 +12,7 @@ from finetune_api.reasons import Reason
 from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.held_out import keep_fitting
 from finetune_trainer.data.load import Rows
+from finetune_trainer.data.own_prompts import prompts_ids
 from finetune_trainer.data.pipeline import Reading
 from finetune_trainer.data.prepared import Prepared, prepare_rows
 from finetune_trainer.models.loading import context_of, load_config, load_tokenizer
@@ -36,11 +37,14 @@ class ReadRows:
 def read_rows(config: RunConfig, sources: Sources, held_out: Rows | None) -> ReadRows:
     """Prepares the training rows with the model's own tokenizer, and checks that the held-out rows fit the model.
 
-    Raises StageError for whatever :func:`read_model`, :func:`prepare_rows` and :func:`keep_fitting` refuse.
+    Raises StageError for whatever :func:`read_model`, :func:`prepare_rows`, :func:`prompts_ids` and
+    :func:`keep_fitting` refuse.
     """
     reading = read_model(sources.model, config.spec)
     if reading.chat.note:
         say(reading.chat.note)
+    if config.spec.evaluation:  # better now than after the training
+        prompts_ids(config.spec.evaluation.prompts or (), reading.chat, reading.context)
     prepared = prepare_rows(config, sources, held_out, reading)
     if held_out:
         _, dropped = keep_fitting(held_out.examples, reading.chat, reading.context, reading.loss_on)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune_api.config import RunConfig
@@ -40,6 +40,7 @@ class Sources:
     validation: RowSource | None  # of its own
     held_out: RowSource | None
     retention: RowSource | None
+    slices: dict[str, RowSource] = field(default_factory=dict)  # of the evaluation, with rows of their own, by name
 
     @property
     def commits(self) -> dict[str, str]:
@@ -47,6 +48,11 @@ class Sources:
         others = {VALIDATION: self.validation, HELD_OUT: self.held_out, RETENTION: self.retention}
         named = {**self.training, **others}
         return {name: one.commit for name, one in named.items() if one and one.commit}
+
+    @property
+    def slice_commits(self) -> dict[str, str]:
+        """Commits of the slices' hub datasets, by name."""
+        return {name: one.commit for name, one in self.slices.items() if one.commit}
 
 
 def locate(config: RunConfig, earlier: Pins | None, with_weights: bool = True) -> Sources:
@@ -70,7 +76,17 @@ def locate(config: RunConfig, earlier: Pins | None, with_weights: bool = True) -
     if spec.evaluation and spec.evaluation.retention:
         commit = pinned.mixture_revisions.get(RETENTION) if same_evaluation else None
         retention = _rows(config, spec.evaluation.retention, RETENTION, commit)
-    return Sources(model, adapter, training, validation, held_out, retention)
+    slices = {}
+    for part in (spec.evaluation.slices or ()) if spec.evaluation else ():
+        if part.dataset:
+            commit = pinned.slice_revisions.get(part.name) if same_evaluation else None
+            slices[part.name] = _rows(config, part.dataset, slice_field(part.name), commit)
+    return Sources(model, adapter, training, validation, held_out, retention, slices)
+
+
+def slice_field(name: str) -> str:
+    """Where a slice's rows stand in the spec."""
+    return f"spec.evaluation.slices[{name}].dataset"
 
 
 def _training(config: RunConfig, dataset: Dataset, pinned: Pins) -> dict[str, RowSource]:

@@ -38,6 +38,9 @@ class Pins(ApiModel):
     retention_dataset_sha256: str | None = None
     compared_reports_sha256: str | None = None  # of the reports that gates compare with
     check_terms_sha256: str | None = None
+    # Of the evaluation's slices with rows of their own, by name.
+    slice_revisions: dict[str, str] = {}
+    slice_sha256: dict[str, str] = {}
     shared_examples: int | None = None  # held-out rows whose question is among the training rows
 
 
@@ -59,6 +62,8 @@ def pins_of(lineage: LineageStatus, job_uid: str, training_sha256: str) -> Pins:
     """What a result says that it was made from, as pins of a job; its held-out rows count for no evaluation yet."""
     known = lineage.model_dump(include=set(Pins.model_fields) & set(LineageStatus.model_fields))
     known["mixture_revisions"] = {one.name: one.revision for one in lineage.mixture}
+    known["slice_revisions"] = {one.name: one.revision for one in lineage.slices if one.revision}
+    known["slice_sha256"] = {one.name: one.sha256 for one in lineage.slices}
     known |= {"job_uid": job_uid, "training_sha256": training_sha256, "evaluation_sha256": None}
     return Pins.model_validate(known)
 
@@ -88,6 +93,8 @@ def check_unchanged(earlier: Pins | None, now: Pins) -> None:
         _check(Reason.DATASET_INVALID, "the retention rows", before, after)
         before, after = earlier.check_terms_sha256, now.check_terms_sha256
         _check(Reason.DATASET_INVALID, "the terms of evaluation.checks", before, after)
+        for name, digest in now.slice_sha256.items():
+            _check(Reason.DATASET_INVALID, f"the rows of slice {name}", earlier.slice_sha256.get(name), digest)
 
 
 def _check(reason: Reason, what: str, before: str | None, after: str | None) -> None:

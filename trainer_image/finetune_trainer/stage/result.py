@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from finetune_api import termination
 from finetune_api.config import RunConfig
-from finetune_api.results import DatasetRevision, FailureStatus, LineageStatus, StageLineage, StageResult
+from finetune_api.results import DatasetRevision, FailureStatus, LineageStatus, RowsRevision, StageLineage, StageResult
 from finetune_api.stages import EVALUATE, Stage
 from finetune_trainer import __version__
 from finetune_trainer.stage.files import write_text
@@ -51,6 +51,10 @@ class ResolvedInputs(Protocol):
     def evaluation_dataset_sha256(self) -> str | None: ...
     @property
     def check_terms_sha256(self) -> str | None: ...
+    @property
+    def slice_revisions(self) -> Mapping[str, str]: ...
+    @property
+    def slice_sha256(self) -> Mapping[str, str]: ...
 
 
 def stage_result(config: RunConfig, stage: Stage, sections: dict[str, Any]) -> StageResult:
@@ -87,10 +91,18 @@ def lineage(config: RunConfig, stage: Stage, inputs: ResolvedInputs) -> LineageS
         evaluation_dataset_sha256=(inputs.evaluation_dataset_sha256 or None) if held_out else None,
         compared_reports_sha256=(inputs.compared_reports_sha256 or None) if held_out else None,
         check_terms_sha256=(inputs.check_terms_sha256 or None) if held_out else None,
+        slices=_slices(inputs) if held_out else [],
         seed=config.spec.training.seed if config.spec.dataset else None,
         training_sha256=config.training_sha256,
         evaluation_sha256=config.evaluation_sha256 if held_out else None,
     )
+
+
+def _slices(inputs: ResolvedInputs) -> list[RowsRevision]:
+    revisions = inputs.slice_revisions
+    return [
+        RowsRevision(name=name, revision=revisions.get(name), sha256=one) for name, one in inputs.slice_sha256.items()
+    ]
 
 
 def stage_lineage(config: RunConfig, device: str | None = None) -> StageLineage:
