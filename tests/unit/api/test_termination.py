@@ -80,10 +80,10 @@ def test_the_verdict_of_every_gate_arrives_and_what_is_said_of_those_that_passed
     read = through(result(evaluation=sent, advice=advice)).evaluation
     assert read is not None
     assert [one.verdict for one in read.gates] == [one.verdict for one in told]
-    few = gates("Passed", "Failed")
-    read = through(result(evaluation=evaluation("a").model_copy(update={"gates": few}), advice=advice)).evaluation
+    few = [one.model_copy(update={"message": "m" * 256}) for one in gates(*["Passed"] * 7, "Failed")]
+    read = through(result(evaluation=sent.model_copy(update={"gates": few}), advice=advice)).evaluation
     assert read is not None
-    assert read.gates[1].message is not None
+    assert [one.message is not None for one in read.gates] == [False] * 7 + [True]
 
 
 def test_a_result_arrives_as_it_was_sent() -> None:
