@@ -14,8 +14,9 @@ from finetune_trainer.stage.failure import StageError
 
 Matcher = Callable[[str], bool]
 TIMEOUT_SECONDS = 1.0
-_LETTER = r"[\w--[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]]"  # of scripts that write spaces
-_WHOLE = rf"(?<!{_LETTER})(?<!{_LETTER}')\L<terms>(?!{_LETTER})(?!'{_LETTER})"
+# Of scripts that write spaces between words.
+_LETTER = r"[\w--[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]]"
+_WHOLE = rf"(?<!{_LETTER})\L<terms>(?!{_LETTER})"
 _APOSTROPHES = str.maketrans(dict.fromkeys("‘’‛ʼ＇`´", "'"))
 
 
