@@ -19,8 +19,9 @@ def encode(result: StageResult) -> str:
     """Encodes a result in at most 4,096 bytes.
 
     Sample answers and log lines are shortened first; then advice is left out, then the rows by name of a dataset (which
-    dataset.json has), then the message of a failure is cut, and
-    at last go the tests and intervals of metrics, which the report has. Raises ValueError when it can't be made to fit,
+    dataset.json has), then the message of a failure is cut, then the
+    place of the page goes, which lies beside the report, and at last the tests and intervals of metrics, which the
+    report has. Raises ValueError when it can't be made to fit,
     which the bounds of the other fields rule out.
     """
     for shorter in _ever_shorter(result):
@@ -45,6 +46,10 @@ def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
         for length in _MESSAGE_LENGTHS:
             message = cut(shorter.failure.message, length)
             yield shorter.model_copy(update={"failure": shorter.failure.model_copy(update={"message": message})})
+    if shorter.evaluation:
+        # The page lies beside the report.
+        shorter = shorter.model_copy(update={"evaluation": shorter.evaluation.model_copy(update={"page_uri": None})})
+        yield shorter
     if shorter.evaluation:
         metrics = [_bare(metric) for metric in shorter.evaluation.metrics]
         yield shorter.model_copy(update={"evaluation": shorter.evaluation.model_copy(update={"metrics": metrics})})

@@ -29,6 +29,7 @@ from finetune_trainer.evaluation.report import (
 )
 from finetune_trainer.models.artefacts import finished_training
 from finetune_trainer.models.methods import METHODS
+from finetune_trainer.page.writing import with_page
 from finetune_trainer.sources.model import ModelSource
 from finetune_trainer.sources.pins import Pins, pins_of, read_pins, write_pins
 from finetune_trainer.stage.console import say
@@ -80,10 +81,10 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
 
         turn.confirm()
         about = About(dropped, inputs.shared)
-        status = _write_report(folder, outcome, evaluation, about, made_from)
+        status = _write_report(config, folder, outcome, evaluation, about, made_from)
         advice = [*inputs.advice, *rounding_advice(outcome)]
         sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": advice}
-        result = stage_result(config, EVALUATE, sections)
+        result = with_page(folder, stage_result(config, EVALUATE, sections))
         write_result(folder.result, result)
         return result
 
@@ -153,13 +154,19 @@ def score(
 
 
 def _write_report(
-    folder: EvaluationFolder, outcome: Outcome, evaluation: EvaluationSpec, about: About, made_from: LineageStatus
+    config: RunConfig,
+    folder: EvaluationFolder,
+    outcome: Outcome,
+    evaluation: EvaluationSpec,
+    about: About,
+    made_from: LineageStatus,
 ) -> EvaluationStatus:
     measured = [measure(metric, outcome) for metric in metrics_of(evaluation.metrics)]
     status = evaluation_status(outcome, measured, about, folder.report_uri)
     for line in report_lines(outcome, status):
         say(line)
-    document = report_document(outcome, measured, about, status, made_from.to_api())
+    job = {"namespace": config.job.namespace, "name": config.job.name}
+    document = report_document(outcome, measured, about, status, {"job": job, **made_from.to_api()})
     write_text(folder.report, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
     return status
 

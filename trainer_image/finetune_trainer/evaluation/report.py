@@ -93,15 +93,15 @@ def summarise(measured: Sequence[Measured]) -> str:
 
 
 def report_document(
-    outcome: Outcome, measured: Sequence[Measured], about: About, status: EvaluationStatus, digests: dict[str, str]
+    outcome: Outcome, measured: Sequence[Measured], about: About, status: EvaluationStatus, origin: dict[str, Any]
 ) -> dict[str, Any]:
-    """What report.json holds: definitions, scores, how often each option was chosen, whole answers, every row.
+    """What report.json holds: the job and what it was made from (``origin``), definitions, scores, how often each option was chosen, whole answers, every row.
 
     Rows are found again by ``sha256``, the digest of what the row itself holds, so that two reports can be paired.
     """
     return {
         "version": VERSION,
-        **digests,
+        **origin,
         "definitions": {**{one.metric.name: one.metric.definition for one in measured}, **DEFINITIONS},
         "evaluation": status.model_copy(update={"samples": []}).to_api(),
         "agreement": {name: asdict(side.scores.agreement) for name, side in outcome.sides.items()},
