@@ -72,7 +72,9 @@ Timeout = Annotated[
 
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Where to save it. Default: NAME-report.html.", show_default=False),
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Where to save it. Default: NAME-report.html.", show_default=False
+    ),
 ]
 
 
@@ -97,7 +99,8 @@ def watch(
     console = _console()
     given = {"-n": namespace, "--kubeconfig": kubeconfig, "--context": context}
     options = [f"{option} {shlex.quote(str(value))}" for option, value in given.items() if value]
-    with _ending_clearly(" ".join(["kubectl finetune watch", shlex.quote(name), *options])):
+    again = " ".join(["kubectl finetune watch", shlex.quote(name), *options])
+    with _ending_clearly(f"stopped watching; the job goes on, and {again} shows it again"):
         jobs = connect(kubeconfig, context, namespace)
         follower = Follower(jobs, name, timeout, Clock(time.monotonic, time.sleep))
         job = watch_until_over(follower.updates(), screen_for(console, _now), _now)
@@ -119,7 +122,7 @@ def report(
     A pod in the job's namespace reads it from the output's claim and is deleted afterwards, whatever happens. Exit
     codes: 0 saved, 2 a mistake on the command line, 3 there is no page or it can't be had, 130 Ctrl-C.
     """
-    with _ending_clearly("kubectl finetune report", "stopped; nothing was saved"):
+    with _ending_clearly("stopped; nothing was saved, and the pod that read the page is deleted"):
         jobs = connect(kubeconfig, context, namespace)
         page = fetch_page(jobs, name, secrets.token_hex(4), Clock(time.monotonic, time.sleep))
         file = write_page(page, output or Path(f"{name}-report.html"))
@@ -129,14 +132,14 @@ def report(
 
 
 @contextmanager
-def _ending_clearly(again: str -> Iterator[None]:
+def _ending_clearly(stopped: str) -> Iterator[None]:
     try:
         yield
     except CliError as error:
         _tell(f"error: {error}")
         raise typer.Exit(UNKNOWN) from error
     except KeyboardInterrupt as stop:
-        _tell(stopped or f"stopped watching; the job goes on, and {again} shows it again")
+        _tell(stopped)
         raise typer.Exit(INTERRUPTED) from stop
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 import urllib3
@@ -16,7 +17,7 @@ from finetune_api.uris import ClaimPath, parse_claim
 from finetune_cli.client import JobClient, PodClient
 from finetune_cli.errors import CliError, explain, is_transient
 from finetune_cli.follow import Clock
-from finetune_cli.reader_pod import CONTAINER, has_ended, hindrance, reader_pod, surroundings_of, unpack
+from finetune_cli.reader_pod import CONTAINER, has_ended, hindrance, is_hopeless, reader_pod, surroundings_of, unpack
 
 WAIT_SECONDS = 240  # a claim may have to be attached to a node first
 _POLL_SECONDS = 0.5
@@ -91,12 +92,16 @@ def _wait(pods: PodClient, name: str, clock: Clock) -> None:
         try:
             pod = pods.get(name)
         except (ApiException, urllib3.exceptions.HTTPError) as error:
+            if isinstance(error, ApiException) and error.status == HTTPStatus.NOT_FOUND:
+                raise CliError(f"the pod {name} was deleted before it had read the page: try again") from error
             if not is_transient(error):
                 raise
         else:
             if has_ended(pod):
                 return
             told = hindrance(pod)
+            if is_hopeless(told):
+                raise CliError(f"the pod {name} can't read the page: {told}")
         clock.sleep(_POLL_SECONDS)
     raise CliError(f"the pod {name} did not read the page within {WAIT_SECONDS} s{': ' + told if told else ''}")
 

@@ -29,6 +29,8 @@ LIFETIME_SECONDS = 300  # after which the cluster ends a pod whose command died 
 MAX_BYTES = 6 * 2**20
 _CLAIM = "/mnt/claim"
 _TRAINER_USER = 65532
+# What no time mends.
+_HOPELESS = ("InvalidImageName", "ErrImageNeverPull", "ImagePullBackOff", "CreateContainerConfigError")
 _HEADER = re.compile(r"finetune-file (\d{1,9}) ([0-9a-f]{64})")
 _END = "finetune-end"
 _LOST = "finetune-lost "
@@ -113,13 +115,13 @@ def reader_pod(name: str, job: FineTuneJob, file: ClaimPath, around: Surrounding
             "imagePullSecrets": around.pull_secrets,
             "tolerations": around.tolerations,
             "containers": [container],
-            "volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": file.claim, "readOnly": True}}],
+            "volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": file.claim}}],
         },
     }
 
 
 def unpack(log: str, what: str) -> bytes:
-    """The file from the pod's log, whole. Raises CliError for one that is missing, torn, or not what its digest says."""
+    """The file from the pod's log. Raises CliError for one that is missing, torn, or not what its digest says."""
     lines = log.splitlines()
     for number, line in enumerate(lines):
         if line.startswith(_LOST):
@@ -142,6 +144,11 @@ def hindrance(pod: Mapping[str, Any]) -> str:
     return ""
 
 
+def is_hopeless(told: str) -> bool:
+    """Whether waiting longer is of no use, by what :func:`hindrance` says."""
+    return told.startswith(_HOPELESS)
+
+
 def has_ended(pod: Mapping[str, Any]) -> bool:
     """Whether the reader has printed all that it will, whatever runs beside it."""
     status = pod.get("status") or {}
@@ -162,4 +169,3 @@ def _content(lines: list[str], size: int, digest: str, what: str) -> bytes:
     if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
         raise torn
     return data
-

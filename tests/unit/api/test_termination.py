@@ -59,7 +59,15 @@ def evaluation(text: str = "ü") -> EvaluationStatus:
         MetricStatus(name=name, base=value, tuned=value, difference="0.1", p_value="0.01", paired_test=test)
         for name in ("Accuracy", "LetterAccuracy", "Perplexity")
     ]
-    return EvaluationStatus(summary="0.1→0.2", examples=9, metrics=metrics, samples=[sample] * 3)
+    uri = f"pvc://{'c' * 63}/{'f' * 60}"
+    return EvaluationStatus(
+        summary="0.1→0.2",
+        examples=9,
+        metrics=metrics,
+        samples=[sample] * 3,
+        report_uri=f"{uri}/report.json",
+        page_uri=f"{uri}/report.html",
+    )
 
 
 def test_a_result_arrives_as_it_was_sent() -> None:
@@ -73,6 +81,17 @@ def test_a_message_fits_whatever_the_samples_say() -> None:
     assert read.evaluation is not None
     assert len(read.evaluation.samples) == 3
     assert read.evaluation.metrics == evaluation().metrics
+
+
+def test_the_page_beside_the_report_is_left_out_before_the_figures() -> None:
+    far = f"pvc://{'c' * 63}/{'f' * 900}"
+    long = evaluation().model_copy(update={"report_uri": f"{far}/report.json", "page_uri": f"{far}/report.html"})
+    lineage = LineageStatus(mixture=[DatasetRevision(name=f"{n}" * 40, revision="r" * 40) for n in range(5)])
+    read = through(result(evaluation=long, lineage=lineage))
+    assert read.evaluation is not None
+    assert read.evaluation.page_uri is None
+    assert read.evaluation.report_uri == long.report_uri
+    assert read.evaluation.metrics == long.metrics
 
 
 @pytest.mark.parametrize("text", ["a", "ü", "語", "😀", '"', "\u0007"])

@@ -95,7 +95,8 @@ def summarise(measured: Sequence[Measured]) -> str:
 def report_document(
     outcome: Outcome, measured: Sequence[Measured], about: About, status: EvaluationStatus, origin: dict[str, Any]
 ) -> dict[str, Any]:
-    """What report.json holds: the job and what it was made from (``origin``), definitions, scores, how often each option was chosen, whole answers, every row.
+    """What report.json holds: ``origin`` (the job, and what it was made from), definitions, scores, how often each
+    option was chosen, whole answers, every row.
 
     Rows are found again by ``sha256``, the digest of what the row itself holds, so that two reports can be paired.
     """

@@ -29,7 +29,8 @@ def intervals(metrics: Sequence[Metric], baselines: Baselines | None) -> Drawing
                     axes.plot(ends, (row + offset,) * 2, color=colour, linewidth=2, solid_capstyle="butt")
                     axes.plot(ends, (row + offset,) * 2, "|", color=colour, markersize=7, markeredgewidth=1.4)
                 face = colour if filled else PAPER
-                axes.plot(at, row + offset, "o", color=colour, markerfacecolor=face, markersize=7, markeredgewidth=1.6)
+                mark = {"markerfacecolor": face, "markersize": 7, "markeredgewidth": 1.6, "clip_on": False}
+                axes.plot(at, row + offset, "o", color=colour, **mark)
         if baselines:
             axes.axvline(baselines.guessing * 100, color=RIGHT, linewidth=1, linestyle=(0, (2, 2)))
             axes.text(baselines.guessing * 100, -0.62, " guessing", color=RIGHT, fontsize=9, ha="left", va="center")

@@ -120,7 +120,7 @@ def _line(name: str, title: str, what: str, points: Points, best_step: int | Non
             axes.axvline(best_step, color=RIGHT, linewidth=1.2, linestyle=(0, (3, 2)))
         axes.margins(y=0.15)
         if name in ("throughput", "memory"):
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, max(value for _, value in points) * 1.15 or 1)
         _steps(axes)
 
     return draw(name, title, _sentence([_ends(what, points)]), _HEIGHT, paint)

@@ -66,7 +66,10 @@ def read_inputs(folder: Path, result: StageResult | None = None) -> Inputs:
 def _read_report(file: Path) -> Report:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-        return report_of(document if isinstance(document, dict) else {})
+        if not isinstance(document, dict):
+            document = {}
+        document.pop("rows", None)  # the page shows none, and they are most of the file
+        return report_of(_encodable(document))
     except OSError as error:
         problem = str(error.strerror or error)
     except ValidationError as error:
@@ -76,6 +79,15 @@ def _read_report(file: Path) -> Report:
     except RecursionError:
         problem = "it is nested too deeply"
     raise StageError(Reason.EVALUATION_FAILED, f"can't read {file}: {problem}", "restore the file, or evaluate anew")
+
+
+def _encodable(value: Any) -> Any:
+    """The same without lone surrogates, which JSON may hold and no file in UTF-8."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(one) for key, one in value.items()}
+    return [_encodable(one) for one in value] if isinstance(value, list) else value
 
 
 def _of_stage(file: Path, stage: str) -> StageResult | None:
@@ -98,8 +110,8 @@ def _read_steps(file: Path) -> Iterator[Step]:
 
 def _read_dataset(file: Path) -> Dataset | None:
     try:
-        return Dataset.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError):
+        return Dataset.model_validate(_encodable(json.loads(file.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, RecursionError):
         return None
 
 

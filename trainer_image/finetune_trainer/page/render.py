@@ -17,6 +17,7 @@ from finetune_trainer.page.text import clean, counted, short
 from finetune_trainer.page.verdict import verdict_of
 
 _PACKAGE = "finetune_trainer.page"
+_LONGEST = 32_768  # characters of any one text: what is cut on purpose, and says so, is shorter
 _MARKS = {Change.BETTER: "better", Change.WORSE: "worse", Change.OPEN: "open", Change.NONE: "open"}
 
 
@@ -58,7 +59,7 @@ def _environment() -> Environment:
 
 
 def _harmless(value: Any) -> Any:
-    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return clean(value[:_LONGEST]) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _hash(style: str) -> str:

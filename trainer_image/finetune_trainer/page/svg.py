@@ -26,8 +26,8 @@ _FONT_SIZE = re.compile(r"([\d.]+)px")
 # What SVG takes as an attribute of its own. Fonts are the page's.
 _ATTRIBUTES = {
     "fill", "fill-opacity", "fill-rule", "stroke", "stroke-opacity", "stroke-width", "stroke-dasharray",
-    "stroke-dashoffset", "stroke-linecap", "stroke-linejoin", "stroke-miterlimit", "opacity", "text-anchor", "clip-path",
-    "clip-rule", "font-size",
+    "stroke-dashoffset", "stroke-linecap", "stroke-linejoin", "stroke-miterlimit", "opacity", "text-anchor",
+    "clip-path", "clip-rule", "font-size",
 }  # fmt: skip
 _SETTINGS = {
     "svg.fonttype": "none",

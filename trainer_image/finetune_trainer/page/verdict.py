@@ -81,8 +81,7 @@ def _trust(inputs: Inputs, metric: Metric | None) -> Iterator[str]:
         yield f"{left} left out: longer than the model's context, or without a response to score."
     yield from _baselines(report)
     yield from _rounding(report)
-    for one in _advice(inputs):
-        yield one
+    yield from _advice(inputs)
 
 
 def _shared(evaluation: EvaluationStatus) -> str:

@@ -29,14 +29,26 @@ def differences(base: str, tuned: str) -> tuple[list[Run], list[Run]]:
     for kind, start, end, begin, finish in matcher.get_opcodes():
         _add(left, "".join(first[start:end]), kind != "equal")
         _add(right, "".join(second[begin:finish]), kind != "equal")
-    return left, right
+    return _joined(left), _joined(right)
+
+
+def _joined(runs: list[Run]) -> list[Run]:
+    """Words that differ one after another are one stretch, with the space between them."""
+    joined: list[Run] = []
+    for run in runs:
+        if len(joined) > 1 and run.differs and joined[-2].differs and joined[-1].text == " ":
+            joined[-2:] = [Run(f"{joined[-2].text} {run.text}", True)]
+        else:
+            joined.append(run)
+    return joined
 
 
 def _add(runs: list[Run], text: str, differs: bool) -> None:
-    if not text:
-        return
-    # White space alone is no difference that anybody sees.
-    if runs and runs[-1].differs == (differs and not text.isspace()):
-        runs[-1] = Run(runs[-1].text + text, runs[-1].differs)
-    else:
-        runs.append(Run(text, differs and not text.isspace()))
+    """Appends a stretch; white space at its ends is no difference that anybody sees."""
+    inner = text.strip() if differs else ""
+    before, _, after = text.partition(inner) if inner else (text, "", "")
+    for part, marked in ((before, False), (inner, True), (after, False)):
+        if part and runs and runs[-1].differs == marked:
+            runs[-1] = Run(runs[-1].text + part, marked)
+        elif part:
+            runs.append(Run(part, marked))

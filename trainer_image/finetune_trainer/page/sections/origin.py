@@ -11,9 +11,10 @@ from finetune_api.names import API_VERSION, KIND
 from finetune_api.results import LineageStatus, StageLineage
 from finetune_trainer.page.reading import Inputs
 from finetune_trainer.page.sections.base import Section
-from finetune_trainer.page.text import sentence, short, words
+from finetune_trainer.page.text import excerpt, sentence, short, words
 
 _CPU = "CPU"
+_LONGEST_JOB = 20_000  # characters
 
 
 def lineage(inputs: Inputs) -> Section | None:
@@ -61,7 +62,7 @@ def repeat(inputs: Inputs) -> Section | None:
         return None
     folder = PurePosixPath(report_uri.removeprefix("pvc://")).parent
     verify = f"finetune verify {shlex.quote(str(PurePosixPath(*folder.parts[-3:])))}"
-    file = f"{inputs.job or 'job'}.yaml"
+    file = f"{short(inputs.job, 63) or 'job'}.yaml"
     return Section(
         "repeat",
         "How to repeat it",
@@ -69,7 +70,7 @@ def repeat(inputs: Inputs) -> Section | None:
             "verify": short(verify, 400),
             "apply": f"kubectl apply -f {shlex.quote(file)}",
             "file": file,
-            "job": _job(inputs),
+            "job": excerpt(_job(inputs), _LONGEST_JOB),
         },
     )
 
@@ -90,6 +91,6 @@ def _job(inputs: Inputs) -> str:
     if ran and ran.device == _CPU:
         spec["runtime"] = {"gpusPerNode": 0}
     job = inputs.report.job
-    metadata = {"name": job.name, "namespace": job.namespace} if job else {"name": "job"}
+    metadata = {"name": job.name[:253], "namespace": job.namespace[:63]} if job else {"name": "job"}
     document = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)

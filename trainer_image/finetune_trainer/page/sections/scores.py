@@ -7,7 +7,7 @@ from finetune_trainer.page.documents import Slice
 from finetune_trainer.page.figures_of_metrics import Metric
 from finetune_trainer.page.reading import Inputs
 from finetune_trainer.page.sections.base import Section
-from finetune_trainer.page.text import sentence, words
+from finetune_trainer.page.text import sentence, short, words
 
 _MAX_CHARTED = 10
 _MAX_SLICES = 24
@@ -75,10 +75,8 @@ def calibration(inputs: Inputs) -> Section | None:
 
 def judge(inputs: Inputs) -> Section | None:
     """What a judge said, as names and values."""
-    found = inputs.report.judge
-    return (
-        Section("judge", "Judge", {"facts": [(sentence(words(name)), text) for name, text in found]}) if found else None
-    )
+    facts = [(sentence(short(words(name), 80)), short(text, 400)) for name, text in inputs.report.judge]
+    return Section("judge", "Judge", {"facts": facts}) if facts else None
 
 
 def _left_out(found: list[Slice]) -> int:
