@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shlex
+import signal
 import time
 import webbrowser
 from collections.abc import Iterator
@@ -122,6 +123,7 @@ def report(
     A pod in the job's namespace reads it from the output's claim and is deleted afterwards, whatever happens. Exit
     codes: 0 saved, 2 a mistake on the command line, 3 there is no page or it can't be had, 130 Ctrl-C.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # then, too, the pod is deleted
     with _ending_clearly("stopped; nothing was saved, and the pod that read the page is deleted"):
         jobs = connect(kubeconfig, context, namespace)
         page = fetch_page(jobs, name, secrets.token_hex(4), Clock(time.monotonic, time.sleep))

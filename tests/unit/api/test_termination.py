@@ -86,7 +86,7 @@ def test_a_message_fits_whatever_the_samples_say() -> None:
 def test_the_page_beside_the_report_is_left_out_before_the_figures() -> None:
     far = f"pvc://{'c' * 63}/{'f' * 900}"
     long = evaluation().model_copy(update={"report_uri": f"{far}/report.json", "page_uri": f"{far}/report.html"})
-    lineage = LineageStatus(mixture=[DatasetRevision(name=f"{n}" * 40, revision="r" * 40) for n in range(5)])
+    lineage = LineageStatus(mixture=[DatasetRevision(name=f"{n}" * 40, revision="r" * 90) for n in range(8)])
     read = through(result(evaluation=long, lineage=lineage))
     assert read.evaluation is not None
     assert read.evaluation.page_uri is None
