@@ -18,7 +18,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "manifests/samples/medqa-tiny.yaml"
 PAGE, PICTURE = ROOT / "docs/sample-report.html", ROOT / "docs/images/report.png"
-SIZE = {"width": 1000, "height": 1330}  # CSS pixels: verdict, scores and letters
+WIDTH, MARGIN = 1000, 24  # CSS pixels
+LAST = "#letters"  # the section that the picture ends with
 
 sys.path.insert(0, str(ROOT / "tests/helpers"))
 
@@ -55,8 +56,11 @@ def take_picture(page: Path, picture: Path) -> None:
     """The top of the page, as a reader first sees it."""
     from browser import browser, opened
 
-    with browser() as running, opened(running, page, **SIZE) as shown:
-        shown.page.screenshot(path=picture)
+    with browser() as running, opened(running, page, WIDTH) as shown:
+        box = shown.page.locator(LAST).bounding_box()
+        assert box, f"the page has no {LAST}"
+        clip = {"x": 0, "y": 0, "width": WIDTH, "height": box["y"] + box["height"] + MARGIN}
+        shown.page.screenshot(path=picture, full_page=True, clip=clip)
         assert not shown.complaints, shown.complaints
 
 

@@ -87,6 +87,11 @@ def test_hostile_text_is_text(chromium: Browser, hostile: Path) -> None:
 def test_it_prints_on_a4(chromium: Browser, page: Path) -> None:
     with opened(chromium, page) as shown:
         printed = shown.page.pdf(prefer_css_page_size=True)
+        shown.page.emulate_media(media="print")
+        shown.page.set_viewport_size({"width": 680, "height": 1000})  # A4 at 96 dpi, without its margins
+        assert shown.overflow() <= 0
+        tables = shown.page.locator(".wide").evaluate_all("all => all.map(one => one.scrollWidth - one.clientWidth)")
+        assert max(tables) <= 0  # what is wider lies below its neighbour on paper
     assert printed.startswith(b"%PDF-")
     assert b"/MediaBox [0 0 594" in printed or b"/MediaBox [0 0 595" in printed
     assert 2 <= printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") <= 8
