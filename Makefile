@@ -33,11 +33,12 @@ help: ## List the commands
 ## Set-up ---------------------------------------------------------------------------------------------------------
 
 # Debian's own docker-registry service would take the port of ours, so it is masked before it comes.
+PACKAGES := tests/cluster/packages.txt
 .PHONY: system
 system: ## Install the Debian packages that are missing (needs root; nothing to do with CLUSTER=current)
 	@if [ "$(CLUSTER)" = embedded ]; then \
-	  missing=$$({ dpkg-query --show --showformat '$${Package} $${Status}\n' $$(cat tests/cluster/packages.txt) 2>/dev/null || true; } \
-	    | awk '/ installed$$/ {print $$1}' | sort | comm -13 - <(sort tests/cluster/packages.txt)); \
+	  missing=$$({ dpkg-query --show --showformat '$${Package} $${Status}\n' $$(cat $(PACKAGES)) 2>/dev/null || true; } \
+	    | awk '/ installed$$/ {print $$1}' | sort | comm -13 - <(sort $(PACKAGES))); \
 	  if [[ "$$missing" = *docker-registry* && -d /run/systemd/system ]]; then systemctl mask --quiet docker-registry; fi; \
 	  if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; fi; \
 	fi
@@ -75,6 +76,10 @@ models: venv ## Make the small models of tests and demo
 	@$(PHASE) 'make models' $(BIN)/python tests/data/make_models.py tiny
 	@$(PHASE) 'make models' $(BIN)/python tests/data/make_models.py smollm2
 
+.PHONY: browser
+browser: ## Install the browser that tests and pictures of the report page need
+	@$(MAKE) system PACKAGES=tests/packages.txt
+
 .PHONY: begin ready
 begin:
 	@mkdir -p $(dir $(FINETUNE_PHASES)) && : > $(FINETUNE_PHASES)
@@ -82,7 +87,7 @@ begin:
 # Overlapped: the Go build and the images take most of a cold run.
 PARTS := models images $(if $(filter embedded,$(CLUSTER)),kubernetes)
 ready: begin ## Set up all that tests and demo need
-	@$(MAKE) system
+	@$(MAKE) system PACKAGES='tests/cluster/packages.txt tests/packages.txt'
 	@$(MAKE) --jobs=3 $(PARTS) s3-server
 
 .PHONY: ready-for-demo
@@ -133,7 +138,7 @@ test-apiserver: venv kubernetes ## Tests against a real kube-apiserver
 	$(BIN)/python -m pytest tests/apiserver
 
 .PHONY: test-trainer
-test-trainer: models s3-server ## The trainer with the real Unsloth on the CPU
+test-trainer: models s3-server browser ## The trainer with the real Unsloth on the CPU
 	$(BIN)/python -m pytest tests/trainer $(SHORT)
 
 .PHONY: test-cluster
@@ -167,6 +172,10 @@ generate: venv ## Regenerate crds/ from the models, docs from the code, and the 
 	$(BIN)/python -m finetune_api.crd > crds/finetune.dev_finetunejobs.yaml
 	$(BIN)/python docs/generate.py
 	UPDATE_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit -k golden
+
+.PHONY: sample-report
+sample-report: models browser ## Run the sample of docs/sample-report.html and renew it and its picture (minutes)
+	$(BIN)/python tests/data/make_sample_report.py --model $(MODELS)/smollm2
 
 COMPILE := uv pip compile --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 .PHONY: lock

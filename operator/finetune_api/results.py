@@ -449,6 +449,9 @@ class EvaluationStatus(StatusModel):
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
     report_uri: URI | None = Field(default=None, alias="reportURI", description="Where report.json lies.")
+    page_uri: URI | None = Field(
+        default=None, alias="pageURI", description="Where the same lies as a page for people, report.html."
+    )
 
     def metric(self, name: str) -> MetricStatus | None:
         """The entry of a metric, if it is there."""

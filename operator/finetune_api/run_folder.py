@@ -21,6 +21,7 @@ LOCK = "run.lock.json"
 ROW_CACHE = "row-cache"
 EVALUATIONS = "evaluations"
 REPORT = "report.json"
+PAGE = "report.html"
 LATEST = "latest"
 
 

@@ -31,8 +31,8 @@ def encode(result: StageResult) -> str:
 
     Of slices, which the report has, first the intervals go, then all. Sample answers and log lines are shortened next;
     then advice is left out, then the rows by name of a dataset (which dataset.json has) and the lineage of slices
-    (which result.json has), then the message of a failure is cut, then go the tests and intervals of metrics, and at
-    last what is said of gates, first of those that have passed, then the last of the metrics: the report has it all.
+    (which result.json has), then the message of a failure is cut, then go the place of the page, which lies beside the report,
+    the tests and intervals of metrics, and at last what is said of gates, first of those that have passed, then the last of the metrics: the report has it all.
     Verdicts of gates are never left out. Raises ValueError when it can't be made to fit, which the bounds of the other
     fields rule out.
     """
@@ -66,6 +66,10 @@ def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
         for length in _MESSAGE_LENGTHS:
             message = cut(shorter.failure.message, length)
             yield shorter.model_copy(update={"failure": shorter.failure.model_copy(update={"message": message})})
+    if shorter.evaluation:
+        # The page lies beside the report.
+        shorter = shorter.model_copy(update={"evaluation": shorter.evaluation.model_copy(update={"page_uri": None})})
+        yield shorter
     if shorter.evaluation:
         metrics = [_bare(metric) for metric in shorter.evaluation.metrics]
         bare = shorter.evaluation.model_copy(update={"metrics": metrics})

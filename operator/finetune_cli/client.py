@@ -1,13 +1,14 @@
-"""The only module that talks to the API server: lists and watches FineTuneJobs."""
+"""The only module that talks to the API server: lists and watches FineTuneJobs, and runs a pod that reads a file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from kubernetes.client import ApiClient, Configuration, CustomObjectsApi
+from kubernetes.client import ApiClient, ApiException, BatchV1Api, Configuration, CoreV1Api, CustomObjectsApi
 from kubernetes.config import (
     KUBE_CONFIG_DEFAULT_LOCATION,
     ConfigException,
@@ -23,6 +24,7 @@ from finetune_cli.errors import CliError, explain_object
 
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 15
+_TIMEOUTS = (CONNECT_SECONDS, ANSWER_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class JobClient:
             yield JobEvent(event["type"] == "DELETED", _read(event["object"]))
 
     @property
+    def pods(self) -> PodClient:
+        """The pods of the same namespace."""
+        return PodClient(self.api.api_client, self.namespace)
+
+    @property
     def _where(self) -> tuple[str, str, str, str]:
         return GROUP, VERSION, self.namespace, PLURAL
 
@@ -89,6 +96,57 @@ class JobClient:
             *self._where, _request_timeout=timeouts, **options
         )
         return answer
+
+
+@dataclass(frozen=True)
+class PodClient:
+    """Pods of one namespace, and the batch/v1 Jobs that made them, as the API server writes them.
+
+    Its calls raise ApiException, or an HTTPError of urllib3 when the server can't be reached.
+    """
+
+    api_client: Any  # kubernetes.client.ApiClient
+    namespace: str
+
+    def create(self, pod: dict[str, Any]) -> None:
+        """Creates a pod."""
+        CoreV1Api(self.api_client).create_namespaced_pod(self.namespace, pod, _request_timeout=_TIMEOUTS)
+
+    def get(self, name: str) -> dict[str, Any]:
+        """A pod as it stands."""
+        pod = CoreV1Api(self.api_client).read_namespaced_pod(name, self.namespace, _request_timeout=_TIMEOUTS)
+        return self._document(pod)
+
+    def log(self, name: str, container: str) -> str:
+        """All that a container has printed."""
+        answer = CoreV1Api(self.api_client).read_namespaced_pod_log(
+            name, self.namespace, container=container, _preload_content=False, _request_timeout=_TIMEOUTS
+        )
+        return str(answer.data.decode("utf-8", errors="replace"))
+
+    def delete(self, name: str) -> None:
+        """Deletes a pod at once; one that isn't there is deleted."""
+        try:
+            CoreV1Api(self.api_client).delete_namespaced_pod(
+                name, self.namespace, grace_period_seconds=0, _request_timeout=_TIMEOUTS
+            )
+        except ApiException as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+
+    def batch_job(self, name: str) -> dict[str, Any] | None:
+        """A Job; None for one that isn't there, or that the user may not see."""
+        try:
+            job = BatchV1Api(self.api_client).read_namespaced_job(name, self.namespace, _request_timeout=_TIMEOUTS)
+        except ApiException as error:
+            if error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
+                return None
+            raise
+        return self._document(job)
+
+    def _document(self, found: Any) -> dict[str, Any]:
+        document: dict[str, Any] = self.api_client.sanitize_for_serialization(found)
+        return document
 
 
 def connect(kubeconfig: Path | None, context: str | None, namespace: str | None) -> JobClient:

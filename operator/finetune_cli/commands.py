@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shlex
+import signal
 import time
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,6 +21,7 @@ from rich.console import Console
 from finetune_cli import result, text
 from finetune_cli.client import connect
 from finetune_cli.errors import CliError
+from finetune_cli.fetch import fetch_page, write_page
 from finetune_cli.follow import Clock, Follower
 from finetune_cli.main import INTERRUPTED
 from finetune_cli.screen import screen_for
@@ -67,6 +71,13 @@ Timeout = Annotated[
     ),
 ]
 
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Where to save it. Default: NAME-report.html.", show_default=False
+    ),
+]
+
 
 @app.callback()
 def group() -> None:
@@ -89,7 +100,8 @@ def watch(
     console = _console()
     given = {"-n": namespace, "--kubeconfig": kubeconfig, "--context": context}
     options = [f"{option} {shlex.quote(str(value))}" for option, value in given.items() if value]
-    with _ending_clearly(" ".join(["kubectl finetune watch", shlex.quote(name), *options])):
+    again = " ".join(["kubectl finetune watch", shlex.quote(name), *options])
+    with _ending_clearly(f"stopped watching; the job goes on, and {again} shows it again"):
         jobs = connect(kubeconfig, context, namespace)
         follower = Follower(jobs, name, timeout, Clock(time.monotonic, time.sleep))
         job = watch_until_over(follower.updates(), screen_for(console, _now), _now)
@@ -97,15 +109,39 @@ def watch(
     raise typer.Exit(0 if job.status.holds("Succeeded") else FAILED)
 
 
+@app.command()
+def report(
+    name: Name,
+    output: Output = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    in_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Save the report page of a FineTuneJob's evaluation.
+
+    A pod in the job's namespace reads it from the output's claim and is deleted afterwards, whatever happens. Exit
+    codes: 0 saved, 2 a mistake on the command line, 3 there is no page or it can't be had, 130 Ctrl-C.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # then, too, the pod is deleted
+    with _ending_clearly("stopped; nothing was saved, and the pod that read the page is deleted"):
+        jobs = connect(kubeconfig, context, namespace)
+        page = fetch_page(jobs, name, secrets.token_hex(4), Clock(time.monotonic, time.sleep))
+        file = write_page(page, output or Path(f"{name}-report.html"))
+    _tell(f"report: {file}")
+    if in_browser and not webbrowser.open(file.resolve().as_uri()):
+        _tell("no browser could be started: open the file in one")
+
+
 @contextmanager
-def _ending_clearly(again: str) -> Iterator[None]:
+def _ending_clearly(stopped: str) -> Iterator[None]:
     try:
         yield
     except CliError as error:
         _tell(f"error: {error}")
         raise typer.Exit(UNKNOWN) from error
     except KeyboardInterrupt as stop:
-        _tell(f"stopped watching; the job goes on, and {again} shows it again")
+        _tell(stopped)
         raise typer.Exit(INTERRUPTED) from stop
 
 

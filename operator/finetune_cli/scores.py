@@ -50,6 +50,8 @@ def render_evaluation(evaluation: EvaluationStatus) -> RenderableType:
         parts += [Text(), *(_gate(gate) for gate in evaluation.gates)]
     if evaluation.report_uri:
         parts.append(Text.assemble(("report ", "dim"), text.text(evaluation.report_uri)))
+    if evaluation.page_uri:
+        parts.append(Text.assemble(("page   ", "dim"), "kubectl finetune report saves it"))
     if evaluation.samples:
         heading = "The same prompt, answered by both" if with_base else "Prompts, answered by the tuned model"
         parts += [Text(), Text(heading, "bold")]

@@ -1,7 +1,7 @@
 """The command line: ``train`` and ``evaluate`` run a stage in its pod, ``run`` a whole job without a cluster.
 
 ``data`` shows what a job would train on, ``plan`` what it would do, ``compare`` what finished runs came to,
-``verify`` whether an evaluation comes out again.
+``verify`` whether an evaluation comes out again, ``report`` makes its page.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from finetune_trainer.compare_command import compare_runs
 from finetune_trainer.data_command import show_rows
 from finetune_trainer.local_run import local_config, read_job, run_locally
 from finetune_trainer.plan_command import gpu_sizes, show_plan
+from finetune_trainer.report_command import make_page
 from finetune_trainer.stage.config import load_config
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError, failure_of
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return compare_runs(options.runs, options.json)
         if options.command == "verify":
             return verify_report(options.report, options.mount, Path.cwd())
+        if options.command == "report":
+            return make_page(options.report, options.output, options.open)
         if options.command in _OF_A_JOB:
             return _of_a_job(options)
         config = load_config(options.config)
@@ -132,4 +135,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CLAIM=FOLDER",
         help="a folder for a claim that model or rows come from; again for each",
     )
+    report = commands.add_parser(
+        "report",
+        help="make the page of an evaluation",
+        description="Makes an evaluation's report.html from the files of its run: one page that needs no network. "
+        "The evaluation itself leaves it beside report.json; this makes it anew, or elsewhere.",
+    )
+    report.add_argument(
+        "report",
+        type=Path,
+        metavar="REPORT",
+        help="an evaluation's report.json, its folder, or a run's folder: then its newest evaluation",
+    )
+    report.add_argument("--output", type=Path, metavar="FILE", help="where the page goes (default: beside report.json)")
+    report.add_argument("--open", action="store_true", help="open it in a browser")
     return parser

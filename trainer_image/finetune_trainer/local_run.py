@@ -172,6 +172,9 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
         for result in results
         if result.evaluation and result.evaluation.report_uri
     ]
+    artefacts += [
+        ("page", result.evaluation.page_uri) for result in results if result.evaluation and result.evaluation.page_uri
+    ]
     return [*lines, *(f"{name}: {config.local_path(parse_claim(uri))}" for name, uri in artefacts)]
 
 

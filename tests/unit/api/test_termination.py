@@ -65,7 +65,15 @@ def evaluation(text: str = "ü", names: tuple[str, ...] = DEFAULT_METRICS) -> Ev
         MetricStatus(name=name, base=value, tuned=value, difference="0.1", p_value="0.01", paired_test=test)
         for name in names
     ]
-    return EvaluationStatus(summary="0.1→0.2", examples=9, metrics=metrics, samples=[sample] * 3)
+    uri = f"pvc://{'c' * 63}/{'f' * 60}"
+    return EvaluationStatus(
+        summary="0.1→0.2",
+        examples=9,
+        metrics=metrics,
+        samples=[sample] * 3,
+        report_uri=f"{uri}/report.json",
+        page_uri=f"{uri}/report.html",
+    )
 
 
 @pytest.mark.parametrize("text", ["a", "ü", "語", "😀", '"', "\u0007"])
@@ -104,6 +112,17 @@ def test_all_metrics_at_once_fit_with_their_values() -> None:
     assert read.evaluation is not None
     assert [metric.name for metric in read.evaluation.metrics] == list(get_args(MetricName))
     assert all(metric.tuned and metric.base and metric.p_value for metric in read.evaluation.metrics)
+
+
+def test_the_page_beside_the_report_is_left_out_before_the_figures() -> None:
+    far = f"pvc://{'c' * 63}/{'f' * 900}"
+    long = evaluation().model_copy(update={"report_uri": f"{far}/report.json", "page_uri": f"{far}/report.html"})
+    lineage = LineageStatus(mixture=[DatasetRevision(name=f"{n}" * 40, revision="r" * 90) for n in range(8)])
+    read = through(result(evaluation=long, lineage=lineage))
+    assert read.evaluation is not None
+    assert read.evaluation.page_uri is None
+    assert read.evaluation.report_uri == long.report_uri
+    assert read.evaluation.metrics == long.metrics
 
 
 @pytest.mark.parametrize("text", ["a", "ü", "語", "😀", '"', "\u0007"])

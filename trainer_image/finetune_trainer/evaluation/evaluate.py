@@ -38,6 +38,7 @@ from finetune_trainer.evaluation.slice_status import few_rows_advice
 from finetune_trainer.models.artefacts import finished_training
 from finetune_trainer.models.methods import METHODS
 from finetune_trainer.models.tuned import Tuned, given, trained
+from finetune_trainer.page.writing import with_page
 from finetune_trainer.sources.pins import Pins, pins_of, read_pins, write_pins
 from finetune_trainer.sources.stored_report import ComparedReport, StoredReport
 from finetune_trainer.stage.console import say
@@ -99,7 +100,7 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
             *few_rows_advice(outcome.slices),
         ]
         sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": advice}
-        result = stage_result(config, EVALUATE, sections)
+        result = with_page(folder, stage_result(config, EVALUATE, sections))
         write_result(folder.result, result)
         return result
 
@@ -210,7 +211,8 @@ def _write_report(
     assert evaluation, "an evaluation was scored"
     measured = [measure(metric, outcome) for metric in metrics]
     status = evaluation_status(outcome, measured, about, folder.report_uri)
-    document = report_document(outcome, measured, about, status, made_from.to_api())
+    job = {"namespace": config.job.namespace, "name": config.job.name}
+    document = report_document(outcome, measured, about, status, {"job": job, **made_from.to_api()})
     if evaluation.gates:
         # By what the report says, as anybody could who has it.
         stored, seed = StoredReport.model_validate(document), config.spec.training.seed

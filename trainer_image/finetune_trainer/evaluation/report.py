@@ -116,16 +116,16 @@ def summarise(measured: Sequence[Measured]) -> str:
 
 
 def report_document(
-    outcome: Outcome, measured: Sequence[Measured], about: About, status: EvaluationStatus, digests: dict[str, str]
+    outcome: Outcome, measured: Sequence[Measured], about: About, status: EvaluationStatus, origin: dict[str, Any]
 ) -> dict[str, Any]:
-    """What report.json holds: definitions, scores, how often each option was chosen, what became of the
-    answers in words, those of the samples in full, every row.
+    """What report.json holds: ``origin`` (the job, and what it was made from), definitions, scores, how often each
+    option was chosen, what became of the answers in words, those of the samples in full, every row.
 
     Rows are found again by ``sha256``, the digest of what the row itself holds, so that two reports can be paired.
     """
     return {
         "version": VERSION,
-        **digests,
+        **origin,
         "definitions": {**{one.metric.name: one.metric.definition for one in measured}, **DEFINITIONS},
         "evaluation": status.model_copy(update={"samples": []}).to_api(),
         "details": _details(measured),

@@ -105,6 +105,14 @@ class EvaluationFolder(Folder):
     def report_uri(self) -> str:
         return str(self.uri / naming.REPORT)
 
+    @property
+    def page(self) -> Path:
+        return self.path / naming.PAGE
+
+    @property
+    def page_uri(self) -> str:
+        return str(self.uri / naming.PAGE)
+
 
 F = TypeVar("F", bound=Folder)
 # The result in a folder if all of its artefacts are whole, whichever job it is of.

@@ -1,0 +1,1 @@
+"""The report page: one self-contained HTML document of what a run's folder says of an evaluation."""
