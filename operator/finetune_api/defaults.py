@@ -13,6 +13,7 @@ from finetune_api.base import sha256_of
 from finetune_api.dataset import Dataset
 from finetune_api.evaluation import EvaluationSpec
 from finetune_api.held_out import HeldOut
+from finetune_api.judge import INDIFFERENT
 from finetune_api.lora import Initialization, LoraSpec
 from finetune_api.output import ADAPTER, MERGED, OutputFormat, OutputSpec
 from finetune_api.row_formats import FORMAT_FIELDS
@@ -127,7 +128,7 @@ class ResolvedSpec(FineTuneJobSpec):
             by_alias=True,
             exclude_defaults=True,
             exclude_none=True,
-            exclude={"dataset": {"secret_ref"}, "retention": {"secret_ref"}},
+            exclude={"dataset": {"secret_ref"}, "retention": {"secret_ref"}, "judge": INDIFFERENT},
         )
         if _shape(evaluation.dataset) == _shape(spelled.dataset):  # as when the spec says nothing of it
             named["dataset"] = {name: value for name, value in named["dataset"].items() if name not in _SHAPE}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from finetune_api.base import ApiModel
+from finetune_api.base import ApiModel, FieldError
 from finetune_api.held_out import EvaluationDatasetSpec
+from finetune_api.judge import JUDGE_RULES, PAIRWISE_WITHOUT_BASE, JudgeSpec
 from finetune_api.rules import rule, validations
 
 MetricName = Literal["Accuracy", "LetterAccuracy", "Perplexity"]
@@ -23,6 +24,8 @@ class LatencySpec(ApiModel):
 
 class EvaluationSpec(ApiModel):
     """What is measured after training, on base and tuned alike."""
+
+    model_config = {"json_schema_extra": validations(*JUDGE_RULES)}
 
     dataset: EvaluationDatasetSpec = Field(description="Held-out rows.")
     compare_with_base: bool = Field(default=True, description="Score the base model on the same rows.")
@@ -48,6 +51,11 @@ class EvaluationSpec(ApiModel):
         description="Measures how fast base, base with adapter, and the model with the adapter merged into its weights "
         "answer, one prompt at a time. {}: with the defaults. Left out: not measured.",
     )
+    judge: JudgeSpec | None = Field(
+        default=None,
+        description="A language model that judges the answers in words. One that is down, late or talks nonsense costs "
+        "its judgements and nothing else. Left out: none is asked.",
+    )
     max_new_tokens: int = Field(default=128, ge=1, le=4096, description="Longest sampled answer, in tokens.")
     sample_prompts: int = Field(
         default=3, ge=0, le=32, description="Rows that base and tuned also answer in words, side by side."
@@ -59,3 +67,9 @@ class EvaluationSpec(ApiModel):
         if len(set(metrics)) < len(metrics):
             raise ValueError(_METRIC_TWICE)
         return metrics
+
+    @model_validator(mode="after")
+    def _check_judge(self) -> Self:
+        if self.judge and self.judge.pairwise and not self.compare_with_base:
+            raise FieldError("judge", PAIRWISE_WITHOUT_BASE)
+        return self

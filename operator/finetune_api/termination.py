@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 from finetune_api.base import canonical_json, cut
+from finetune_api.judge_status import JudgeScore, JudgeStatus
 from finetune_api.results import Answer, EvaluationStatus, MetricStatus, MetricValue, SampleAnswer, StageResult
 
 LIMIT_BYTES = 4096
@@ -20,7 +21,8 @@ def encode(result: StageResult) -> str:
 
     Sample answers and log lines are shortened first; then advice is left out, then the rows by name of a dataset (which
     dataset.json has), then the message of a failure is cut, and
-    at last go the tests and intervals of metrics, which the report has. Raises ValueError when it can't be made to fit,
+    at last go the tests and intervals of metrics, and all but the means and preferences of a judge, which the report
+    has. Raises ValueError when it can't be made to fit,
     which the bounds of the other fields rule out.
     """
     for shorter in _ever_shorter(result):
@@ -47,7 +49,9 @@ def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
             yield shorter.model_copy(update={"failure": shorter.failure.model_copy(update={"message": message})})
     if shorter.evaluation:
         metrics = [_bare(metric) for metric in shorter.evaluation.metrics]
-        yield shorter.model_copy(update={"evaluation": shorter.evaluation.model_copy(update={"metrics": metrics})})
+        judge = _bare_judge(shorter.evaluation.judge)
+        update = {"metrics": metrics, "judge": judge}
+        yield shorter.model_copy(update={"evaluation": shorter.evaluation.model_copy(update=update)})
 
 
 def _bare(metric: MetricStatus) -> MetricStatus:
@@ -58,6 +62,20 @@ def _bare(metric: MetricStatus) -> MetricStatus:
         difference=metric.difference,
         p_value=metric.p_value,
     )
+
+
+def _bare_judge(judge: JudgeStatus | None) -> JudgeStatus | None:
+    if judge is None:
+        return None
+    scores = [
+        JudgeScore(
+            name=one.name,
+            base=one.base and MetricValue(value=one.base.value),
+            tuned=one.tuned and MetricValue(value=one.tuned.value),
+        )
+        for one in judge.scores
+    ]
+    return judge.model_copy(update={"scores": scores, "agreement": [], "message": None})
 
 
 def decode(message: str) -> StageResult | None:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from finetune_api.results import Answer, EvaluationStatus, LatencyStatus, MetricStatus, MetricValue, SampleAnswer
 from finetune_cli import text
+from finetune_cli.judgements import render_judge
 
 
 def render_evaluation(evaluation: EvaluationStatus) -> RenderableType:
@@ -27,6 +28,8 @@ def render_evaluation(evaluation: EvaluationStatus) -> RenderableType:
         parts += [Text(), _scores(heading, evaluation.retention.metrics, with_base)]
     if evaluation.latency:
         parts += [Text(), _latency(evaluation.latency)]
+    if evaluation.judge:
+        parts += [Text(), *render_judge(evaluation.judge)]
     if evaluation.report_uri:
         parts.append(Text.assemble(("report ", "dim"), text.text(evaluation.report_uri)))
     if evaluation.samples:

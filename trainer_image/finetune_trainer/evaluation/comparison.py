@@ -69,7 +69,7 @@ class _Task:
             raise StageError(Reason.EVALUATION_FAILED, *not_finite(name, device)) from error
         asked = [self.questions[index] for index in answerable(self.questions)[: self._answers]]
         prompts, length = [question.prompt for question in asked], self.evaluation.max_new_tokens
-        if want_answers(self.metrics):
+        if want_answers(self.metrics) or self.evaluation.judge:
             say(f"{name}: answering {len(asked)} rows in words")
         answers = answer(model, prompts, chat, pad_id, length, budget, self.contestants.context)
         return Side(scores, [self._read(question, one) for question, one in zip(asked, answers, strict=True)])
@@ -88,7 +88,8 @@ class _Task:
 
     @property
     def _answers(self) -> int:
-        return self.rows if want_answers(self.metrics) else self.evaluation.sample_prompts
+        judged = self.evaluation.judge.max_examples if self.evaluation.judge else 0
+        return self.rows if want_answers(self.metrics) else max(self.evaluation.sample_prompts, judged)
 
     def _read(self, question: Question, answer: Generated) -> Generated:
         if question.choices is None:
@@ -151,7 +152,7 @@ def compare(
 
     tasks = [task(examples, evaluation)]
     if retention:
-        wanted = {"metrics": retention_metrics(retention), "sample_prompts": 0, "latency": None}
+        wanted = {"metrics": retention_metrics(retention), "sample_prompts": 0, "latency": None, "judge": None}
         tasks.append(task(retention, evaluation.model_copy(update=wanted)))
     models = 2 if evaluation.compare_with_base else 1
     questions, rows = sum(len(one.questions) for one in tasks), sum(one.rows for one in tasks)

@@ -6,22 +6,25 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from finetune_api.config import RunConfig
 from finetune_api.evaluation import EvaluationSpec
 from finetune_api.reasons import Reason
-from finetune_api.results import EvaluationStatus, LineageStatus, StageResult
+from finetune_api.results import MAX_ADVICE, EvaluationStatus, LineageStatus, StageResult
 from finetune_api.spec_file import spec_text
 from finetune_api.stages import EVALUATE
 from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.example import Example
 from finetune_trainer.data.held_out import keep_fitting
 from finetune_trainer.data.prepare import Inputs, prepare_evaluation
+from finetune_trainer.evaluation.judge.status import Judged, is_judged
 from finetune_trainer.evaluation.measure import measure
 from finetune_trainer.evaluation.metrics import metrics_of
 from finetune_trainer.evaluation.outcome import Outcome
 from finetune_trainer.evaluation.report import (
     About,
+    answered_rows,
     evaluation_status,
     report_document,
     report_lines,
@@ -45,6 +48,9 @@ from finetune_trainer.stage.result import (
 )
 from finetune_trainer.stage.run_folder import EvaluationFolder, RunFolder, belongs, find_trained, open_evaluation
 
+if TYPE_CHECKING:
+    from finetune_trainer.evaluation.judge.run import Judge
+
 
 def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
     """Scores base and tuned on the same held-out rows.
@@ -64,28 +70,38 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
             "train first, with the same spec",
         )
     run_folder, trained = found
+    judge = _open_judge(config) if evaluation.judge else None
     with open_evaluation(config, run_folder, lambda folder: finished_evaluation(folder, config)) as turn:
         if turn.done:
             say(f"already evaluated: {turn.folder.uri}")
             return turn.done
         inputs = prepare_evaluation(config, _earlier_pins(config, turn.earlier_lock, run_folder, trained))
         made_from, runner = lineage(config, EVALUATE, inputs.pins), stage_lineage(config, inputs.device.name)
-        if reused := turn.reuse(lambda result: is_identical(result, made_from, runner)):
+        if reused := turn.reuse(lambda one: is_identical(one, made_from, runner) and is_judged(one)):
             return reused
         folder = turn.folder
         write_pins(folder.lock, inputs.pins)
         write_text(folder.spec, spec_text(config.spec))  # the run's own may ask for another evaluation
         final_loss = trained.training.final_loss if trained.training else None
+        if judge:
+            judge.probe()  # before the GPU's time is spent
         outcome, dropped = score(config, evaluation, inputs, run_folder, _progress(pusher, final_loss))
+        judged = judge.judge(answered_rows(outcome)) if judge else None
 
         turn.confirm()
         about = About(dropped, inputs.shared)
-        status = _write_report(folder, outcome, evaluation, about, made_from)
-        advice = [*inputs.advice, *rounding_advice(outcome)]
+        status = _write_report(folder, outcome, evaluation, about, made_from, judged)
+        advice = [*inputs.advice, *rounding_advice(outcome), *(judged.advice if judged else [])][:MAX_ADVICE]
         sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": advice}
         result = stage_result(config, EVALUATE, sections)
         write_result(folder.result, result)
         return result
+
+
+def _open_judge(config: RunConfig) -> Judge | None:
+    from finetune_trainer.evaluation.judge.run import open_judge  # its client takes a second to import
+
+    return open_judge(config)
 
 
 def finished_evaluation(folder: EvaluationFolder, config: RunConfig) -> StageResult | None:
@@ -153,13 +169,21 @@ def score(
 
 
 def _write_report(
-    folder: EvaluationFolder, outcome: Outcome, evaluation: EvaluationSpec, about: About, made_from: LineageStatus
+    folder: EvaluationFolder,
+    outcome: Outcome,
+    evaluation: EvaluationSpec,
+    about: About,
+    made_from: LineageStatus,
+    judged: Judged | None,
 ) -> EvaluationStatus:
     measured = [measure(metric, outcome) for metric in metrics_of(evaluation.metrics)]
     status = evaluation_status(outcome, measured, about, folder.report_uri)
+    status = status.model_copy(update={"judge": judged.status if judged else None})
     for line in report_lines(outcome, status):
         say(line)
     document = report_document(outcome, measured, about, status, made_from.to_api())
+    if judged:
+        document["judge"] = judged.document
     write_text(folder.report, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
     return status
 
