@@ -88,6 +88,7 @@ def reevaluate(found: FinishedEvaluation, config: RunConfig) -> Reevaluation:
     _check_inputs(found.pins, inputs.pins)
     evaluation = config.spec.evaluation
     assert evaluation, "the spec has the digest of one with an evaluation"
+    evaluation = evaluation.model_copy(update={"judge": None})  # it is not asked again: its figures are its own
     outcome, dropped = score(config, evaluation, inputs, run_folder, lambda done, total: None)
     measured = [measure(metric, outcome) for metric in metrics_of(evaluation.metrics)]
     about = About(dropped, inputs.shared)

@@ -62,7 +62,15 @@ def many_sources() -> dict[str, Any]:
         "spec": {
             "model": {**source(8), "adapter": source(11)},
             "dataset": {**source(9), "mixture": mixture, "validation": source(12), "replay": source(13)},
-            "evaluation": {"dataset": source(10), "retention": source(14)},
+            "evaluation": {
+                "dataset": source(10),
+                "retention": source(14),
+                "judge": {
+                    "endpoint": "https://judge.example/v1",
+                    "model": "judge",
+                    "secretRef": {"name": f"{LONGEST}z"},
+                },
+            },
             "tracking": {
                 "mlflow": {"secretRef": {"name": f"{LONGEST}x"}},
                 "wandb": {"secretRef": {"name": f"{LONGEST}y"}},
@@ -242,7 +250,16 @@ def test_as_many_claims_and_secrets_as_a_spec_can_name_are_mounted_whatever_thei
     assert len([one for one in volumes if "persistentVolumeClaim" in one]) == 17
     assert max(len(one["name"]) for one in volumes) <= 63
     config = order("many-sources").config(EVALUATE)
-    assert (len(config.mounts), len(config.secrets), len(config.secrets[0].name)) == (17, 17, 253)
+    assert (len(config.mounts), len(config.secrets), len(config.secrets[0].name)) == (17, 18, 253)
+
+
+def test_a_judges_secret_is_mounted_by_the_evaluation_alone() -> None:
+    made = order("many-sources")
+    found = {}
+    for stage in stages_of(made.spec):
+        job = json.dumps(build(made, stage, 0)["spec"]["template"]["spec"])
+        found[stage.name] = (f"{LONGEST}z" in job, f"{LONGEST}z" in [one.name for one in made.config(stage).secrets])
+    assert found == {"Train": (False, False), "Evaluate": (True, True)}
 
 
 def test_gpus_are_asked_for_by_the_profile_s_resource_and_only_when_wanted() -> None:

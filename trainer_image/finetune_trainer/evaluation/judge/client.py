@@ -141,9 +141,6 @@ async def connect(session: Session) -> AsyncIterator[Client]:
         raise ValueError(f"{spec.endpoint!r} is no URL: {error}") from error
     if not endpoint.host:
         raise ValueError(f"{spec.endpoint!r} is no URL: it names no host")
-    headers: dict[str, Any] = {"Accept-Encoding": "identity"}
-    if session.key is None:
-        headers["Authorization"] = openai.Omit()
     async with _BoundedClient(session) as http:
         yield Client(
             session,
@@ -152,7 +149,7 @@ async def connect(session: Session) -> AsyncIterator[Client]:
                 api_key=session.key or "none",
                 max_retries=spec.max_retries,
                 timeout=spec.timeout_seconds,
-                default_headers=headers,
+                default_headers={"Accept-Encoding": "identity"},
                 http_client=http,
             ),
         )
@@ -173,6 +170,8 @@ class _BoundedClient(httpx2.AsyncClient):
         if self._session.requests >= spec.max_requests:
             raise BudgetSpent
         self._session.requests += 1
+        if not self._session.key:  # the client sends some key in any case
+            request.headers.pop("Authorization", None)
         try:
             async with asyncio.timeout(spec.timeout_seconds):
                 response = await super().send(request, **{**options, "stream": True})

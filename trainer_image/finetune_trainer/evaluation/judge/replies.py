@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, create_model
 
 from finetune_api.base import first_problem
 from finetune_api.judge import Criterion
 
-Points = Literal[1, 2, 3, 4, 5]
+# Strict, since true is no point. An enum, which more servers guide a reply by than bounds.
+Points = Annotated[int, Field(strict=True, ge=1, le=5), WithJsonSchema({"type": "integer", "enum": [1, 2, 3, 4, 5]})]
 # Characters. What a server sends is bounded before; this bounds what is kept.
 _MAX_REPLY = 65536
 
@@ -44,7 +45,7 @@ class ScoreReply(JudgeReply):
 
 def score_reply(rubric: Sequence[Criterion]) -> type[ScoreReply]:
     """The form of a reply with points for these criteria."""
-    fields: dict[str, Any] = {name: (Annotated[Points, Field()], ...) for name in rubric}
+    fields: dict[str, Any] = dict.fromkeys(rubric, (Points, ...))
     return create_model("ScoreReply", __base__=ScoreReply, **fields)
 
 

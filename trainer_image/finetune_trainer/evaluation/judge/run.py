@@ -76,7 +76,9 @@ class Judge:
         async with connect(session) as client:
             while True:
                 try:
-                    await _ask(client, session, Task(0, 0, TUNED), [_PROBE], self._seed, retries=1)
+                    await _ask(
+                        client, session, Task(0, 0, TUNED), [_PROBE], self._seed, min(1, session.spec.max_retries)
+                    )
                     return
                 except Unusable:
                     return

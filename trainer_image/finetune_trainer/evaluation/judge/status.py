@@ -24,6 +24,7 @@ _DIGITS = 4
 # Krippendorff 2004, Content Analysis, chapter 11: below it, judgements support no conclusion.
 _LOWEST_ALPHA = 0.667
 _MANY_SWAYED = 0.25  # of comparisons
+_MANY_UNUSABLE = 0.1  # of replies
 DEFINITIONS = {
     "scores": "mean points, 1 to 5; each row counts once, as the mean of its repeats. interval95 is Wilson's of the "
     "mean on a scale of 0 to 1: nothing on that scale varies more than a proportion of the same mean, so it is rather "
@@ -146,14 +147,14 @@ def is_judged(result: StageResult) -> bool:
 def judge_advice(status: JudgeStatus, repeats: int) -> list[Advice]:
     """What to know of a judge that was not there, or is not to be relied on."""
     advice = []
-    if status.outcome in (FAILED, INCOMPLETE):
-        asked = status.judged + status.unusable + status.unanswered + status.unjudged
+    replied, missing = status.judged + status.unusable, status.unanswered + status.unjudged
+    if missing or not replied:
         text = (
-            f"the judge gave {status.judged} of {asked} judgements ({status.message}): the other figures stand; mend "
+            f"the judge gave {status.judged} of {replied + missing} judgements ({status.message}): the other figures stand; mend "
             "that and apply under a new name to have it judge, the adapter is reused"
         )
         advice.append(Advice(reason="JudgeIncomplete", message=text))
-    elif status.unusable > status.judged / 10:
+    if status.unusable > _MANY_UNUSABLE * replied:
         text = (
             f"{status.unusable} replies of the judge were no judgement ({status.message}): take a model that follows "
             "instructions, or raise maxReplyTokens"
