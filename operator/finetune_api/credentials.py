@@ -10,6 +10,8 @@ from finetune_api.base import ApiModel
 
 SECRET_DIRECTORY = "/mnt/secrets"
 HUB_TOKEN = "HF_TOKEN"
+# Of an OpenAI-compatible endpoint, by the name of OpenAI's own environment variable.
+JUDGE_KEY = "OPENAI_API_KEY"
 # What a Secret for s3:// may hold, by the names of AWS's own environment variables. The last is PEM text.
 S3_KEYS = (
     "AWS_ACCESS_KEY_ID",

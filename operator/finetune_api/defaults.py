@@ -16,6 +16,7 @@ from finetune_api.dataset import Dataset, DatasetSpec
 from finetune_api.evaluation import EvaluationSpec
 from finetune_api.evaluation_alone import READ_OF_TRAINING
 from finetune_api.held_out import HeldOut
+from finetune_api.judge import INDIFFERENT
 from finetune_api.lora import Initialization, LoraSpec
 from finetune_api.output import ADAPTER, MERGED, OutputFormat, OutputSpec
 from finetune_api.row_formats import FORMAT_FIELDS
@@ -157,6 +158,7 @@ class ResolvedSpec(FineTuneJobSpec):
             exclude={
                 "dataset": {"secret_ref"},
                 "retention": {"secret_ref"},
+                "judge": INDIFFERENT,
                 "slices": {"__all__": {"dataset": {"secret_ref"}}},
             },
         )

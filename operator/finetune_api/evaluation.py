@@ -10,6 +10,7 @@ from finetune_api.base import ApiModel, FieldError
 from finetune_api.checks import MAX_CHECKS, CheckSpec, check_names, check_names_rule
 from finetune_api.gates import GATE_RULES, MAX_GATES, NO_BASE, NO_RETENTION, UNKNOWN_METRIC, GateSpec
 from finetune_api.held_out import EvaluationDatasetSpec
+from finetune_api.judge import JUDGE_RULES, PAIRWISE_WITHOUT_BASE, JudgeSpec
 from finetune_api.prompts import MAX_PROMPTS, PROMPT_TWICE, PromptSpec
 from finetune_api.rules import rule, validations
 from finetune_api.slices import MAX_SLICES, SLICE_TWICE, SliceSpec
@@ -44,7 +45,7 @@ class LatencySpec(ApiModel):
 class EvaluationSpec(ApiModel):
     """What is measured after training, on base and tuned alike."""
 
-    model_config = {"json_schema_extra": validations(*GATE_RULES)}
+    model_config = {"json_schema_extra": validations(*GATE_RULES, *JUDGE_RULES)}
 
     dataset: EvaluationDatasetSpec = Field(description="Held-out rows.")
     compare_with_base: bool = Field(default=True, description="Score the base model on the same rows.")
@@ -100,6 +101,11 @@ class EvaluationSpec(ApiModel):
         default=None,
         description="Measures how fast base, base with adapter, and the model with the adapter merged into its weights "
         "answer, one prompt at a time. {}: with the defaults. Left out: not measured.",
+    )
+    judge: JudgeSpec | None = Field(
+        default=None,
+        description="A language model that judges the answers in words. One that is down, late or talks nonsense costs "
+        "its judgements and nothing else. Left out: none is asked.",
     )
     max_new_tokens: int = Field(default=128, ge=1, le=4096, description="Longest sampled answer, in tokens.")
     sample_prompts: int = Field(
@@ -166,3 +172,9 @@ class EvaluationSpec(ApiModel):
         if len(set(names)) < len(names):
             raise ValueError(PROMPT_TWICE)
         return prompts
+
+    @model_validator(mode="after")
+    def _check_judge(self) -> Self:
+        if self.judge and self.judge.pairwise and not self.compare_with_base:
+            raise FieldError("judge", PAIRWISE_WITHOUT_BASE)
+        return self

@@ -147,8 +147,8 @@ _TABLE = (
     FailureClass(
         Reason.CREDENTIALS_REJECTED,
         Retry.NEVER,
-        "a source wants credentials, or does not take those that it was given",
-        "check the Secret that the source's secretRef names, and what its owner may read",
+        "a source or a judge wants credentials, or does not take those that it was given",
+        "check the Secret that its secretRef names, and what its owner may read",
         74,
     ),
     FailureClass(

@@ -8,7 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from finetune_api.base import ApiModel, Count, Number, Sha256, Short, StatusModel, Time, Word
+from finetune_api.judge_status import JudgeStatus
 from finetune_api.stages import TRAIN
+
+# Those who read results find them here, too.
+from finetune_api.values import Interval as Interval
+from finetune_api.values import MetricValue as MetricValue
 
 URI = Annotated[str, Field(max_length=1024)]
 Text = Annotated[str, Field(max_length=512)]
@@ -283,20 +288,6 @@ class StageLineage(StatusModel):
     device: Short | None = Field(default=None, description="What it computed on.")
 
 
-class Interval(StatusModel):
-    """A 95% interval: of a proportion the Wilson score interval (Wilson 1927), of BLEU and ChrF by bootstrap."""
-
-    low: Number = Field(description="Lower end.")
-    high: Number = Field(description="Upper end.")
-
-
-class MetricValue(StatusModel):
-    """A metric of one model."""
-
-    value: Number = Field(description="The value; accuracies, rates and checks are proportions from 0 to 1.")
-    interval95: Interval | None = Field(default=None, description="95% interval, where the metric has one.")
-
-
 class PairedTest(StatusModel):
     """Whether tuned differs from base by more than chance, on the same rows."""
 
@@ -441,6 +432,7 @@ class EvaluationStatus(StatusModel):
         description="What became of the gates, in the order of the spec.",
         json_schema_extra={"x-kubernetes-list-type": "atomic"},
     )
+    judge: JudgeStatus | None = Field(default=None, description="What a language model thinks of the answers.")
     runtime_seconds: Count = Field(default=0, description="Wall-clock seconds, without loading.")
     samples: list[SampleAnswer] = Field(
         default=[],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from finetune_api.defaults import ResolvedSpec
+from finetune_api.stages import EVALUATE, Stage
 from finetune_api.uris import ClaimPath, parse_claim, parse_source
 
 
@@ -71,15 +72,16 @@ def claims_written(spec: ResolvedSpec) -> list[str]:
     return list(dict.fromkeys([output, spec.training.checkpoint.claim_name or output]))
 
 
-def secrets_read(spec: ResolvedSpec) -> list[str]:
-    """The Secrets that a spec names, each once, in the order of the spec."""
+def secrets_read(spec: ResolvedSpec, stage: Stage) -> list[str]:
+    """The Secrets that a stage of a spec reads, each once. That of a judge is the evaluation's alone."""
     tracking = spec.tracking
+    judge = spec.evaluation.judge if spec.evaluation and stage is EVALUATE else None
     trackers = [tracking.mlflow, tracking.wandb] if tracking else []
     return list(
         dict.fromkeys(
             [
                 *(one.secret for one in sources_of(spec) if one.secret),
-                *(one.secret_ref.name for one in trackers if one and one.secret_ref),
+                *(one.secret_ref.name for one in [*trackers, judge] if one and one.secret_ref),
             ]
         )
     )

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from finetune_api.base import canonical_json, cut
 from finetune_api.gate_verdicts import PASSED
+from finetune_api.judge_status import JudgeScore, JudgeStatus
 from finetune_api.results import (
     Answer,
     EvaluationStatus,
@@ -31,10 +32,11 @@ def encode(result: StageResult) -> str:
 
     Of slices, which the report has, first the intervals go, then all. Sample answers and log lines are shortened next;
     then advice is left out, then the rows by name of a dataset (which dataset.json has) and the lineage of slices
-    (which result.json has), then the message of a failure is cut, then go the place of the page, which lies beside the report,
-    the tests and intervals of metrics, and at last what is said of gates, first of those that have passed, then the last of the metrics: the report has it all.
-    Verdicts of gates are never left out. Raises ValueError when it can't be made to fit, which the bounds of the other
-    fields rule out.
+    (which result.json has), then the message of a failure is cut, then go the place of the page, which lies beside the
+    report, then the tests and intervals of metrics and all but the means and preferences of a judge, and at last what
+    is said of gates, first of those that have passed, then the last of the metrics: the report has it all. Verdicts of
+    gates are never left out. Raises ValueError when it can't be made to fit, which the bounds of the other fields rule
+    out.
     """
     for shorter in _ever_shorter(result):
         text = canonical_json(shorter.to_api())
@@ -72,7 +74,8 @@ def _ever_shorter(result: StageResult) -> Iterator[StageResult]:
         yield shorter
     if shorter.evaluation:
         metrics = [_bare(metric) for metric in shorter.evaluation.metrics]
-        bare = shorter.evaluation.model_copy(update={"metrics": metrics})
+        judge = _bare_judge(shorter.evaluation.judge)
+        bare = shorter.evaluation.model_copy(update={"metrics": metrics, "judge": judge})
         yield shorter.model_copy(update={"evaluation": bare})
         for length in _GATE_LENGTHS:
             gates = [_short_gate(gate, length) for gate in bare.gates]
@@ -104,6 +107,20 @@ def _bare(metric: MetricStatus) -> MetricStatus:
 def _short_gate(gate: GateStatus, length: int) -> GateStatus:
     kept = gate.message and cut(gate.message, length) if length and gate.verdict != PASSED else None
     return gate.model_copy(update={"message": kept})
+
+
+def _bare_judge(judge: JudgeStatus | None) -> JudgeStatus | None:
+    if judge is None:
+        return None
+    scores = [
+        JudgeScore(
+            name=one.name,
+            base=one.base and MetricValue(value=one.base.value),
+            tuned=one.tuned and MetricValue(value=one.tuned.value),
+        )
+        for one in judge.scores
+    ]
+    return judge.model_copy(update={"scores": scores, "agreement": [], "message": None})
 
 
 def decode(message: str) -> StageResult | None:

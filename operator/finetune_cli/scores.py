@@ -23,6 +23,7 @@ from finetune_api.results import (
     SliceStatus,
 )
 from finetune_cli import text
+from finetune_cli.judgements import render_judge
 
 _VERDICTS = {PASSED: ("✔", "green"), FAILED: ("✘", "red")}
 
@@ -48,6 +49,8 @@ def render_evaluation(evaluation: EvaluationStatus) -> RenderableType:
         parts += [Text(), _latency(evaluation.latency)]
     if evaluation.gates:
         parts += [Text(), *(_gate(gate) for gate in evaluation.gates)]
+    if evaluation.judge:
+        parts += [Text(), *render_judge(evaluation.judge)]
     if evaluation.report_uri:
         parts.append(Text.assemble(("report ", "dim"), text.text(evaluation.report_uri)))
     if evaluation.page_uri:

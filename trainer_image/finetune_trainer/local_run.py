@@ -32,6 +32,7 @@ from finetune_api.results import (
 from finetune_api.sources import claims_read, claims_written
 from finetune_api.stages import Stage, stages_of
 from finetune_api.uris import parse_claim
+from finetune_trainer.evaluation.judge.status import judge_lines
 from finetune_trainer.local_claims import check_named, mount, parse_mounts
 from finetune_trainer.stage.console import say
 from finetune_trainer.stage.failure import StageError
@@ -161,6 +162,7 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
                 rows += [(f"  {name}", *cells) for name, *cells in map(_metric_row, part.metrics)]
             rows += [_latency_row(one) for one in evaluation.latency]
             rows += [("gate", gate_line(gate)) for gate in evaluation.gates]
+            rows += [("judge", line) for line in (judge_lines(evaluation.judge) if evaluation.judge else ())]
     width = max((len(row[0]) for row in rows), default=0)
     lines = ["", *(f"{row[0]:<{width}}  {'  '.join(cell for cell in row[1:] if cell)}" for row in rows)]
     advice = {entry.reason: entry.message for result in results for entry in result.advice}

@@ -91,6 +91,7 @@ def reevaluate(found: FinishedEvaluation, config: RunConfig) -> Reevaluation:
     _check_inputs(found.pins, inputs.pins, alone=found.training is None)
     evaluation = config.spec.evaluation
     assert evaluation, "the spec has the digest of one with an evaluation"
+    evaluation = evaluation.model_copy(update={"judge": None})  # it is not asked again: its figures are its own
     tuned = find_tuned(config, inputs, run_folder)
     outcome, dropped = score(config, evaluation, inputs, tuned, lambda done, total: None)
     metrics = [*metrics_of(evaluation.metrics), *checks_of(evaluation.checks, inputs.terms)]

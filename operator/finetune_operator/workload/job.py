@@ -56,8 +56,9 @@ def build(order: Order, stage: Stage, crashes: int) -> dict[str, Any]:
             "podFailurePolicy": {"rules": _failure_rules()},
             "template": pod_template(
                 order,
+                stage,
                 labels=labels,
-                annotations={**evidence, **_files(order)},
+                annotations={**evidence, **_files(order, stage)},
                 arguments=[stage.command, "--config", f"{CONFIG_DIRECTORY}/{CONFIG_FILE}"],
             ),
         },
@@ -69,9 +70,9 @@ def job_name(job: str, stage: Stage) -> str:
     return child_name(job, stage.suffix)
 
 
-def _files(order: Order) -> dict[str, str]:
+def _files(order: Order, stage: Stage) -> dict[str, str]:
     """What the pod reads as files. Annotations of a Job's template can't change, unlike a ConfigMap."""
-    config = {CONFIG_ANNOTATION: canonical_json(order.config().to_api())}
+    config = {CONFIG_ANNOTATION: canonical_json(order.config(stage).to_api())}
     return config | ({CA_ANNOTATION: order.gateway.ca} if order.gateway else {})
 
 

@@ -18,6 +18,7 @@ from finetune_api.names import (
     token_audience,
 )
 from finetune_api.sources import claims_read, claims_written, secrets_read
+from finetune_api.stages import Stage
 from finetune_operator.workload.profile import LoadedProfile
 
 CACHE_DIRECTORY = "/mnt/cache"
@@ -48,16 +49,16 @@ class Order:
         meta = self.metadata
         return token_audience(meta.namespace, meta.name, meta.uid) if self.gateway else None
 
-    def config(self) -> RunConfig:
-        """What the pods of every stage read."""
-        meta = self.metadata
+    def config(self, stage: Stage) -> RunConfig:
+        """What the pods of a stage read: the same for each, but for the Secrets that they mount."""
+        meta, secrets = self.metadata, secrets_read(self.spec, stage)
         return RunConfig(
             job=JobReference(namespace=meta.namespace, name=meta.name, uid=meta.uid),
             spec=self.spec,
             training_sha256=self.training_sha256,
             evaluation_sha256=self.spec.evaluation_sha256(),
             mounts=[ClaimMount(claim=claim, path=claim_mount_path(claim)) for claim in claims(self.spec)],
-            secrets=[SecretMount(name=name, path=secret_mount_path(name)) for name in secrets_read(self.spec)],
+            secrets=[SecretMount(name=name, path=secret_mount_path(name)) for name in secrets],
             cache_directory=CACHE_DIRECTORY if self.profile.profile.cache_claim else None,
             progress=self._progress(),
             image=self.profile.profile.image,

@@ -18,6 +18,7 @@ from finetune_api.names import (
 )
 from finetune_api.runtime import RuntimeSpec
 from finetune_api.sources import claims_written, secrets_read
+from finetune_api.stages import Stage
 from finetune_operator.workload.order import CACHE_DIRECTORY, Order, claims
 from finetune_operator.workload.profile import Profile
 
@@ -28,11 +29,11 @@ Objects = list[dict[str, Any]]
 
 
 def pod_template(
-    order: Order, *, labels: dict[str, str], annotations: dict[str, str], arguments: list[str]
+    order: Order, stage: Stage, *, labels: dict[str, str], annotations: dict[str, str], arguments: list[str]
 ) -> dict[str, Any]:
     """The Job's pod template. Of the claims, only the output's is mounted for writing."""
     runtime, profile = order.spec.runtime, order.profile.profile
-    volumes, mounts = _volumes(order)
+    volumes, mounts = _volumes(order, stage)
     return {
         "metadata": {"labels": labels, "annotations": {SAFE_TO_EVICT: "false", **annotations}},
         "spec": {
@@ -106,7 +107,7 @@ def _placement(runtime: RuntimeSpec, profile: Profile) -> dict[str, Any]:
     )
 
 
-def _volumes(order: Order) -> tuple[Objects, Objects]:
+def _volumes(order: Order, stage: Stage) -> tuple[Objects, Objects]:
     profile, wanted, writable = order.profile.profile, claims(order.spec), claims_written(order.spec)
     volumes: Objects = [
         {"name": "config", "downwardAPI": {"items": _config_files(order)}},
@@ -122,7 +123,7 @@ def _volumes(order: Order) -> tuple[Objects, Objects]:
     if profile.shm_size:
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": profile.shm_size}})
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})
-    for number, secret in enumerate(secrets_read(order.spec)):
+    for number, secret in enumerate(secrets_read(order.spec, stage)):
         volumes.append({"name": f"secret-{number}", "secret": {"secretName": secret}})
         mounts.append({"name": f"secret-{number}", "mountPath": secret_mount_path(secret), "readOnly": True})
     mounted = list(dict.fromkeys([*wanted, *([profile.cache_claim] if profile.cache_claim else [])]))

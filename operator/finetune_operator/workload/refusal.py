@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from finetune_api.base import canonical_json
+from finetune_api.stages import EVALUATE
 from finetune_operator.workload.order import Order
 
 _ANNOTATIONS = "spec.template.annotations"
@@ -37,6 +38,7 @@ def _from_spec(field: str, order: Order) -> bool:
 
 def fills_the_annotations(order: Order) -> bool:
     """Whether the run's configuration, which is mostly the spec, is more than a Job can carry."""
-    config = len(canonical_json(order.config().to_api()).encode())
+    # No stage is told more than the evaluation.
+    config = len(canonical_json(order.config(EVALUATE).to_api()).encode())
     authority = len(order.gateway.ca) if order.gateway else 0
     return config + authority + _SMALL_ONES > _MAX_ANNOTATIONS

@@ -36,6 +36,51 @@ def alone(**fields: Any) -> dict[str, Any]:
     return {name: section for name, section in {**whole, **fields}.items() if section is not None}
 
 
+JUDGE = {"endpoint": "https://judge.example/v1", "model": "judge"}
+# Fields of a judge, and the one that is refused, if any.
+_JUDGES: list[tuple[dict[str, Any], str | None]] = [
+    ({}, None),
+    ({"endpoint": "http://vllm.ml.svc:8000/v1"}, None),
+    ({"endpoint": "http://[::1]:8000/v1/"}, None),
+    *(
+        ({"endpoint": value}, ".endpoint")
+        for value in (
+            "judge.example/v1",
+            "ftp://judge.example/v1",
+            "https://",
+            "https://me:secret@judge.example/v1",
+            "https://judge.example/v1?key=secret",
+            "https://judge.example/v1#a",
+            "https://judge.example/v 1",
+            "https://judge.example/v1\n",
+            f"https://{'a' * 248}/",
+            "",
+        )
+    ),
+    ({"endpoint": f"https://{'a' * 247}/"}, None),
+    ({"model": "org/Judge 7B@2026-01"}, None),
+    *(({"model": value}, ".model") for value in ("", " judge", "judge ", "jüdge", "a\nb", "a" * 129)),
+    ({"secretRef": {"name": "judge-key"}}, None),
+    ({"secretRef": {"name": "Judge"}}, ".secretRef.name"),
+    ({"rubric": ["Fluency", "Relevance"]}, None),
+    *(({"rubric": value}, ".rubric") for value in ([], ["Fluency", "Fluency"], ["Safety"])),
+    ({"pairwise": True, "repeats": 5}, None),
+    *(
+        ({field: value}, f".{field}")
+        for field, bad in (
+            ("repeats", (0, 6)),
+            ("maxExamples", (0, 2001)),
+            ("maxRequests", (0, 100001)),
+            ("maxSeconds", (0, 86401)),
+            ("maxReplyTokens", (31, 8193)),
+            ("timeoutSeconds", (0, 601)),
+            ("maxRetries", (-1, 11)),
+            ("concurrency", (0, 33)),
+        )
+        for value in bad
+    ),
+]
+
 # Each: a spec, and the field that a refusal names, or None where it is accepted.
 SPECS: list[tuple[dict[str, Any], str | None]] = [
     # What goes with a method.
@@ -244,6 +289,18 @@ SPECS: list[tuple[dict[str, Any], str | None]] = [
             ({"strength": "1", "maxExamples": 0}, "maxExamples"),
         )
     ),
+    # A judge.
+    *(
+        (spec(evaluation={"dataset": rows(), "judge": {**JUDGE, **fields}}), refused and f"evaluation.judge{refused}")
+        for fields, refused in _JUDGES
+    ),
+    (
+        spec(evaluation={"dataset": rows(), "compareWithBase": False, "judge": {**JUDGE, "pairwise": True}}),
+        "evaluation.judge",
+    ),
+    (spec(evaluation={"dataset": rows(), "compareWithBase": False, "judge": JUDGE}), None),
+    (spec(evaluation={"dataset": rows(), "judge": {"model": "m"}}), "evaluation.judge.endpoint"),
+    (spec(evaluation={"dataset": rows(), "judge": {"endpoint": "https://a"}}), "evaluation.judge.model"),
     (spec(evaluation={"retention": rows()}), "evaluation.dataset"),
     (spec(evaluation={"dataset": rows(), "retention": rows()}), None),
     (spec(evaluation={"dataset": rows(), "retention": {}}), "evaluation.retention.source"),

@@ -70,6 +70,16 @@ SCHEMA_DEFAULTS = {
     "evaluation.compareWithBase": True,
     "evaluation.dataset.revision": "main",
     "evaluation.dataset.split": "test",
+    "evaluation.judge.concurrency": 4,
+    "evaluation.judge.maxExamples": 100,
+    "evaluation.judge.maxReplyTokens": 512,
+    "evaluation.judge.maxRequests": 2000,
+    "evaluation.judge.maxRetries": 3,
+    "evaluation.judge.maxSeconds": 1800,
+    "evaluation.judge.pairwise": False,
+    "evaluation.judge.repeats": 1,
+    "evaluation.judge.rubric": ["Relevance", "Accuracy", "Fluency"],
+    "evaluation.judge.timeoutSeconds": 60,
     "evaluation.latency.newTokens": 64,
     "evaluation.latency.prompts": 8,
     "evaluation.maxNewTokens": 128,
@@ -109,6 +119,8 @@ DATASET = {
     "Text": {"columns": {"text": "text"}, "endOfText": "Append"},
 }
 
+JUDGE = {"endpoint": "https://judge.example/v1", "model": "judge"}
+
 # The reference: no field set that has a default.
 TRAINING_SHA256 = "01adcefc68961c31c80fd616517837bfe8dd549f72642f30c1115fefa3818f62"
 EVALUATION_SHA256 = "4293148b2b29250145ed007e81ff52839ee4078eba646771bf98d36af672141a"
@@ -139,7 +151,7 @@ def practices() -> FineTuneJobSpec:
         dataset={"source": "pvc://data/rows.jsonl", "filters": {}, "validation": rows, "replay": rows},
         lora={},
         training={"checkpoint": {}, "earlyStopping": {}, "elasticWeightConsolidation": {"strength": "100"}},
-        evaluation={"dataset": {"source": "hf://owner/rows"}, "retention": rows, "latency": {}},
+        evaluation={"dataset": {"source": "hf://owner/rows"}, "retention": rows, "latency": {}, "judge": JUDGE},
     )
 
 
@@ -455,6 +467,7 @@ def test_each_choice_within_a_practice_makes_another_adapter(path: str, value: A
         {"latency": {}},
         {"gates": [{"metric": "Accuracy", "minimum": "0.4"}]},
         {"checks": [{"name": "IsJSON", "format": "JSON"}]},
+        {"judge": JUDGE},
     ],
 )
 def test_what_is_measured_changes_the_digest_of_the_report_alone(evaluation: dict[str, Any]) -> None:
@@ -551,3 +564,34 @@ def test_the_spec_of_an_evaluation_alone_is_read_back_from_its_file() -> None:
     again = restore_spec(text, "pvc://models/scores", 1)
     assert (again.training_sha256(), again.evaluation_sha256()) == (spec.training_sha256(), spec.evaluation_sha256())
     assert "dataset" not in read_spec(text)
+
+
+def judged(**fields: Any) -> str | None:
+    evaluation = {"dataset": {"source": "hf://owner/rows"}, "judge": {**JUDGE, **fields}}
+    return resolve(reference(evaluation=evaluation)).evaluation_sha256()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"secretRef": {"name": "key"}}, {"timeoutSeconds": 5}, {"maxRetries": 0}, {"concurrency": 1}, {"repeats": 1}],
+)
+def test_how_a_judge_is_reached_changes_no_report(fields: dict[str, Any]) -> None:
+    assert judged(**fields) == judged()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"endpoint": "https://other.example/v1"},
+        {"model": "other"},
+        {"rubric": ["Accuracy"]},
+        {"pairwise": True},
+        {"repeats": 2},
+        {"maxExamples": 5},
+        {"maxRequests": 5},
+        {"maxSeconds": 5},
+        {"maxReplyTokens": 64},
+    ],
+)
+def test_what_a_judge_is_asked_names_another_report(fields: dict[str, Any]) -> None:
+    assert judged(**fields) != judged()

@@ -11,6 +11,7 @@ import pytest
 from finetune_api import reasons, termination
 from finetune_api.checks import MAX_CHECKS
 from finetune_api.evaluation import EvaluationSpec, MetricName
+from finetune_api.judge_status import JudgeAgreement, JudgePreference, JudgeScore, JudgeStatus
 from finetune_api.results import (
     MAX_LOG,
     MAX_MESSAGE,
@@ -94,6 +95,26 @@ def test_the_verdict_of_every_gate_arrives_and_what_is_said_of_those_that_passed
     assert [one.message is not None for one in read.gates] == [False] * 7 + [True]
 
 
+def judge(text: str) -> JudgeStatus:
+    """As long as it can be."""
+    value = MetricValue(value="1.234", interval95=Interval(low="1.234", high="1.234"))
+    names = ("Relevance", "Accuracy", "Fluency")
+    return JudgeStatus(
+        endpoint="https://" + "a" * 248,
+        model=text * 128,
+        outcome="Incomplete",
+        message=text * 256,
+        judged=99999,
+        unusable=99999,
+        unanswered=99999,
+        unjudged=99999,
+        requests=99999,
+        scores=[JudgeScore(name=name, base=value, tuned=value, difference="1.234", p_value="0.123") for name in names],
+        preference=JudgePreference(tuned=9999, base=9999, tie=9999, swayed=9999, p_value="0.123"),
+        agreement=[JudgeAgreement(name=name, equal="0.1234", alpha="-0.1234") for name in (*names, "Preference")],
+    )
+
+
 def test_a_result_arrives_as_it_was_sent() -> None:
     short = evaluation().model_copy(update={"samples": evaluation("a").samples[:1]})
     sent = result(evaluation=short, lineage=LineageStatus(seed=7), advice=[Advice(reason="FewRows", message="m")])
@@ -133,6 +154,20 @@ def test_the_longest_sections_fit_in_any_script(text: str) -> None:
     assert read.failure is not None
     assert read.failure.message.startswith(text * 100)
     assert through(result(evaluation=evaluation(text), advice=advice)).evaluation is not None
+
+
+@pytest.mark.parametrize("text", ["a", "ü", "語", "😀", '"'])
+def test_a_judges_means_and_preferences_arrive_whatever_it_says(text: str) -> None:
+    uri = "pvc://" + "c" * 253 + "/" + "d" * 240
+    sent = evaluation(text).model_copy(update={"judge": judge(text), "report_uri": uri})
+    lineage = LineageStatus(model_revision="a" * 40, dataset_sha256="d" * 64, evaluation_dataset_sha256="e" * 64)
+    read = through(result(evaluation=sent, lineage=lineage, stage_lineage=StageLineage(packages="p" * 256)))
+    assert read.evaluation
+    assert read.evaluation.judge
+    assert [score.tuned and score.tuned.value for score in read.evaluation.judge.scores] == ["1.234"] * 3
+    assert read.evaluation.judge.preference == judge(text).preference
+    short = evaluation("a").model_copy(update={"samples": [], "judge": judge("a")})
+    assert through(result(evaluation=short)).evaluation == short
 
 
 def dataset(word: str) -> DatasetStatus:

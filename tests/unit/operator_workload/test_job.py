@@ -18,7 +18,7 @@ from finetune_api.names import CA_ANNOTATION, CONFIG_ANNOTATION, FOLDER_ANNOTATI
 from finetune_api.reasons import FREE_EXIT_CODES, NEVER_EXIT_CODES, OUT_OF_MEMORY_KILL, Reason, exit_code
 from finetune_api.run_folder import run_folder
 from finetune_api.spec import FineTuneJobSpec
-from finetune_api.stages import TRAIN, stages_of
+from finetune_api.stages import EVALUATE, TRAIN, stages_of
 from finetune_operator.workload.job import build
 from finetune_operator.workload.order import Gateway, Order, claims
 from finetune_operator.workload.profile import LoadedProfile, parse_profile
@@ -62,7 +62,15 @@ def many_sources() -> dict[str, Any]:
         "spec": {
             "model": {**source(8), "adapter": source(11)},
             "dataset": {**source(9), "mixture": mixture, "validation": source(12), "replay": source(13)},
-            "evaluation": {"dataset": source(10), "retention": source(14)},
+            "evaluation": {
+                "dataset": source(10),
+                "retention": source(14),
+                "judge": {
+                    "endpoint": "https://judge.example/v1",
+                    "model": "judge",
+                    "secretRef": {"name": f"{LONGEST}z"},
+                },
+            },
             "tracking": {
                 "mlflow": {"secretRef": {"name": f"{LONGEST}x"}},
                 "wandb": {"secretRef": {"name": f"{LONGEST}y"}},
@@ -215,7 +223,7 @@ def test_the_claim_of_checkpoints_is_mounted_for_writing_too() -> None:
     training = made.spec.training.model_copy(update={"checkpoint": checkpoint})
     made = replace(made, spec=made.spec.model_copy(update={"training": training}))
     assert claims(made.spec)[-1] == "scratch"
-    assert made.config().mounts[-1] == ClaimMount(claim="scratch", path="/mnt/claims/scratch")
+    assert made.config(EVALUATE).mounts[-1] == ClaimMount(claim="scratch", path="/mnt/claims/scratch")
     mounts = build(made, TRAIN, 0)["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     by_path = {mount["mountPath"]: mount.get("readOnly", False) for mount in mounts}
     assert by_path["/mnt/claims/weights"] is by_path["/mnt/claims/scratch"] is False
@@ -232,7 +240,7 @@ def test_a_secret_that_two_sources_name_is_mounted_once_and_for_reading() -> Non
     assert [one["secret"] for one in spec["volumes"] if "secret" in one] == [{"secretName": "rows-bucket"}]
     mounts = [one for one in spec["containers"][0]["volumeMounts"] if one["name"] == "secret-0"]
     assert mounts == [{"name": "secret-0", "mountPath": "/mnt/secrets/rows-bucket", "readOnly": True}]
-    assert [(one.name, one.path) for one in order("mixture").config().secrets] == [
+    assert [(one.name, one.path) for one in order("mixture").config(EVALUATE).secrets] == [
         ("rows-bucket", "/mnt/secrets/rows-bucket")
     ]
 
@@ -242,8 +250,17 @@ def test_as_many_claims_and_secrets_as_a_spec_can_name_are_mounted_whatever_thei
     assert len([one for one in volumes if "secret" in one]) == 17
     assert len([one for one in volumes if "persistentVolumeClaim" in one]) == 17
     assert max(len(one["name"]) for one in volumes) <= 63
-    config = order("many-sources").config()
-    assert (len(config.mounts), len(config.secrets), len(config.secrets[0].name)) == (17, 17, 253)
+    config = order("many-sources").config(EVALUATE)
+    assert (len(config.mounts), len(config.secrets), len(config.secrets[0].name)) == (17, 18, 253)
+
+
+def test_a_judges_secret_is_mounted_by_the_evaluation_alone() -> None:
+    made = order("many-sources")
+    found = {}
+    for stage in stages_of(made.spec):
+        job = json.dumps(build(made, stage, 0)["spec"]["template"]["spec"])
+        found[stage.name] = (f"{LONGEST}z" in job, f"{LONGEST}z" in [one.name for one in made.config(stage).secrets])
+    assert found == {"Train": (False, False), "Evaluate": (True, True)}
 
 
 def test_gpus_are_asked_for_by_the_profile_s_resource_and_only_when_wanted() -> None:

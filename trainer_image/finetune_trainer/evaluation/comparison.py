@@ -39,6 +39,9 @@ from finetune_trainer.stage.failure import StageError
 # Tokens of a padded batch, where each continuation counts with its prompt, as the cache is repeated for each.
 TOKEN_BUDGET = {"cuda": 32768, "cpu": 8192}
 
+# What is asked of the held-out rows only, and not of retention rows, slices, and rows in another order.
+_OF_THE_ROWS_ALONE: dict[str, Any] = {"sample_prompts": 0, "latency": None, "judge": None}
+
 
 @dataclass(frozen=True)
 class Contestants:
@@ -100,7 +103,11 @@ class _Task:
 
     @property
     def _answers(self) -> int:
-        return self.rows if self._all_answer else self.evaluation.sample_prompts
+        return self.rows if self._all_answer else max(self.evaluation.sample_prompts, self._judged)
+
+    @property
+    def _judged(self) -> int:
+        return self.evaluation.judge.max_examples if self.evaluation.judge else 0
 
     @property
     def _all_answer(self) -> bool:
@@ -207,13 +214,13 @@ def compare(
     for part in evaluation.slices or ():
         if part.dataset:
             key, rows_of[key] = _slice(part.name), slices[part.name]
-            wanted = {"dataset": part.dataset, "sample_prompts": 0, "latency": None}
+            wanted = {"dataset": part.dataset, **_OF_THE_ROWS_ALONE}
             tasks[key] = task(rows_of[key], evaluation.model_copy(update=wanted))
     for key in list(tasks):
         if other := _reordered(tasks[key], rows_of[key]):
             tasks[_moved(key)], rows_of[_moved(key)] = other, rows_of[key]
     if retention:
-        wanted = {"metrics": retention_metrics(retention), "sample_prompts": 0, "latency": None, "checks": None}
+        wanted = {"metrics": retention_metrics(retention), **_OF_THE_ROWS_ALONE, "checks": None}
         tasks["retention"] = task(retention, evaluation.model_copy(update=wanted))
         rows_of["retention"] = retention
     own = _OwnPrompts.of(contestants, evaluation)
@@ -270,7 +277,7 @@ def _reordered(task: _Task, examples: Sequence[Example]) -> _Task | None:
         return None
     chat, context, wanted = task.contestants.chat, task.contestants.context, task.evaluation
     questions = questions_in_other_order(examples, wanted.dataset, chat, groups_of(metrics), context)
-    unanswered = wanted.model_copy(update={"sample_prompts": 0, "checks": None})
+    unanswered = wanted.model_copy(update={**_OF_THE_ROWS_ALONE, "checks": None})
     note = ", their options in another order"
     return (
         replace(task, rows=len(questions), questions=questions, metrics=metrics, evaluation=unanswered, note=note)

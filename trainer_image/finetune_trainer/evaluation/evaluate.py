@@ -6,12 +6,12 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune_api.config import RunConfig
 from finetune_api.evaluation import EvaluationSpec
 from finetune_api.reasons import Reason
-from finetune_api.results import EvaluationStatus, LineageStatus, StageResult
+from finetune_api.results import MAX_ADVICE, EvaluationStatus, LineageStatus, StageResult
 from finetune_api.spec_file import spec_text
 from finetune_api.stages import EVALUATE
 from finetune_trainer.data.chat_format import read_chat_format
@@ -21,13 +21,15 @@ from finetune_trainer.data.own_prompts import prompts_ids
 from finetune_trainer.data.prepare import Inputs, prepare_evaluation
 from finetune_trainer.evaluation.baselines import rows_advice
 from finetune_trainer.evaluation.checks import checks_of
-from finetune_trainer.evaluation.gates import judge
+from finetune_trainer.evaluation.gates import judge as judge_gates
+from finetune_trainer.evaluation.judge.status import Judged, is_judged
 from finetune_trainer.evaluation.measure import measure
 from finetune_trainer.evaluation.metrics import metrics_of
 from finetune_trainer.evaluation.metrics.base import Metric
 from finetune_trainer.evaluation.outcome import Outcome
 from finetune_trainer.evaluation.report import (
     About,
+    answered_rows,
     evaluation_status,
     report_document,
     report_lines,
@@ -62,6 +64,9 @@ from finetune_trainer.stage.run_folder import (
     open_evaluation,
 )
 
+if TYPE_CHECKING:
+    from finetune_trainer.evaluation.judge.run import Judge
+
 
 def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
     """Scores base and tuned on the same held-out rows.
@@ -73,32 +78,37 @@ def evaluate(config: RunConfig, pusher: ProgressPusher | None) -> StageResult:
     if evaluation is None:
         raise StageError(Reason.INVALID_SPEC, "spec.evaluation is not set: there is nothing to evaluate")
     run_folder, training = find_run(config)
+    judge = _open_judge(config) if evaluation.judge else None
     with open_evaluation(config, run_folder, lambda folder: finished_evaluation(folder, config)) as turn:
         if turn.done:
             say(f"already evaluated: {turn.folder.uri}")
             return turn.done
         inputs = prepare_evaluation(config, _earlier_pins(config, turn.earlier_lock, run_folder, training))
         made_from, runner = lineage(config, EVALUATE, inputs.pins), stage_lineage(config, inputs.device.name)
-        if reused := turn.reuse(lambda result: is_identical(result, made_from, runner)):
+        if reused := turn.reuse(lambda one: is_identical(one, made_from, runner) and is_judged(one)):
             return reused
         folder = turn.folder
         write_pins(folder.lock, inputs.pins)
         write_text(folder.spec, spec_text(config.spec))  # the run's own may ask for another evaluation
         final_loss = training.training.final_loss if training and training.training else None
         tuned = find_tuned(config, inputs, run_folder)
+        if judge:
+            judge.probe()  # before the GPU's time is spent
         outcome, dropped = score(config, evaluation, inputs, tuned, _progress(pusher, final_loss))
+        judged = judge.judge(answered_rows(outcome)) if judge else None
 
         turn.confirm()
         about = About(dropped, inputs.shared)
         metrics = [*metrics_of(evaluation.metrics), *checks_of(evaluation.checks, inputs.terms)]
-        status = _write_report(folder, outcome, config, metrics, about, made_from, inputs.compared)
+        status = _write_report(folder, outcome, config, metrics, about, made_from, inputs.compared, judged)
         advice = [
             *inputs.advice,
             *tuned.advice,
             *rows_advice(outcome.examples),
             *rounding_advice(outcome),
             *few_rows_advice(outcome.slices),
-        ]
+            *(judged.advice if judged else []),
+        ][:MAX_ADVICE]
         sections = {"evaluation": status, "lineage": made_from, "stage_lineage": runner, "advice": advice}
         result = with_page(folder, stage_result(config, EVALUATE, sections))
         write_result(folder.result, result)
@@ -128,6 +138,12 @@ def find_tuned(config: RunConfig, inputs: Inputs, run_folder: RunFolder) -> Tune
     if config.spec.dataset is None:
         return given(inputs.model, inputs.adapter)
     return trained(config.spec, run_folder, inputs.model, inputs.device)
+
+
+def _open_judge(config: RunConfig) -> Judge | None:
+    from finetune_trainer.evaluation.judge.run import open_judge  # its client takes a second to import
+
+    return open_judge(config)
 
 
 def finished_evaluation(folder: EvaluationFolder, config: RunConfig) -> StageResult | None:
@@ -206,19 +222,24 @@ def _write_report(
     about: About,
     made_from: LineageStatus,
     compared: Mapping[str, ComparedReport],
+    judged: Judged | None,
 ) -> EvaluationStatus:
     evaluation = config.spec.evaluation
     assert evaluation, "an evaluation was scored"
     measured = [measure(metric, outcome) for metric in metrics]
     status = evaluation_status(outcome, measured, about, folder.report_uri)
+    if judged:
+        status = status.model_copy(update={"judge": judged.status})
     job = {"namespace": config.job.namespace, "name": config.job.name}
     document = report_document(outcome, measured, about, status, {"job": job, **made_from.to_api()})
     if evaluation.gates:
         # By what the report says, as anybody could who has it.
         stored, seed = StoredReport.model_validate(document), config.spec.training.seed
-        judged = judge(evaluation.gates, stored, compared, seed, metrics)
-        status = status.model_copy(update={"gates": [one.status for one in judged]})
-        document = with_gates(document, status, judged)
+        gates = judge_gates(evaluation.gates, stored, compared, seed, metrics)
+        status = status.model_copy(update={"gates": [one.status for one in gates]})
+        document = with_gates(document, status, gates)
+    if judged:
+        document["judge"] = judged.document
     for line in report_lines(outcome, status):
         say(line)
     write_text(folder.report, json.dumps(document, ensure_ascii=False, indent=2) + "\n")

@@ -24,6 +24,8 @@ from finetune_trainer.evaluation.answer_kinds import count_answers
 from finetune_trainer.evaluation.answers import Names, Reading
 from finetune_trainer.evaluation.baselines import baselines, baselines_document, baselines_line
 from finetune_trainer.evaluation.gates import JudgedGate
+from finetune_trainer.evaluation.judge.prompts import AnsweredRow
+from finetune_trainer.evaluation.judge.status import judge_lines
 from finetune_trainer.evaluation.measure import Measured, measure
 from finetune_trainer.evaluation.metrics import metrics_of, retention_metrics
 from finetune_trainer.evaluation.metrics.base import AnswerMetric, Metric
@@ -182,6 +184,15 @@ def _baselines(outcome: Outcome) -> dict[str, Any]:
     return {"baselines": baselines_document(found)} if found else {}
 
 
+def answered_rows(outcome: Outcome) -> list[AnsweredRow]:
+    """The rows that were answered in words, as a judge reads them."""
+    base = [one.text for one in outcome.base.answers] if outcome.base else [None] * len(outcome.tuned.answers)
+    return [
+        AnsweredRow(question.turn.sha256, prompt_text(question.turn), expected_text(question.turn), tuned.text, before)
+        for question, tuned, before in zip(outcome.answered, outcome.tuned.answers, base, strict=True)
+    ]
+
+
 def rounding_advice(outcome: Outcome) -> list[Advice]:
     """What to know when a batch decided a checked row otherwise and nobody would have seen it in the others."""
     missed = {name: side.scores.agreement for name, side in outcome.sides.items() if side.scores.agreement.missed}
@@ -215,6 +226,8 @@ def report_lines(outcome: Outcome, status: EvaluationStatus) -> Iterator[str]:
             f"{one.tokens_per_second} tokens/s, one prompt at a time"
         )
     yield from (f"gate: {gate_line(gate)}" for gate in status.gates)
+    if status.judge:
+        yield from (f"judge: {line}" for line in judge_lines(status.judge))
     decided = any(question.choices for question in outcome.questions)
     for name, side in outcome.sides.items() if decided else ():
         agreement = side.scores.agreement

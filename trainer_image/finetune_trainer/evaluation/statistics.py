@@ -9,7 +9,7 @@ from dataclasses import dataclass
 Z_95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 
 
-def wilson_interval(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
+def wilson_interval(successes: float, n: int, z: float = Z_95) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927, JASA 22:209). Raises ValueError for n = 0."""
     if n <= 0:
         raise ValueError("an interval needs at least one row")
