@@ -190,6 +190,7 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
         "tuned": {"value": "0.5"},
         "pValue": "0.01",
     }
+    adjusted = {"name": "Accuracy", "tuned": {"value": "0.5"}, "pValue": "0.01", "adjustedPValue": "0.03"}
     letters = {"name": "LetterAccuracy", "omitted": "keys share a token"}
     scored = {
         **common,
@@ -198,6 +199,7 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
             "summary": "0.25→0.50",
             "examples": 12,
             "metrics": [accuracy, letters],
+            "slices": [{"name": "topic=heart", "examples": 7, "warning": "few", "metrics": [adjusted]}],
             "reportURI": "pvc://out/run/0123/evaluations/4567/report.json",
         },
     }
@@ -216,6 +218,8 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
         "examples        12",
         "Accuracy        base 0.25 [0.2, 0.3]  tuned 0.5  p = 0.01",
         "LetterAccuracy  left out: keys share a token",
+        "slice           topic=heart  7 examples  few",
+        "  Accuracy      tuned 0.5  p = 0.01  (0.03 adjusted for the number of slices)",
         "advice: 5 were asked for",
         f"adapter: {tmp_path}/runs/run/0123/adapter",
         f"report: {tmp_path}/runs/run/0123/evaluations/4567/report.json",
