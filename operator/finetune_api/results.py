@@ -366,7 +366,7 @@ class SliceStatus(StatusModel):
     metrics: list[MetricStatus] = Field(
         default=[],
         max_length=32,
-        description="In status the first of spec.evaluation.metrics; the report has all.",
+        description="In status the first of spec.evaluation.metrics that has a value; the report has all.",
         json_schema_extra=_BY_NAME,
     )
     warning: Short | None = Field(default=None, description="What to mind, where the rows are few.")

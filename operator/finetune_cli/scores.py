@@ -65,8 +65,9 @@ def render_evaluation(evaluation: EvaluationStatus) -> RenderableType:
 def _slices(slices: list[SliceStatus], with_base: bool) -> list[RenderableType]:
     """A row for each slice, with the metric that stands in status."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    metric = next((one.metrics[0].name for one in slices if one.metrics), "")
-    table.add_column(f"slice, {title(metric)}" if metric else "slice", overflow="fold")
+    names = {one.metrics[0].name for one in slices if one.metrics}
+    shared = f", {title(names.pop())}" if len(names) == 1 else ""
+    table.add_column(f"slice{shared}", overflow="fold")
     for heading in ("rows", *(["base"] if with_base else []), "tuned", *(["change", "p"] if with_base else [])):
         table.add_column(heading, justify="right", style="bold" if heading == "tuned" else "")
     for one in slices:
@@ -76,7 +77,8 @@ def _slices(slices: list[SliceStatus], with_base: bool) -> list[RenderableType]:
         if with_base:
             cells += [_change(found), Text(text.decimal(found.adjusted_p_value, 2) if found.adjusted_p_value else "")]
         few = " (few)" if one.warning else ""
-        table.add_row(text.text(one.name), Text(f"{one.examples}{few}"), *cells)
+        metric = f", {title(found.name)}" if one.metrics and not shared else ""
+        table.add_row(text.text(one.name + metric), Text(f"{one.examples}{few}"), *cells)
     told = [Text("p is adjusted for the number of slices (Holm)", "dim")] if with_base else []
     warnings = dict.fromkeys(one.warning for one in slices if one.warning)
     return [table, *told, *(text.text(f"few: {warning}", "dim") for warning in warnings)]

@@ -158,7 +158,7 @@ def summary(config: RunConfig, results: list[StageResult]) -> list[str]:
                 rows.append(("retention", f"{kept.examples} examples"))
                 rows += [(f"  {name}", *cells) for name, *cells in map(_metric_row, kept.metrics)]
             for part in evaluation.slices:
-                rows.append((part.name, f"{part.examples} examples", "few" if part.warning else ""))
+                rows.append(("slice", part.name, f"{part.examples} examples", part.warning or ""))
                 rows += [(f"  {name}", *cells) for name, *cells in map(_metric_row, part.metrics)]
             rows += [_latency_row(one) for one in evaluation.latency]
             rows += [("gate", gate_line(gate)) for gate in evaluation.gates]

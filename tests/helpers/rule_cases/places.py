@@ -22,6 +22,7 @@ def everywhere(fields: dict[str, Any], good: bool) -> list[Case]:
         ("dataset", rows(validation=rows(**fields)), good),
         ("evaluation", {"dataset": rows(**fields)}, good),
         ("evaluation", {"dataset": rows(), "retention": rows(**fields)}, good),
+        ("evaluation", {"dataset": rows(), "slices": [{"name": "a", "dataset": rows(**fields)}]}, good),
     ]
 
 

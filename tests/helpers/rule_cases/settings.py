@@ -72,6 +72,38 @@ _BATCHES: list[tuple[Any, bool]] = [
     ("auto", False),
     ("4", False),
 ]
+_SLICES: list[tuple[list[dict[str, Any]], bool]] = [
+    ([{"name": "by-topic", "column": "topic"}, {"name": "edges", "dataset": rows()}], True),
+    ([{"name": f"s{number}", "column": "topic"} for number in range(8)], True),
+    ([{"name": f"s{number}", "column": "topic"} for number in range(9)], False),
+    ([], False),
+    ([{"name": "a", "column": "topic"}, {"name": "a", "column": "kind"}], False),
+    ([{"name": "a"}], False),
+    ([{"column": "topic"}], False),
+    ([{"name": "a", "column": "topic", "dataset": rows()}], False),
+    ([{"name": "a=b", "column": "topic"}], False),
+    ([{"name": "A", "column": "topic"}], False),
+    ([{"name": "a" * 63, "column": "x" * 128}], True),
+    ([{"name": "a" * 64, "column": "x"}], False),
+    ([{"name": "a", "column": "x" * 129}], False),
+    ([{"name": "a", "column": ""}], False),
+    ([{"name": "a", "dataset": rows(format="Text", endOfText="Omit")}], True),
+    ([{"name": "a", "dataset": rows(endOfText="Omit")}], False),
+]
+_PROMPTS: list[tuple[list[dict[str, Any]], bool]] = [
+    ([{"text": "Who?"}, {"text": "Who?"}], True),
+    ([{"text": "Who?", "name": "who", "chatTemplate": "Omit"}, {"text": "Why?", "chatTemplate": "Apply"}], True),
+    ([{"text": "Who?", "name": "who"}, {"text": "Why?", "name": "who"}], False),
+    ([{"text": "Who?", "name": "who"}, {"text": "Why?"}, {"text": "How?", "name": "how"}], True),
+    ([], False),
+    ([{"text": ""}], False),
+    ([{"name": "who"}], False),
+    ([{"text": "x" * 4096}] * 32, True),
+    ([{"text": "x"}] * 33, False),
+    ([{"text": "x" * 4097}], False),
+    ([{"text": "x", "chatTemplate": "omit"}], False),
+    ([{"text": "x", "name": "Two words"}], False),
+]
 SETTING_CASES: list[Case] = [
     *(("model.chatTemplateKwargs", value, good) for value, good in _KWARGS),
     *(("lora.dropout", value, good) for value, good in _DROPOUTS.items()),
@@ -97,5 +129,7 @@ SETTING_CASES: list[Case] = [
     ("evaluation", {"dataset": rows(), "metrics": ["EmptyAnswerRate", "CutAnswerRate"]}, True),
     ("evaluation", {"dataset": rows(), "metrics": ["chrF"]}, False),
     ("evaluation.metrics", ["Perplexity"], False),  # without a dataset
+    *(("evaluation", {"dataset": rows(), "slices": value}, good) for value, good in _SLICES),
+    *(("evaluation", {"dataset": rows(), "prompts": value}, good) for value, good in _PROMPTS),
     *(("runtime.nodeSelector", value, good) for value, good in _SELECTORS),
 ]

@@ -17,7 +17,7 @@ from finetune_api.filters import FiltersSpec
 from finetune_api.lora import LoraSpec
 from finetune_api.row_formats import ROW_FORMATS
 from finetune_api.rules import DECIMAL_PATTERN
-from finetune_api.sources import claims_read, claims_written, sources_of
+from finetune_api.sources import SourceReference, claims_read, claims_written, secrets_read, sources_of
 from finetune_api.spec import FineTuneJobSpec
 from finetune_api.spec_file import read_spec, restore_spec, spec_text
 from finetune_api.stages import stages_of
@@ -151,7 +151,14 @@ def practices() -> FineTuneJobSpec:
         dataset={"source": "pvc://data/rows.jsonl", "filters": {}, "validation": rows, "replay": rows},
         lora={},
         training={"checkpoint": {}, "earlyStopping": {}, "elasticWeightConsolidation": {"strength": "100"}},
-        evaluation={"dataset": {"source": "hf://owner/rows"}, "retention": rows, "latency": {}, "judge": JUDGE},
+        evaluation={
+            "dataset": {"source": "hf://owner/rows"},
+            "retention": rows,
+            "latency": {},
+            "judge": JUDGE,
+            "slices": [{"name": "edges", "dataset": rows}, {"name": "by-topic", "column": "topic"}],
+            "prompts": [{"text": "Who?"}],
+        },
     )
 
 
@@ -332,6 +339,50 @@ def test_retention_rows_have_the_shape_of_the_dataset_or_one_of_their_own() -> N
     assert spoken.evaluation_sha256() == silent.evaluation_sha256() != own.evaluation_sha256()
 
 
+def slicing(**shape: Any) -> ResolvedSpec:
+    rows = {"source": "hf://owner/rows"}
+    slices = [{"name": "edges", "dataset": {"source": "pvc://data/edges", **shape}}, {"name": "b", "column": "topic"}]
+    evaluation = {"dataset": rows, "slices": slices}
+    return resolve(reference(dataset={**rows, "format": "Instruction"}, evaluation=evaluation))
+
+
+def test_the_rows_of_a_slice_have_the_shape_of_the_dataset_or_one_of_their_own() -> None:
+    silent, spoken, own = slicing(), slicing(format="Instruction"), slicing(format="Text")
+    shapes = [one.evaluation.slices[0].dataset.format for one in (silent, own)]  # type: ignore[union-attr, index]
+    assert shapes == ["Instruction", "Text"]
+    assert spoken.evaluation_sha256() == silent.evaluation_sha256() != own.evaluation_sha256()
+
+
+def test_neither_the_order_of_slices_nor_a_secret_nor_a_claims_spelling_names_another_report() -> None:
+    written = slicing().to_api()
+    turned = {**written, "evaluation": {**written["evaluation"], "slices": written["evaluation"]["slices"][::-1]}}
+    digests = {
+        slicing().evaluation_sha256(),
+        ResolvedSpec.model_validate(turned).evaluation_sha256(),
+        slicing(secretRef={"name": "hub"}).evaluation_sha256(),
+        slicing(source="pvc://data/./edges/").evaluation_sha256(),
+        slicing(revision="main", split="test").evaluation_sha256(),
+    }
+    assert len(digests) == 1
+
+
+def test_what_slices_read_is_among_the_sources_of_a_spec() -> None:
+    spec = slicing(secretRef={"name": "hub"})
+    assert sources_of(spec)[-1] == SourceReference(
+        "spec.evaluation.slices[edges].dataset.source", "pvc://data/edges", "hub"
+    )
+    assert "data" in claims_read(spec)
+    assert "hub" in secrets_read(spec)
+
+
+def test_a_prompt_that_says_nothing_of_a_template_has_it_applied() -> None:
+    evaluation = {"dataset": {"source": "hf://owner/rows"}, "prompts": [{"text": "Who?"}]}
+    spoken = {**evaluation, "prompts": [{"text": "Who?", "chatTemplate": "Apply"}]}
+    raw = {**evaluation, "prompts": [{"text": "Who?", "chatTemplate": "Omit"}]}
+    digests = [resolve(reference(evaluation=one)).evaluation_sha256() for one in (evaluation, spoken, raw)]
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_a_share_of_the_rows_for_validation_has_no_shape_of_its_own() -> None:
     validation = resolve(spec_with("dataset.validation", {"fraction": "0.05"})).dataset.validation
     assert validation is not None
@@ -463,6 +514,8 @@ def test_each_choice_within_a_practice_makes_another_adapter(path: str, value: A
         {"samplePrompts": 0},
         {"metrics": ["Perplexity"]},
         {"compareWithBase": False},
+        {"slices": [{"name": "by-topic", "column": "topic"}]},
+        {"prompts": [{"text": "Who?"}]},
         {"retention": {"source": "hf://owner/general"}},
         {"latency": {}},
         {"gates": [{"metric": "Accuracy", "minimum": "0.4"}]},

@@ -33,7 +33,9 @@ from finetune_api.results import (
     PairedTest,
     RowCount,
     RowLengths,
+    RowsRevision,
     SampleAnswer,
+    SliceStatus,
     StageLineage,
     StageResult,
     TrainingStatus,
@@ -115,6 +117,16 @@ def judge(text: str) -> JudgeStatus:
     )
 
 
+def sliced(text: str, count: int = 16) -> EvaluationStatus:
+    """The same with as many slices as there may be, each with the longest name."""
+    metric = evaluation().metrics[0].model_copy(update={"adjusted_p_value": "0.123"})
+    slices = [
+        SliceStatus(name=f"{number:02}{text * 126}", examples=123456, metrics=[metric], warning="w" * 64)
+        for number in range(count)
+    ]
+    return evaluation(text).model_copy(update={"slices": slices})
+
+
 def test_a_result_arrives_as_it_was_sent() -> None:
     short = evaluation().model_copy(update={"samples": evaluation("a").samples[:1]})
     sent = result(evaluation=short, lineage=LineageStatus(seed=7), advice=[Advice(reason="FewRows", message="m")])
@@ -154,6 +166,46 @@ def test_the_longest_sections_fit_in_any_script(text: str) -> None:
     assert read.failure is not None
     assert read.failure.message.startswith(text * 100)
     assert through(result(evaluation=evaluation(text), advice=advice)).evaluation is not None
+    assert through(result(evaluation=sliced(text), advice=advice)).evaluation is not None
+
+
+@pytest.mark.parametrize("text", ["a", "ü", "語", "😀"])
+def test_slices_are_left_out_before_anything_else_is_shortened(text: str) -> None:
+    rows = [RowsRevision(name=f"{number}" + "n" * 62, revision="b" * 40, sha256="c" * 64) for number in range(8)]
+    read = through(result(evaluation=sliced(text), lineage=LineageStatus(seed=1, slices=rows)))
+    assert read.evaluation is not None
+    assert read.evaluation.slices == []
+    assert read.evaluation.metrics == evaluation().metrics
+    few = sliced("a", 2).model_copy(update={"samples": []})
+    assert through(result(evaluation=few)).evaluation == few
+
+
+def test_an_evaluation_of_many_datasets_and_slices_fits_without_the_slices_lineage() -> None:
+    uri = "pvc://" + "c" * 253 + "/" + "d" * 240
+    rows = [RowsRevision(name=f"{number}" + "n" * 62, revision="b" * 40, sha256="c" * 64) for number in range(8)]
+    lineage = LineageStatus(
+        model_revision="a" * 40,
+        mixture=[DatasetRevision(name=f"{number}" + "m" * 62, revision="b" * 40) for number in range(8)],
+        evaluation_dataset_sha256="e" * 64,
+        slices=rows,
+    )
+    sent = result(
+        evaluation=sliced("😀").model_copy(update={"report_uri": uri}),
+        lineage=lineage,
+        stage_lineage=StageLineage(packages="p" * 256, image="i" * 256, trainer_version="1"),
+    )
+    read = through(sent)
+    assert read.lineage == lineage.model_copy(update={"slices": []})
+
+
+def test_slices_lose_their_intervals_before_they_are_left_out() -> None:
+    sent = sliced("a", 7).model_copy(update={"samples": []})
+    read = through(result(evaluation=sent))
+    assert read.evaluation is not None
+    assert [one.name for one in read.evaluation.slices] == [one.name for one in sent.slices]
+    (metric,) = read.evaluation.slices[0].metrics
+    assert (metric.adjusted_p_value, metric.paired_test) == ("0.123", None)
+    assert metric.tuned == MetricValue(value="0.123456")
 
 
 @pytest.mark.parametrize("text", ["a", "ü", "語", "😀", '"'])

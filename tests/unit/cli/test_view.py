@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 
 from finetune_api.job import FineTuneJob
 from finetune_api.progress import ProgressStatus
+from finetune_api.results import EvaluationStatus
 from finetune_cli import text
 from finetune_cli.client import connect
 from finetune_cli.commands import app, duration
 from finetune_cli.errors import CliError
-from finetune_cli.scores import title
+from finetune_cli.scores import render_evaluation, title
 from finetune_cli.screen import LineScreen, LiveScreen
 from finetune_cli.view import View, advance, remaining, waited
 
@@ -186,3 +187,21 @@ def test_the_help_names_every_option_and_exit_code() -> None:
         "130 Ctrl-C",
     ):
         assert word in shown
+
+
+def test_slices_and_own_prompts_are_shown_with_their_names_and_never_as_markup() -> None:
+    value = {"value": "0.5", "interval95": {"low": "0.4", "high": "0.6"}}
+    metric = {"name": "Accuracy", "base": value, "tuned": value, "pValue": "0.01", "adjustedPValue": "0.034"}
+    few = {"name": "topic=[red]heart\x1b[2J", "examples": 7, "metrics": [metric], "warning": "only 7"}
+    samples = [{"name": "mine", "prompt": "Who?", "expected": "", "base": {"text": "I"}, "tuned": {"text": "You"}}]
+    evaluation = EvaluationStatus.model_validate(
+        {"summary": "0.5→0.5", "examples": 9, "metrics": [metric], "slices": [few], "samples": samples}
+    )
+    console = Console(width=100, color_system=None)
+    with console.capture() as capture:
+        console.print(render_evaluation(evaluation))
+    lines = [" ".join(line.split()) for line in capture.get().splitlines()]
+    assert any(line.startswith("topic=[red]heart 7 (few) 50.0%") and line.endswith("0.034") for line in lines)
+    assert "few: only 7" in lines
+    assert "prompt mine: Who?" in lines
+    assert not any(line.startswith("expected") for line in lines)

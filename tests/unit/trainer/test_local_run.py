@@ -191,6 +191,7 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
         "tuned": {"value": "0.5"},
         "pValue": "0.01",
     }
+    adjusted = {"name": "Accuracy", "tuned": {"value": "0.5"}, "pValue": "0.01", "adjustedPValue": "0.03"}
     letters = {"name": "LetterAccuracy", "omitted": "keys share a token"}
     scored = {
         **common,
@@ -199,6 +200,7 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
             "summary": "0.25→0.50",
             "examples": 12,
             "metrics": [accuracy, letters],
+            "slices": [{"name": "topic=heart", "examples": 7, "warning": "few", "metrics": [adjusted]}],
             "gates": [
                 {"metric": "Accuracy", "verdict": "Passed", "message": "tuned 0.5 [0.4, 0.6], minimum 0.3, n=12"}
             ],
@@ -220,6 +222,8 @@ def test_the_end_is_a_short_table(tmp_path: Path) -> None:
         "examples        12",
         "Accuracy        base 0.25 [0.2, 0.3]  tuned 0.5  p = 0.01",
         "LetterAccuracy  left out: keys share a token",
+        "slice           topic=heart  7 examples  few",
+        "  Accuracy      tuned 0.5  p = 0.01  (0.03 adjusted for the number of slices)",
         "gate            Accuracy Passed: tuned 0.5 [0.4, 0.6], minimum 0.3, n=12",
         "advice: 5 were asked for",
         f"adapter: {tmp_path}/runs/run/0123/adapter",

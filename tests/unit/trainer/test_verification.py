@@ -111,3 +111,26 @@ def test_the_verdict_says_by_which_measure_it_holds() -> None:
 def test_a_run_that_did_not_say_its_device_is_compared_as_on_another() -> None:
     unknown = StageLineage()
     assert not judge(measured(), measured(), measured(), unknown, unknown).same_device
+
+
+def with_slice(value: str = "0.5", adjusted: str = "0.02", examples: int = 7) -> EvaluationStatus:
+    metric = {"name": "Accuracy", "tuned": {"value": value}, "pValue": "0.01", "adjustedPValue": adjusted}
+    return measured(slices=[{"name": "topic=heart", "examples": examples, "metrics": [metric]}])
+
+
+@pytest.mark.parametrize(
+    ("now", "differences"),
+    [
+        (with_slice(), ()),
+        (with_slice("0.6"), ("slice topic=heart Accuracy tuned: 0.5 then, 0.6 now",)),
+        (with_slice(adjusted="0.03"), ("slice topic=heart Accuracy adjusted p: 0.02 then, 0.03 now",)),
+        (with_slice(examples=8), ("slice topic=heart rows scored: 7 then, 8 now",)),
+    ],
+)
+def test_what_status_holds_of_slices_is_compared_and_what_it_does_not_is_named(
+    now: EvaluationStatus, differences: tuple[str, ...]
+) -> None:
+    verdict = judged(now, then=with_slice())
+    assert verdict.differences == differences
+    assert verdict.notes == ("of slices the first metric was compared, the others of report.json not",)
+    assert verdict.rows[-1].name == "slice topic=heart Accuracy"

@@ -49,14 +49,19 @@ def _adjusted(statuses: Sequence[MetricStatus]) -> list[MetricStatus]:
 
 
 def in_status(slices: Sequence[SliceStatus]) -> list[SliceStatus]:
-    """What a status holds of them: the first metric, and of too many those with rows of their own, then the largest."""
+    """What a status holds of them: the first metric that has a value, and of too many slices those with rows of their
+    own, then the largest."""
 
     def weight(place: int) -> tuple[bool, int]:
         return not has_own_rows(slices[place].name), -slices[place].examples
 
     by_weight = sorted(range(len(slices)), key=weight)
     kept = sorted(by_weight[:MAX_SLICE_STATUSES])
-    return [slices[place].model_copy(update={"metrics": slices[place].metrics[:1]}) for place in kept]
+    return [slices[place].model_copy(update={"metrics": _first(slices[place].metrics)}) for place in kept]
+
+
+def _first(metrics: Sequence[MetricStatus]) -> list[MetricStatus]:
+    return [next((metric for metric in metrics if metric.tuned), metrics[0])] if metrics else []
 
 
 def few_rows_advice(slices: Mapping[str, Outcome]) -> list[Advice]:

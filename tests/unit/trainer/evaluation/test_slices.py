@@ -170,6 +170,14 @@ def test_a_status_holds_sixteen_slices_those_with_rows_of_their_own_among_them()
     assert {one.metrics[0].name for one in shown} == {"Accuracy"}
 
 
+def test_a_status_shows_the_first_metric_that_a_slice_has_a_value_of() -> None:
+    rows = [replace(row, choices=None) for row in ROWS]
+    outcome = evaluated(ROWS)
+    plain = replace(outcome, examples=rows, questions=[replace(one, choices=None) for one in outcome.questions])
+    (shown, *_) = in_status(slice_statuses({"edges": plain}, METRICS))
+    assert [metric.name for metric in shown.metrics] == ["Perplexity"]
+
+
 def test_the_metrics_of_a_slice_are_found_by_its_name() -> None:
     statuses = slice_statuses(slices_of(evaluated(ROWS), [TOPIC], {}), METRICS)
     found = metrics_of_slice(statuses, "topic=lung")
