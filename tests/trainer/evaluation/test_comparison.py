@@ -14,6 +14,7 @@ import pytest
 
 from finetune_api.config import RunConfig
 from finetune_api.reasons import Reason
+from finetune_api.uris import parse_claim
 from finetune_trainer.data.chat_format import read_chat_format
 from finetune_trainer.data.example import Choice, Choices, Example, Message
 from finetune_trainer.evaluation.metrics import METRICS, groups_of, metrics_of
@@ -251,7 +252,7 @@ def test_rows_with_one_letter_right_are_scored_by_all_metrics_and_the_status_say
     assert "A is right in all 5 held-out rows" in advice["OneRightLetter"]
     assert "1 of 5 held-out rows" in advice["RepeatedOptions"]
     assert not [metric.name for metric in result.evaluation.metrics if metric.omitted or not metric.tuned]
-    report = json.loads(run.config.local_path(result.evaluation.report_uri).read_text())
+    report = json.loads(run.config.local_path(parse_claim(result.evaluation.report_uri)).read_text())
     assert report["baselines"] == {"guessing": 0.3, "mostFrequentLetter": {"letter": "A", "share": 1.0}}
     assert set(report["details"]) == {"CalibrationError", "OrderConsistency", "LetterOrderConsistency"}
     for name, how in (("OrderConsistency", "Accuracy"), ("LetterOrderConsistency", "LetterAccuracy")):

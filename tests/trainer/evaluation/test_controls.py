@@ -32,7 +32,7 @@ def outcome(make_config: Callable[..., Any], tmp_path_factory: pytest.TempPathFa
 
     folder = tmp_path_factory.mktemp("control")
     shutil.copytree(SYNTHETIC, folder / "rows")
-    training = {"batchSize": 8, "maxSteps": 120, "learningRate": "3e-3", "warmupSteps": 5, "loggingSteps": 40}
+    training = {"batchSize": 8, "maxSteps": 200, "learningRate": "3e-3", "warmupSteps": 5, "loggingSteps": 40}
     evaluation = {"metrics": METRIC_NAMES, "samplePrompts": 0}
     config = with_method(make_config(folder), "Full", training=training, evaluation=evaluation)
     train(config, None)

@@ -28,13 +28,15 @@ PLAIN_END = (
 )
 
 
-def both(model_folder: Path, template: str, folder: Path) -> tuple[list[Question], list[list[list[float]]], list[Any]]:
+def both(
+    model_folder: Path, template: str, folder: Path, rows: int = 48
+) -> tuple[list[Question], list[list[list[float]]], list[Any]]:
     """Questions with our likelihoods, and what the harness found of the same rows with the same model."""
     from finetune_trainer.evaluation.scoring import Scorer
     from finetune_trainer.models.loading import load_base, load_tokenizer
     from lm_eval_harness import harness_rows
 
-    examples = [parse(json.loads(line), MultipleChoiceRows()) for line in ROWS.read_text().splitlines()]
+    examples = [parse(json.loads(line), MultipleChoiceRows()) for line in ROWS.read_text().splitlines()[:rows]]
     source = ModelSource(str(model_folder), None, False)
     model, tokenizer = load_base(source, Device("cpu", "CPU", 0, "float32")), load_tokenizer(source)
     tokenizer.chat_template = template or tokenizer.chat_template
@@ -60,7 +62,7 @@ def test_white_space_at_the_end_of_a_prompt_is_all_that_sets_the_harness_apart(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     """ChatML ends in a line break. Its likelihood is one number for all options of a row, so that acc is the same."""
-    questions, table, theirs = both(tiny_model, "", tmp_path)
+    questions, table, theirs = both(tiny_model, "", tmp_path, rows=12)
     for question, row, found in zip(questions, table, theirs, strict=True):
         apart = [one - other for one, other in zip(response_sums(question, row), found.sums, strict=True)]
         assert max(apart) - min(apart) < 1e-3

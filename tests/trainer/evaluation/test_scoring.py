@@ -267,11 +267,17 @@ def test_rows_on_which_a_metric_decides_nothing_stand_beside_others(llama: Any) 
 def test_every_metric_sees_in_batches_what_it_sees_in_a_plain_pass(llama: Any) -> None:
     """In 32 bit on a CPU every row counts alike, and no number differs by more than rounding."""
     from finetune_trainer.evaluation.likelihood import whole_sequences
+    from finetune_trainer.evaluation.precision import Precision
+    from finetune_trainer.evaluation.scoring import Scorer
 
     metrics = scored(METRICS.values())
     assert {"Accuracy", "LetterAccuracy", "SumAccuracy", "CalibrationError"} < {metric.name for metric in metrics}
     keyed = [replace(one, keys=[[5 + at] for at in range(len(one.responses))]) for one in QUESTIONS]
-    table = scorer(settle=False).score(llama, keyed).table
+
+    def all_margins(question: Question, row: list[list[float]]) -> list[list[float]]:
+        return [metric.margin(question, question.group_of(metric.needs, row)) for metric in metrics]
+
+    table = Scorer(0, 2000, all_margins, Precision(settle_near_ties=False)).score(llama, keyed).table
     for question, row in zip(keyed, table, strict=True):
         (plain,) = whole_sequences(llama, [question], 0)
         for metric in metrics:
