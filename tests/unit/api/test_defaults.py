@@ -20,7 +20,7 @@ from finetune_api.rules import DECIMAL_PATTERN
 from finetune_api.sources import SourceReference, claims_read, claims_written, secrets_read, sources_of
 from finetune_api.spec import FineTuneJobSpec
 from finetune_api.spec_file import read_spec, restore_spec, spec_text
-from finetune_api.stages import stages_of
+from finetune_api.stages import EVALUATE, stages_of
 from specs import job_with, spec_with
 
 # A default never changes within a version of the API: an object that is stored, or applied again, would change meaning.
@@ -372,7 +372,7 @@ def test_what_slices_read_is_among_the_sources_of_a_spec() -> None:
         "spec.evaluation.slices[edges].dataset.source", "pvc://data/edges", "hub"
     )
     assert "data" in claims_read(spec)
-    assert "hub" in secrets_read(spec)
+    assert "hub" in secrets_read(spec, EVALUATE)
 
 
 def test_a_prompt_that_says_nothing_of_a_template_has_it_applied() -> None:

@@ -150,8 +150,8 @@ def judge_advice(status: JudgeStatus, repeats: int) -> list[Advice]:
     replied, missing = status.judged + status.unusable, status.unanswered + status.unjudged
     if missing or not replied:
         text = (
-            f"the judge gave {status.judged} of {replied + missing} judgements ({status.message}): the other figures stand; "
-            "mend that and apply under a new name to have it judge, the adapter is reused"
+            f"the judge gave {status.judged} of {replied + missing} judgements ({status.message}): the other figures "
+            "stand; mend that and apply under a new name to have it judge, the adapter is reused"
         )
         advice.append(Advice(reason="JudgeIncomplete", message=text))
     if status.unusable > _MANY_UNUSABLE * replied:
