@@ -137,4 +137,4 @@ GATE_RULES = (
 
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of the rows, so that its differences are told in points."""
-    return metric.endswith(("Accuracy", "Rate"))
+    return metric.endswith(("Accuracy", "Consistency", "Rate"))

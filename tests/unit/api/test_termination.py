@@ -199,7 +199,7 @@ def test_an_evaluation_of_many_datasets_and_slices_fits_without_the_slices_linea
 
 
 def test_slices_lose_their_intervals_before_they_are_left_out() -> None:
-    sent = sliced("a", 7).model_copy(update={"samples": []})
+    sent = sliced("a", 6).model_copy(update={"samples": []})
     read = through(result(evaluation=sent))
     assert read.evaluation is not None
     assert [one.name for one in read.evaluation.slices] == [one.name for one in sent.slices]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from finetune_api.stages import EVALUATE
 from finetune_api.status import FineTuneJobStatus
 from finetune_operator.finetunejob.job_object import JobObject
 from finetune_operator.finetunejob.steps import CreateJob, Write
@@ -33,8 +34,8 @@ def test_its_evaluation_is_the_first_stage_and_waits_for_none() -> None:
     following = decide(alone(first.status))
     assert isinstance(following, CreateJob)
     assert following.stage.name == "Evaluate"
-    assert following.order.config().spec.dataset is None
-    assert [one.claim for one in following.order.config().mounts] == ["models", "data"]
+    assert following.order.config(EVALUATE).spec.dataset is None
+    assert [one.claim for one in following.order.config(EVALUATE).mounts] == ["models", "data"]
 
 
 def test_it_is_evaluating_while_its_pod_runs() -> None:

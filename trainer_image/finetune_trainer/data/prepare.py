@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from finetune_api.base import cut
 from finetune_api.config import RunConfig
@@ -44,7 +44,7 @@ class Inputs:
     terms: Terms  # of checks whose terms lie in a file
     advice: list[Advice]
     compared: dict[str, ComparedReport]  # earlier reports that gates compare with, by URI
-    slices: dict[str, Rows] = field(default_factory=dict)  # those with rows of their own, by name
+    slices: dict[str, Rows]  # those with rows of their own, by name
 
 
 def prepare_training(config: RunConfig, earlier: Pins | None) -> TrainingInputs:
@@ -97,7 +97,9 @@ def prepare_evaluation(config: RunConfig, earlier: Pins | None) -> Inputs:
     pins = pins.model_copy(update={"shared_examples": shared})
     check_unchanged(earlier, pins)
     advice = shared_advice(shared, rows)
-    return Inputs(device, sources.model, sources.adapter, rows, retention, pins, shared, terms, advice, compared)
+    return Inputs(
+        device, sources.model, sources.adapter, rows, retention, pins, shared, terms, advice, compared, slices
+    )
 
 
 def load_held_out(config: RunConfig, sources: Sources) -> Rows | None:

@@ -233,7 +233,7 @@ def report_lines(outcome: Outcome, status: EvaluationStatus) -> Iterator[str]:
         agreement = side.scores.agreement
         yield (
             f"{name}: batches decided {agreement.checked - agreement.different} of {agreement.checked} rows "
-            f"({1 - agreement.different / agreement.checked:.1%}) as a plain pass does; {agreement.settled} further "
+            f"({1 - agreement.different / max(1, agreement.checked):.1%}) as a plain pass does; {agreement.settled} further "
             "near-ties were decided by one"
         )
     for name, counts in count_answers(outcome).items():

@@ -57,7 +57,7 @@ def test_an_answer_that_names_none_or_was_cut_before_it_did_is_no_invented_optio
 def test_of_invented_options_less_is_better() -> None:
     better = {name: METRICS[name].better for name in METRICS}
     lower = {name for name, one in better.items() if one == "Lower"}
-    assert lower == {"Perplexity", "InvalidAnswerRate", "EmptyAnswerRate", "CutAnswerRate"}
+    assert lower == {"CalibrationError", "Perplexity", "InvalidAnswerRate", "EmptyAnswerRate", "CutAnswerRate"}
 
 
 def test_naming_a_metric_of_answers_has_all_rows_answered() -> None:

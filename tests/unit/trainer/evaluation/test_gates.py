@@ -220,7 +220,7 @@ def test_every_metric_can_be_judged_by_its_rows_and_says_which_way_is_better() -
         assert metric.better in ("Higher", "Lower")
         assert type(metric).hit is not Metric.hit or type(metric).sums is not Metric.sums
         # The advice before training looks at shares of rows, and the plugin shows these as percentages.
-        assert is_share(name) is (metric.hit({"right": True, "option": "A"}) is not None)
+        assert is_share(name) is (metric.hit({"right": True, "counts": True, "same": True}) is not None)
     assert set(retention_metrics([])) <= set(METRICS)
 
 
