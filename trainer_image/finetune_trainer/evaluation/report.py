@@ -231,10 +231,10 @@ def report_lines(outcome: Outcome, status: EvaluationStatus) -> Iterator[str]:
     decided = any(question.choices for question in outcome.questions)
     for name, side in outcome.sides.items() if decided else ():
         agreement = side.scores.agreement
+        alike, share = agreement.checked - agreement.different, 1 - agreement.different / max(1, agreement.checked)
         yield (
-            f"{name}: batches decided {agreement.checked - agreement.different} of {agreement.checked} rows "
-            f"({1 - agreement.different / max(1, agreement.checked):.1%}) as a plain pass does; {agreement.settled} further "
-            "near-ties were decided by one"
+            f"{name}: batches decided {alike} of {agreement.checked} rows ({share:.1%}) as a plain pass does; "
+            f"{agreement.settled} further near-ties were decided by one"
         )
     for name, counts in count_answers(outcome).items():
         yield f"{name}: {counts}"
