@@ -25,7 +25,7 @@ PERMUTATIONS = 200
 def outcome(make_config: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """The synthetic rows, whose wrong options are right elsewhere, learned by the tiny model and scored."""
     from finetune_trainer.data.prepare import prepare_evaluation
-    from finetune_trainer.evaluation.evaluate import score
+    from finetune_trainer.evaluation.evaluate import find_tuned, score
     from finetune_trainer.models.artefacts import finished_training
     from finetune_trainer.stage.run_folder import find_trained
     from finetune_trainer.training.train import train
@@ -39,7 +39,8 @@ def outcome(make_config: Callable[..., Any], tmp_path_factory: pytest.TempPathFa
     found = find_trained(config, lambda one: finished_training(one, config))
     assert found
     inputs = prepare_evaluation(config, None)
-    scored, dropped = score(config, config.spec.evaluation, inputs, found[0], lambda done, total: None)
+    tuned = find_tuned(config, inputs, found[0])
+    scored, dropped = score(config, config.spec.evaluation, inputs, tuned, lambda done, total: None)
     assert dropped == 0
     return scored
 
