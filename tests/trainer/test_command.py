@@ -168,8 +168,10 @@ def test_a_local_run_trains_and_evaluates_without_a_cluster_and_ends_in_a_table(
     lines = done.stdout.splitlines()
     assert lines[0] == f"claim models: {config.mounts[1].path}"
     (report,) = folder.glob("evaluations/*/report.json")
-    assert lines[-2:] == [f"adapter: {folder}/adapter", f"report: {report}"]
-    assert any(line.startswith("Accuracy") and "tuned" in line for line in lines[-12:])
+    page = report.with_name("report.html")
+    assert lines[-3:] == [f"adapter: {folder}/adapter", f"report: {report}", f"page: {page}"]
+    assert page.is_file()
+    assert any(line.startswith("Accuracy") and "tuned" in line for line in lines[-13:])
     files = [folder / "result.json", *folder.glob("evaluations/*/result.json")]
     assert [result.stage for result in map(decode, (file.read_text() for file in files)) if result] == [
         "Train",
