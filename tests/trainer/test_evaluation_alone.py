@@ -88,7 +88,13 @@ def test_every_row_is_scored_as_by_the_job_that_trained_the_adapter(
     assert report_in(place)["samples"] == report_in(run.evaluation_folder)["samples"]
     assert (ours.metrics, ours.summary, ours.samples) == (theirs.metrics, theirs.summary, theirs.samples)
     assert ours.report_uri == f"pvc://work/scores/{'/'.join(place.parts[-3:])}/report.json"
-    assert sorted(file.name for file in place.iterdir()) == ["report.json", "result.json", "run.lock.json", "spec.json"]
+    assert sorted(file.name for file in place.iterdir()) == [
+        "report.html",
+        "report.json",
+        "result.json",
+        "run.lock.json",
+        "spec.json",
+    ]
     assert [entry.name for entry in place.parent.parent.iterdir()] == ["evaluations"]
 
 
@@ -271,8 +277,8 @@ def test_it_runs_from_its_file_and_is_looked_at_before(
     out = capfd.readouterr().out
     assert "scoring the base model on 12 rows" in out
     assert "training" not in out
-    assert "LetterAccuracy" in out.splitlines()[-2]
-    assert out.splitlines()[-1].startswith(f"report: {claim}/scores/")
+    assert "LetterAccuracy" in out.splitlines()[-3]
+    assert out.splitlines()[-2].startswith(f"report: {claim}/scores/")
 
 
 def test_its_rows_are_shown_as_what_is_scored(command: Callable[..., int], capfd: pytest.CaptureFixture[str]) -> None:
